@@ -1,0 +1,60 @@
+#pragma once
+
+#include <functional>
+#include <maestro/messaging/broker.hpp>
+#include <maestro/messaging/dead_letter.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace maestro::messaging {
+
+struct DeadLetterFilter {
+  std::optional<DeadLetterReason> reason = std::nullopt;
+  std::optional<std::string> error_contains = std::nullopt;  ///< In the error's type or message.
+  std::optional<std::string> key = std::nullopt;
+};
+
+struct ReplayOptions {
+  DeadLetterFilter filter = {};
+  bool dry_run = false;                 ///< Counts, and changes nothing.
+  std::optional<double> per_second = std::nullopt;
+  int max_replays = 3;                  ///< A message replayed this often stays where it is.
+  std::optional<std::size_t> limit = std::nullopt;
+  /// Called after each message, for a progress display.
+  std::function<void(std::size_t done, std::size_t total)> progress = nullptr;
+};
+
+struct ReplayReport {
+  std::size_t seen = 0;
+  std::size_t replayed = 0;
+  std::size_t filtered = 0;       ///< Did not match.
+  std::size_t refused = 0;        ///< Had been replayed `max_replays` times.
+  std::size_t foreign = 0;        ///< No dead letter: its headers do not say where it came from.
+};
+
+/// The dead-letter console of one topic, on any broker that can list its topics.
+class DeadLetters {
+ public:
+  DeadLetters(MessageBroker broker, std::string dead_letter_topic);
+
+  /// The dead-letter topics of the broker: those that end in `.dlq`, with how many messages they keep.
+  static awaitable<std::vector<TopicInfo>> topics(MessageBroker broker);
+
+  /// At most `limit` dead letters, oldest first in each partition, read privately: nothing is settled.
+  awaitable<std::vector<DeadLetter>> list(DeadLetterFilter filter = {}, std::size_t limit = 100);
+  /// The dead letter at `partition/offset`, whole. None when there is none.
+  awaitable<std::optional<DeadLetter>> show(std::int32_t partition, std::int64_t offset);
+  /// Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed
+  /// copy, so that a replay that was cut short goes on where it stopped. Looks only at what is there when it starts,
+  /// so that a message that fails again is not replayed twice in one run.
+  awaitable<ReplayReport> replay(ReplayOptions options = {});
+  /// Removes everything in the topic; returns how many there were.
+  awaitable<std::int64_t> purge();
+
+ private:
+  MessageBroker broker_;
+  std::string topic_;
+};
+
+}  // namespace maestro::messaging

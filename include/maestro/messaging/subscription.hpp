@@ -1,0 +1,67 @@
+#pragma once
+
+#include <maestro/messaging/transport.hpp>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace maestro::messaging {
+
+struct SubscribeOptions {
+  /// The group that shares the work. Absent: a private reader, which sees everything and settles nothing for others.
+  std::optional<std::string> group_id = std::nullopt;
+  /// Where a new group, or a private reader, starts. Default: the configured one, else `earliest`.
+  std::optional<OffsetReset> auto_offset_reset = std::nullopt;
+  /// Asking for the next message acknowledges the last. Default: the configured one, else true.
+  std::optional<bool> enable_auto_commit = std::nullopt;
+  /// Messages fetched ahead of need, at most. Default: `prefetch`.
+  std::optional<std::size_t> prefetch = std::nullopt;
+};
+
+/// A subscription read by hand. Use it from the broker's executor, by one coroutine at a time. Destroying it without
+/// `close()` is as if this member had died: what it has not settled goes to another.
+class Subscription {
+ public:
+  class State;
+  explicit Subscription(std::shared_ptr<State> state);
+  Subscription(Subscription&&) noexcept;
+  Subscription& operator=(Subscription&&) noexcept;
+  Subscription(const Subscription&) = delete;
+  Subscription& operator=(const Subscription&) = delete;
+  ~Subscription();
+
+  /// The next message; none once the subscription was closed or the broker disconnected. Acknowledges the message before
+  /// it (unless `enable_auto_commit` is false): at least once, never at most once. Cancelling it loses no message.
+  /// Throws `MessagingError(connection_failed | broker_error)` when the subscription is lost for good.
+  awaitable<std::optional<Message>> next();
+
+  /// At least one message and at most `at_most`; empty once closed. Acknowledges the batch before it, like `next()`.
+  awaitable<std::vector<Message>> next_batch(std::size_t at_most = 500);
+
+  /// Accepts the message as done; sent to the broker with the next batch of acknowledgements or `commit()`.
+  void acknowledge(const Message& message);
+  void acknowledge(std::span<const Message> messages);
+  /// Gives the message back, to be delivered again after `delay`. Throws `unsupported` where the broker cannot.
+  void release(const Message& message, Duration delay = Duration::zero());
+  /// Acknowledges all that was handed out so far; completes when the broker has it.
+  awaitable<void> commit();
+
+  /// Stops deliveries without losing the place in the group. Messages fetched ahead are kept.
+  void pause();
+  void resume();
+  /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end.
+  awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
+  static constexpr std::int64_t beginning = -1;
+  static constexpr std::int64_t end = -2;
+
+  /// Leaves the group; what was handed out and not acknowledged is delivered again to another member. Ends `next()`.
+  awaitable<void> close();
+
+ private:
+  friend class Transaction;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace maestro::messaging

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <boost/asio/any_completion_handler.hpp>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/system/error_code.hpp>
+#include <chrono>
+#include <memory>
+
+namespace maestro::messaging {
+
+using Duration = std::chrono::nanoseconds;
+/// For deadlines, leases and backoff.
+using TimePoint = std::chrono::time_point<std::chrono::steady_clock, Duration>;
+/// For what people and other programs read.
+using Timestamp = std::chrono::time_point<std::chrono::system_clock, Duration>;
+
+/// One pending wait. `async_wait` completes without error when the time has come, and with `operation_aborted`
+/// when `cancel()` or the handler's cancellation slot ended it.
+class Timer {
+ public:
+  virtual ~Timer() = default;
+  virtual void expires_at(TimePoint due) = 0;
+  virtual void cancel() = 0;
+  virtual void async_wait(boost::asio::any_completion_handler<void(boost::system::error_code)> handler) = 0;
+};
+
+/// The one door to time: every timer, deadline, lease and backoff of the library comes from here, so that all of it
+/// runs under a virtual clock too.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  [[nodiscard]] virtual TimePoint now() const noexcept = 0;
+  [[nodiscard]] virtual Timestamp wall() const noexcept = 0;
+  virtual std::unique_ptr<Timer> make_timer(boost::asio::any_io_executor executor) = 0;
+
+  /// The machine's clock.
+  static std::shared_ptr<Clock> real();
+};
+
+}  // namespace maestro::messaging

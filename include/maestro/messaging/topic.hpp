@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace maestro::messaging {
+
+/// The longest topic name that every broker carries, in bytes (Kafka's limit).
+inline constexpr std::size_t max_topic_length = 249;
+
+/// Throws `MessagingError(invalid_topic)` unless the name is tokens joined by `.`: no empty token, no white space,
+/// no control character, valid UTF-8, none of `* > #`.
+void validate_topic(std::string_view topic);
+
+/// A pattern is a topic in which `*` stands for exactly one token and a final `>` (or `#`) for one or more.
+bool is_pattern(std::string_view text) noexcept;
+
+/// Throws `MessagingError(invalid_topic)` for what is neither a topic nor a well-formed pattern.
+void validate_topic_or_pattern(std::string_view text);
+
+/// Whether the topic is one that the pattern (or plain topic) stands for.
+bool matches(std::string_view pattern, std::string_view topic) noexcept;
+
+}  // namespace maestro::messaging

@@ -1,0 +1,140 @@
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <maestro/messaging/capabilities.hpp>
+#include <maestro/messaging/message.hpp>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace maestro::messaging {
+
+template <class T>
+using awaitable = boost::asio::awaitable<T>;
+
+enum class OffsetReset { earliest, latest };
+
+struct SubscribeRequest {
+  std::string topic;                  ///< A topic or a pattern, validated.
+  std::optional<std::string> group;   ///< Absent: a private reader that sees everything.
+  OffsetReset auto_offset_reset = OffsetReset::earliest;
+  std::size_t prefetch = 1024;        ///< Unsettled deliveries that the transport may hand out.
+};
+
+struct PartitionLag {
+  std::string topic;
+  std::int32_t partition = -1;
+  std::int64_t lag = 0;               ///< Messages that the group has not settled.
+};
+
+struct SubscriptionState {
+  bool connected = false;
+  bool paused = false;
+  std::vector<PartitionLag> lag;
+};
+
+/// A transport's side of a subscription. One consumer on the transport's executor uses it.
+class TransportSubscription {
+ public:
+  virtual ~TransportSubscription() = default;   ///< Without `close()` first: as if this member had died.
+
+  /// Appends what is ready, at most `at_most`, without waiting. Returns how many; throws when the subscription is lost for good.
+  virtual std::size_t take(std::vector<Message>& into, std::size_t at_most) = 0;
+  /// Completes when `take` may have something (or throws). Cancelling it loses no message, for it takes none.
+  virtual awaitable<void> wait() = 0;
+
+  /// Accepts settled deliveries; sent to the broker in batches. Deliveries that are not this member's any more are ignored.
+  /// With `Acknowledgement::cumulative` a tag stands for all in its lane up to it.
+  virtual void acknowledge(std::span<const DeliveryTag> tags) = 0;
+  /// Gives deliveries back, to be handed out again (to any member) after `delay`.
+  virtual void release(std::span<const DeliveryTag> tags, Duration delay) = 0;
+  /// Completes when the broker has every acknowledgement accepted so far.
+  virtual awaitable<void> commit() = 0;
+
+  virtual void pause() = 0;
+  virtual void resume() = 0;
+  /// Commits, leaves the group; unsettled deliveries go to other members. Nothing is handed out after it was called.
+  virtual awaitable<void> close() = 0;
+
+  /// Puts the group's place to `offset` in one partition; -1 is the beginning, -2 the end.
+  virtual awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset) = 0;
+  virtual awaitable<SubscriptionState> state() = 0;
+};
+
+/// One broker's client as this library sees it. Lives on one executor (a strand, or an `io_context` run by one thread),
+/// knows nothing of retries, dead letters, formats or metrics.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  [[nodiscard]] virtual Capabilities capabilities() const = 0;
+
+  virtual awaitable<void> connect() = 0;
+  /// Drains: nothing that was accepted is dropped.
+  virtual awaitable<void> disconnect() = 0;
+  /// A round trip to the server; throws when there is none.
+  virtual awaitable<void> ping() = 0;
+
+  /// Completes when the broker has answered for every message, or when `timeout` has passed: `results[i]` then says for each
+  /// whether it was done, surely not done, or `outcome_unknown`. Messages are taken in order before the first suspension,
+  /// so that a caller may start the next batch without waiting. Throws only when cancelled.
+  virtual awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                  Duration timeout) = 0;
+
+  virtual awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) = 0;
+};
+
+// Abilities that only some brokers have; a transport that has one inherits it too.
+
+struct PartitionInfo {
+  std::int32_t partition = 0;
+  std::int64_t first = 0;             ///< The oldest position that is kept.
+  std::int64_t next = 0;              ///< The position that the next message will get.
+};
+
+struct GroupInfo {
+  std::string group;
+  std::size_t members = 0;
+  std::int64_t lag = 0;
+};
+
+struct TopicInfo {
+  std::string name;
+  std::vector<PartitionInfo> partitions;
+  std::vector<GroupInfo> groups;
+  std::int64_t messages = 0;          ///< Kept at the moment.
+};
+
+struct TopicSettings {
+  std::optional<std::int32_t> partitions;
+};
+
+class Administration {
+ public:
+  virtual ~Administration() = default;
+  virtual awaitable<std::vector<std::string>> list_topics() = 0;
+  /// Throws `topic_not_found`.
+  virtual awaitable<TopicInfo> describe_topic(std::string topic) = 0;
+  /// Throws `already_exists`.
+  virtual awaitable<void> create_topic(std::string topic, TopicSettings settings) = 0;
+  virtual awaitable<void> delete_topic(std::string topic) = 0;
+  /// Removes what is kept in the topic at the moment of the call; returns how many. The topic and its groups stay.
+  virtual awaitable<std::int64_t> purge_topic(std::string topic) = 0;
+};
+
+struct TransactionAcknowledgement {
+  TransportSubscription* subscription = nullptr;
+  DeliveryTag tag;
+};
+
+class Transactions {
+ public:
+  virtual ~Transactions() = default;
+  /// All of it takes effect at once, or nothing does; throws `transaction_aborted` with the reason.
+  virtual awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
+                                             std::span<const TransactionAcknowledgement> acknowledgements) = 0;
+};
+
+}  // namespace maestro::messaging

@@ -1,0 +1,38 @@
+#include <fmt/format.h>
+
+#include <boost/json/stream_parser.hpp>
+#include <maestro/messaging/message.hpp>
+
+namespace maestro::messaging {
+
+std::string Position::to_string() const {
+  if (!text.empty()) return partition < 0 ? std::string(text) : fmt::format("{}/{}", partition, text);
+  return fmt::format("{}/{}", partition, offset);
+}
+
+const Receipt& PublishResult::value() const {
+  if (error) throw MessagingError(static_cast<errc>(error.value()), detail);
+  return receipt;
+}
+
+std::string Message::id() const {
+  if (const auto id = header("ce_id")) return std::string(*id);
+  if (const auto id = header("message-id")) return std::string(*id);
+  return fmt::format("{}/{}", topic(), position().to_string());
+}
+
+Value Message::value() const {
+  boost::json::parse_options limits;
+  limits.max_depth = 32;
+  boost::json::stream_parser parser({}, limits);
+  boost::system::error_code error;
+  const auto read = parser.write_some(body().data(), body().size(), error);
+  if (!error && read < body().size()) error = boost::json::make_error_code(boost::json::error::extra_data);
+  if (!error) parser.finish(error);
+  if (error)
+    throw MessagingError(errc::undecodable, fmt::format("{} at {}: not JSON at byte {}: {}", topic(),
+                                                        position().to_string(), read, error.message()));
+  return parser.release();
+}
+
+}  // namespace maestro::messaging

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace maestro::messaging {
+
+/// Insertions, deletions and replacements that make one text of the other.
+inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    auto diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const auto replaced = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+/// The one that is most like what was written. `known` must not be empty; what was written is cut to a sane length.
+template <class Range>
+std::string_view nearest(std::string_view written, const Range& known) {
+  written = written.substr(0, 64);
+  return *std::ranges::min_element(known, {}, [&](std::string_view each) { return edit_distance(written, each); });
+}
+
+}  // namespace maestro::messaging

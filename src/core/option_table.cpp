@@ -1,0 +1,110 @@
+#include <fmt/format.h>
+
+#include <maestro/messaging/config.hpp>
+
+namespace maestro::messaging {
+
+std::span<const OptionSpec> option_table() {
+  using enum OptionType;
+  using enum OptionGroup;
+  static const std::vector<BrokerType> any;
+  static const std::vector<BrokerType> memory_only{BrokerType::memory};
+  static const std::vector<BrokerType> kafka_only{BrokerType::kafka};
+  static const std::vector<OptionSpec> table{
+      // connection
+      {"client_id", connection, text, "", "", any, {}, 0, 0, "KAFKA_CLIENT_ID",
+       "How this program names itself: to the broker, and as the source of its events."},
+      {"group_id", connection, text, "", "", any, {}, 0, 0, "KAFKA_GROUP_ID",
+       "The group of an EventConsumer that names none."},
+      {"auto_offset_reset", connection, text, "earliest", "", any, {"earliest", "latest"}, 0, 0, "",
+       "Where a new group, or a subscriber without one, starts."},
+      {"connect_timeout", connection, duration, "10000", "ms", any, {}, 1, 3'600'000, "",
+       "How long connect() may take before it fails."},
+      {"partitions", connection, integer, "6", "", memory_only, {}, 1, 65'535, "",
+       "Partitions of a topic that is made on the fly."},
+      {"max_messages", connection, integer, "10000000", "messages", memory_only, {}, 1, 1e12, "",
+       "What a topic holds at most; then what every group has acknowledged goes, and publishers wait."},
+      {"max_bytes", connection, integer, "1073741824", "bytes", memory_only, {}, 1, 1e15, "",
+       "The same in bytes of payload, key and headers."},
+      {"rebalance_timeout", connection, duration, "30000", "ms", memory_only, {}, 1, 3'600'000, "",
+       "How long a member may hold unsettled messages of a partition that is to move to another."},
+      {"fault_seed", connection, integer, "0", "", memory_only, {}, 0, 9e18, "", "The seed of the injected faults."},
+      {"fault_publish_failure", connection, number, "0", "probability", memory_only, {}, 0, 1, "",
+       "A publish meets a broken connection; surely not done."},
+      {"fault_publish_unknown", connection, number, "0", "probability", memory_only, {}, 0, 1, "",
+       "The answer to a publish gets lost; half of them are stored."},
+      {"fault_disconnect", connection, number, "0", "probability", memory_only, {}, 0, 1, "",
+       "A subscription loses its connection: what it has not settled is delivered again."},
+      {"fault_duplicate", connection, number, "0", "probability", memory_only, {}, 0, 1, "", "A message is delivered twice."},
+      {"fault_delay", connection, number, "0", "probability", memory_only, {}, 0, 1, "",
+       "A partition's deliveries are held back for a while."},
+      {"fault_delay_max", connection, duration, "100", "ms", memory_only, {}, 1, 3'600'000, "",
+       "How long they are held back at most."},
+      {"security_protocol", connection, text, "PLAINTEXT", "", kafka_only,
+       {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}, 0, 0, "", "How the connection is secured."},
+      {"sasl_mechanism", connection, text, "", "", kafka_only, {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, 0, 0, "",
+       "How the client proves who it is."},
+      {"sasl_username", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's name."},
+      {"sasl_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's password.", true},
+      // consumer
+      {"enable_auto_commit", consumer, boolean, "true", "", any, {}, 0, 0, "",
+       "Asking a subscription for the next message acknowledges the last."},
+      {"prefetch", consumer, integer, "1024", "messages", any, {}, 1, 10'000'000, "",
+       "Messages that a subscription or consumer holds unsettled or fetched ahead, at most."},
+      {"concurrency", consumer, integer, "1", "handlers", any, {}, 1, 100'000, "", "Handlers of a consumer that run at once."},
+      {"max_retry_attempts", consumer, integer, "3", "", any, {}, 0, 1'000'000, "MESSAGING_MAX_RETRY_ATTEMPTS",
+       "Tries of a handler after the first."},
+      {"enable_dead_letter_queue", consumer, boolean, "true", "", any, {}, 0, 0, "MESSAGING_ENABLE_DLQ",
+       "Messages that failed for good go to the dead-letter topic; else they are logged and settled."},
+      {"initial_backoff", consumer, duration, "100", "ms", any, {}, 0, 3'600'000, "",
+       "The most that the first retry waits (full jitter)."},
+      {"backoff_multiplier", consumer, number, "2", "", any, {}, 1, 100, "", "How much longer each retry may wait than the last."},
+      {"max_backoff", consumer, duration, "30000", "ms", any, {}, 0, 86'400'000, "", "The most that any retry waits."},
+      {"drain_timeout", consumer, duration, "30000", "ms", any, {}, 0, 86'400'000, "",
+       "How long running handlers may take to finish when the consumer stops."},
+      {"max_poll_records", consumer, integer, "500", "messages", kafka_only, {}, 1, 1'000'000, "",
+       "The most that one fetch hands out."},
+      // producer
+      {"publish_timeout", producer, duration, "30000", "ms", any, {}, 1, 86'400'000, "",
+       "The deadline of a publish, its retries included."},
+      {"buffer_messages", producer, integer, "100000", "messages", any, {}, 1, 100'000'000, "",
+       "What publish(confirm = false) may have outstanding before it waits."},
+      {"max_message_bytes", producer, integer, "1048576", "bytes", any, {}, 1, 1'073'741'824, "",
+       "The largest message: payload, key and headers."},
+      {"circuit_failure_threshold", producer, integer, "5", "publishes", any, {}, 1, 1'000'000, "",
+       "Publishes that the broker must fail in a row to open the circuit."},
+      {"circuit_reset_timeout", producer, duration, "10000", "ms", any, {}, 1, 86'400'000, "",
+       "How long an open circuit fails fast before it lets one publish try."},
+      {"acks", producer, text, "all", "", kafka_only, {"all"}, 0, 0, "",
+       "Replicas that must have a message; nothing less than all is offered."},
+      {"compression_type", producer, text, "none", "", kafka_only, {"none", "gzip", "snappy", "lz4", "zstd"}, 0, 0, "",
+       "How batches are compressed."},
+      {"max_in_flight_requests_per_connection", producer, integer, "5", "requests", kafka_only, {}, 1, 5, "",
+       "Requests that may wait for their answer at once."},
+  };
+  return table;
+}
+
+std::string options_reference() {
+  std::string page =
+      "# Options\n\n"
+      "Made from the options table by `maestro config --markdown`. The keys go into the three maps of `MessagingConfig`; an\n"
+      "argument comes before them, the environment after them, the default last. Durations are milliseconds, or text with a\n"
+      "unit (`\"250ms\"`, `\"30s\"`, `\"5m\"`). `raw.<name>` passes a property of the native client through, where there is one.\n";
+  static constexpr std::pair<OptionGroup, std::string_view> groups[] = {{OptionGroup::connection, "connection_config"},
+                                                                        {OptionGroup::consumer, "consumer_config"},
+                                                                        {OptionGroup::producer, "producer_config"}};
+  for (const auto& [group, title] : groups) {
+    page += fmt::format("\n## {}\n\n| key | type | default | allowed | brokers | environment | what it does |\n|---|---|---|---|---|---|---|\n",
+                        title);
+    for (const auto& spec : option_table()) {
+      if (spec.group != group) continue;
+      page += fmt::format("| `{}` | {}{} | {} | {} | {} | {} | {} |\n", spec.name, to_string(spec.type),
+                          spec.unit.empty() ? "" : fmt::format(", {}", spec.unit), spec.default_value, allowed_values(spec),
+                          broker_names(spec), spec.environment.empty() ? "" : fmt::format("`{}`", spec.environment), spec.doc);
+    }
+  }
+  return page;
+}
+
+}  // namespace maestro::messaging

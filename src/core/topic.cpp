@@ -1,0 +1,77 @@
+#include <fmt/format.h>
+
+#include <maestro/messaging/error.hpp>
+#include <maestro/messaging/topic.hpp>
+#include <maestro/messaging/utf8.hpp>
+
+namespace maestro::messaging {
+namespace {
+
+/// Takes the first token off the front.
+std::string_view take_token(std::string_view& rest, bool& more) {
+  const auto dot = rest.find('.');
+  const auto token = rest.substr(0, dot);
+  more = dot != std::string_view::npos;
+  rest = more ? rest.substr(dot + 1) : std::string_view{};
+  return token;
+}
+
+bool is_rest(std::string_view token) { return token == ">" || token == "#"; }
+
+void validate(std::string_view text, bool pattern_allowed) {
+  const auto refuse = [&](std::string_view why) {
+    throw MessagingError(errc::invalid_topic,
+                         fmt::format("\"{}\": {}; allowed are tokens joined by '.', without white space, control "
+                                     "characters or * > #{}",
+                                     text.substr(0, 80), why,
+                                     pattern_allowed ? ", or in a pattern * for one token and a final > or #" : ""));
+  };
+  if (text.empty()) refuse("the name is empty");
+  if (text.size() > max_topic_length) refuse(fmt::format("{} bytes, at most {}", text.size(), max_topic_length));
+  if (!is_utf8(text)) refuse("not valid UTF-8");
+  bool more = true;
+  for (auto rest = text; more;) {
+    const auto token = take_token(rest, more);
+    if (token.empty()) refuse("a token is empty");
+    if (token == "*" || is_rest(token)) {
+      if (!pattern_allowed) refuse("a pattern cannot be published to");
+      if (is_rest(token) && more) refuse("only the last token can stand for the rest");
+      continue;
+    }
+    for (const char c : token) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (byte <= 0x20 || byte == 0x7f) refuse("it has white space or a control character");
+      if (c == '*' || c == '>' || c == '#') refuse(fmt::format("'{}' is not a whole token", c));
+      if (c == '/' || c == '\\') refuse(fmt::format("'{}' cannot be carried by every broker", c));
+    }
+  }
+}
+
+}  // namespace
+
+void validate_topic(std::string_view topic) { validate(topic, false); }
+
+void validate_topic_or_pattern(std::string_view text) { validate(text, true); }
+
+bool is_pattern(std::string_view text) noexcept {
+  bool more = true;
+  for (auto rest = text; more;) {
+    const auto token = take_token(rest, more);
+    if (token == "*" || is_rest(token)) return true;
+  }
+  return false;
+}
+
+bool matches(std::string_view pattern, std::string_view topic) noexcept {
+  bool more_pattern = true;
+  bool more_topic = true;
+  while (more_pattern && more_topic) {
+    const auto wanted = take_token(pattern, more_pattern);
+    const auto token = take_token(topic, more_topic);
+    if (is_rest(wanted) && !more_pattern) return true;
+    if (wanted != "*" && wanted != token) return false;
+  }
+  return !more_pattern && !more_topic;
+}
+
+}  // namespace maestro::messaging

@@ -1,0 +1,429 @@
+#include "messaging/broker_state.hpp"
+
+#include <fmt/format.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <algorithm>
+#include <boost/asio/use_awaitable.hpp>
+#include <maestro/messaging/log.hpp>
+#include <maestro/messaging/retry.hpp>
+#include <maestro/messaging/topic.hpp>
+
+#include "messaging/registry.hpp"
+#include "messaging/subscription_state.hpp"
+
+namespace maestro::messaging {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// How long a subscription with messages waiting may stand still before it counts as stalled.
+constexpr Duration stall_limit = std::chrono::seconds(60);
+constexpr std::size_t buffer_batch = 1000;
+
+CircuitBreakerOptions breaker_options(const Options& options) {
+  CircuitBreakerOptions breaker;
+  breaker.failure_threshold = static_cast<int>(options.integer("circuit_failure_threshold"));
+  breaker.reset_timeout = options.duration("circuit_reset_timeout");
+  return breaker;
+}
+
+// A failure that says something about the broker, and not about the message.
+bool is_brokers_fault(const boost::system::error_code& code) {
+  return code == errc::connection_failed || code == errc::timed_out || code == errc::outcome_unknown ||
+         code == errc::broker_error;
+}
+
+}  // namespace
+
+MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
+    : executor(std::move(ex)),
+      config(std::move(given)),
+      clock(config.clock ? config.clock : Clock::real()),
+      options(config),
+      random(config.seed ? *config.seed : std::random_device{}()),
+      transport(make_transport(executor, clock, config, options)),
+      capabilities(transport->capabilities()),
+      breaker_(breaker_options(options)),
+      publish_timeout_(options.duration("publish_timeout")),
+      buffer_limit_(static_cast<std::size_t>(options.integer("buffer_messages"))) {
+  if (config.enable_monitoring) telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
+}
+
+bool MessageBroker::State::on_executor() const noexcept {
+  if (const auto* context = executor.target<asio::io_context::executor_type>()) return context->running_in_this_thread();
+  if (const auto* strand = executor.target<asio::strand<asio::io_context::executor_type>>())
+    return strand->running_in_this_thread();
+  if (const auto* strand = executor.target<asio::strand<asio::any_io_executor>>()) return strand->running_in_this_thread();
+  return false;
+}
+
+void MessageBroker::State::require_open() const {
+  if (closed_) throw MessagingError(errc::closed, "the broker was disconnected; make a new MessageBroker");
+}
+
+TopicTelemetry& MessageBroker::State::topic(const std::string& name) {
+  if (const auto found = topics_.find(name); found != topics_.end()) return *found->second;
+  validate_topic(name);
+  auto cells = std::make_unique<TopicTelemetry>(telemetry ? telemetry->topic(name) : TopicTelemetry{});
+  return *topics_.emplace(name, std::move(cells)).first->second;
+}
+
+awaitable<void> MessageBroker::State::ensure_connected() {
+  while (!connected_) {
+    require_open();
+    if (connecting_) {
+      const auto other = connecting_;
+      co_await other->wait();
+      other->notify();  // passes the ring on to the next who waits
+      continue;
+    }
+    const auto mine = connecting_ = std::make_shared<Notifier>(*clock, executor);
+    struct Done {
+      State& state;
+      ~Done() {
+        state.connecting_->notify();
+        state.connecting_.reset();
+      }
+    } const done{*this};
+    try {
+      co_await transport->connect();
+      connected_ = true;
+      if (telemetry) telemetry->health(true);
+    } catch (const boost::system::system_error& failure) {
+      last_error_ = failure.what();
+      if (telemetry) {
+        telemetry->health(false);
+        telemetry->error("connect", failure.code());
+      }
+      throw;
+    }
+  }
+}
+
+awaitable<void> MessageBroker::State::connect() {
+  require_open();
+  co_await ensure_connected();
+}
+
+void MessageBroker::State::require_closed_circuit() {
+  if (!circuit_suspect_) return;
+  const auto now = clock->now();
+  if (!breaker_.allow(now)) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(breaker_.open_until() - now);
+    throw MessagingError(errc::circuit_open,
+                         fmt::format("{} publishes failed in a row (the last: {}); the next try is in {} ms",
+                                     options.integer("circuit_failure_threshold"), last_error_, left.count()));
+  }
+}
+
+awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message) {
+  if (!on_executor()) {
+    auto work = [](std::shared_ptr<State> state, OutgoingMessage moved) -> awaitable<Receipt> {
+      co_return co_await state->publish(std::move(moved));
+    };
+    auto hopped = work(shared_from_this(), std::move(message));
+    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
+  }
+  require_open();
+  topic(message.topic);
+  require_closed_circuit();
+  PublishResult result;
+  co_await send({&message, 1}, {&result, 1});
+  result.value();
+  co_return std::move(result.receipt);
+}
+
+awaitable<PublishResult> MessageBroker::State::publish_result(OutgoingMessage message) {
+  PublishResult result;
+  try {
+    require_open();
+    topic(message.topic);
+    require_closed_circuit();
+    co_await send({&message, 1}, {&result, 1});
+  } catch (const MessagingError& failure) {
+    result.error = failure.code();
+    result.detail = failure.detail();
+  }
+  co_return result;
+}
+
+awaitable<std::vector<PublishResult>> MessageBroker::State::publish_many(std::vector<OutgoingMessage> messages) {
+  if (!on_executor()) {
+    auto work = [](std::shared_ptr<State> state, std::vector<OutgoingMessage> moved) -> awaitable<std::vector<PublishResult>> {
+      co_return co_await state->publish_many(std::move(moved));
+    };
+    auto hopped = work(shared_from_this(), std::move(messages));
+    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
+  }
+  require_open();
+  for (const auto& message : messages) topic(message.topic);  // all or none: a bad name sends nothing
+  require_closed_circuit();
+  std::vector<PublishResult> results(messages.size());
+  co_await send(messages, results);
+  co_return results;
+}
+
+awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
+  const auto began = telemetry ? clock->now() : TimePoint{};
+  if (!connected_) co_await ensure_connected();
+  // A message that was taken is moved from, its topic into the receipt.
+  co_await transport->publish(messages, results, publish_timeout_);
+  bool failed = false;
+  for (const auto& result : results) failed |= !result.ok();
+  if (failed) co_await retry_failed(messages, results);
+  if (failed || circuit_suspect_ || telemetry) judge(messages, results, began);
+  for (const auto& result : results) sent_ += result.ok();
+}
+
+// Only what surely was not done and may go well later is tried again; in order, for the transport fails everything
+// that comes after a broken connection.
+awaitable<void> MessageBroker::State::retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
+  const auto deadline = clock->now() + publish_timeout_;
+  for (int failures = 1;; ++failures) {
+    std::vector<std::size_t> again;
+    for (std::size_t i = 0; i < results.size(); ++i)
+      if (results[i].error == errc::connection_failed) again.push_back(i);
+    if (again.empty()) co_return;
+    last_error_ = results[again.front()].detail;
+    if (telemetry) telemetry->error("publish", results[again.front()].error);
+    const RetryPolicy policy({.initial_backoff = std::chrono::milliseconds(20), .max_backoff = std::chrono::seconds(1)});
+    const auto pause = policy.backoff(failures, random);
+    if (clock->now() + pause >= deadline) co_return;
+    co_await sleep_for(*clock, pause);
+    require_open();
+    std::vector<OutgoingMessage> batch;
+    for (const auto i : again) batch.push_back(std::move(messages[i]));
+    std::vector<PublishResult> outcome(batch.size());
+    co_await transport->publish(batch, outcome, deadline - clock->now());
+    for (std::size_t k = 0; k < again.size(); ++k) {
+      messages[again[k]] = std::move(batch[k]);
+      results[again[k]] = std::move(outcome[k]);
+    }
+  }
+}
+
+void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
+                                 TimePoint began) {
+  const auto now = clock->now();
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const auto& result = results[i];
+    if (result.ok()) {
+      if (circuit_suspect_) breaker_.on_success(now);
+    } else if (is_brokers_fault(result.error)) {
+      breaker_.on_failure(now);
+      circuit_suspect_ = true;
+      last_error_ = result.detail;
+    } else if (circuit_suspect_) {
+      breaker_.on_abandoned();
+    }
+    if (!telemetry) continue;
+    auto& cells = topic(result.ok() ? result.receipt.topic : messages[i].topic);
+    (result.ok() ? cells.published : result.error == errc::outcome_unknown ? cells.unknown : cells.failed)->add();
+    cells.publish_duration->observe(now - began);
+    if (!result.ok()) telemetry->error("publish", result.error);
+  }
+  if (!circuit_suspect_) return;
+  const auto state = breaker_.state(now);
+  if (state == CircuitState::closed && std::ranges::all_of(results, &PublishResult::ok)) circuit_suspect_ = false;
+  if (telemetry) telemetry->circuit("publish", static_cast<int>(state));
+}
+
+awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
+  if (!on_executor()) {
+    auto work = [](std::shared_ptr<State> state, OutgoingMessage moved) -> awaitable<Receipt> {
+      co_return co_await state->enqueue(std::move(moved));
+    };
+    auto hopped = work(shared_from_this(), std::move(message));
+    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
+  }
+  require_open();
+  topic(message.topic);
+  while (buffered_ >= buffer_limit_) {
+    co_await await_buffer();
+    require_open();
+  }
+  Receipt receipt;
+  receipt.topic = message.topic;
+  receipt.confirmed = false;
+  buffer_.push_back(std::move(message));
+  ++buffered_;
+  if (!std::exchange(draining_, true)) {
+    auto work = [](std::shared_ptr<State> state) -> awaitable<void> { co_await state->drain_buffer(); };
+    asio::co_spawn(executor, work(shared_from_this()), asio::detached);
+  }
+  co_return receipt;
+}
+
+awaitable<void> MessageBroker::State::await_buffer() {
+  const auto mine = std::make_shared<Notifier>(*clock, executor);
+  buffer_waiters_.push_back(mine);
+  co_await mine->wait();
+}
+
+awaitable<void> MessageBroker::State::drain_buffer() {
+  while (!buffer_.empty()) {
+    std::vector<OutgoingMessage> batch;
+    batch.reserve(std::min(buffer_.size(), buffer_batch));
+    while (!buffer_.empty() && batch.size() < buffer_batch) {
+      batch.push_back(std::move(buffer_.front()));
+      buffer_.pop_front();
+    }
+    std::vector<PublishResult> results(batch.size());
+    try {
+      require_closed_circuit();
+      co_await send(batch, results);
+    } catch (const boost::system::system_error& failure) {
+      const auto* known = dynamic_cast<const MessagingError*>(&failure);
+      for (auto& result : results) {
+        if (result.ok() && !result.receipt.topic.empty()) continue;
+        result.error = known ? failure.code() : make_error_code(errc::outcome_unknown);
+        result.detail = known ? known->detail() : failure.what();
+      }
+    }
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      if (results[i].ok()) {
+        ++flushed_.confirmed;
+        continue;
+      }
+      log(LogLevel::error, "a buffered message was not published",
+          {{"topic", batch[i].topic}, {"error", results[i].error.message()}, {"detail", results[i].detail}});
+      flushed_.failures.push_back({std::move(batch[i]), results[i].error, std::move(results[i].detail)});
+    }
+    buffered_ -= batch.size();
+    for (const auto& waiter : std::exchange(buffer_waiters_, {})) waiter->notify();
+  }
+  draining_ = false;
+}
+
+awaitable<FlushReport> MessageBroker::State::flush() {
+  if (!on_executor()) {
+    auto work = [](std::shared_ptr<State> state) -> awaitable<FlushReport> { co_return co_await state->flush(); };
+    auto hopped = work(shared_from_this());
+    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
+  }
+  while (buffered_ > 0) co_await await_buffer();
+  co_return std::exchange(flushed_, {});
+}
+
+awaitable<std::unique_ptr<TransportSubscription>> MessageBroker::State::open(SubscribeRequest request) {
+  require_open();
+  validate_topic_or_pattern(request.topic);
+  const auto cannot = [&](std::string_view promise, std::string_view instead) {
+    return MessagingError(errc::unsupported, fmt::format("{} has no {} in this mode (subscription to \"{}\"): {}",
+                                                         capabilities.broker, promise, request.topic, instead));
+  };
+  if (request.group && !capabilities.groups) throw cannot("groups", "subscribe without one, or use a durable mode");
+  if (is_pattern(request.topic) && !capabilities.patterns) throw cannot("patterns", "name each topic");
+  if (request.group) {
+    if (request.group->empty() || request.group->find_first_of(" \t\r\n*>#/") != std::string::npos)
+      throw MessagingError(errc::invalid_argument,
+                           fmt::format("group_id: \"{}\"; allowed is text without white space and * > # /", *request.group));
+  }
+  co_await ensure_connected();
+  co_return co_await transport->subscribe(std::move(request));
+}
+
+std::vector<std::shared_ptr<Attached>> MessageBroker::State::open_subscriptions() {
+  std::vector<std::shared_ptr<Attached>> open;
+  std::erase_if(attached_, [&open](const std::weak_ptr<Attached>& weak) {
+    auto attached = weak.lock();
+    if (!attached) return true;
+    open.push_back(std::move(attached));
+    return false;
+  });
+  return open;
+}
+
+awaitable<void> MessageBroker::State::commit_all() {
+  require_open();
+  for (const auto& attached : open_subscriptions()) co_await attached->commit_handed_out();
+}
+
+awaitable<void> MessageBroker::State::disconnect() {
+  if (closed_) co_return;
+  while (buffered_ > 0) co_await await_buffer();
+  closed_ = true;
+  for (const auto& attached : open_subscriptions()) co_await attached->close();
+  if (connected_) co_await transport->disconnect();
+  connected_ = false;
+  if (telemetry) telemetry->health(false);
+}
+
+awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(Transaction&)> body) {
+  require_open();
+  auto* transactions = dynamic_cast<Transactions*>(transport.get());
+  if (!transactions)
+    throw MessagingError(errc::unsupported, fmt::format("{} has no transactions; publish and acknowledge one by one, "
+                                                        "and let the consumer deduplicate",
+                                                        capabilities.broker));
+  co_await ensure_connected();
+  Transaction collected;
+  co_await body(collected);
+  for (const auto& message : collected.messages_) topic(message.topic);
+  std::vector<TransactionAcknowledgement> acknowledgements;
+  for (const auto& [subscription, tag] : collected.settled_)
+    acknowledgements.push_back({&subscription->transport_subscription(), tag});
+  const auto count = collected.messages_.size();
+  co_await transactions->commit_transaction(collected.messages_, acknowledgements);
+  for (const auto& [subscription, tag] : collected.settled_) subscription->settled_elsewhere(tag);
+  sent_ += count;
+}
+
+awaitable<bool> MessageBroker::State::health_check() {
+  if (!on_executor()) {
+    auto work = [](std::shared_ptr<State> state) -> awaitable<bool> { co_return co_await state->health_check(); };
+    auto hopped = work(shared_from_this());
+    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
+  }
+  bool healthy = false;
+  try {
+    require_open();
+    co_await ensure_connected();
+    co_await transport->ping();
+    healthy = true;
+    for (const auto& attached : open_subscriptions()) {
+      const auto state = co_await attached->subscription_state();
+      std::int64_t lag = 0;
+      for (const auto& each : state.lag) lag += each.lag;
+      if (state.connected && (state.paused || lag == 0 || clock->now() - attached->last_progress() < stall_limit)) continue;
+      healthy = false;
+      last_error_ = fmt::format("the subscription to \"{}\" makes no progress: {} messages wait", attached->topic(), lag);
+      log(LogLevel::warning, last_error_);
+    }
+  } catch (const MessagingError& failure) {
+    healthy = false;
+    last_error_ = failure.what();
+  }
+  if (telemetry) telemetry->health(healthy);
+  co_return healthy;
+}
+
+awaitable<BrokerStatus> MessageBroker::State::status() {
+  if (!on_executor()) {
+    auto work = [](std::shared_ptr<State> state) -> awaitable<BrokerStatus> { co_return co_await state->status(); };
+    auto hopped = work(shared_from_this());
+    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
+  }
+  BrokerStatus status;
+  status.connected = connected_;
+  status.messages_sent = sent_;
+  status.messages_received = received_;
+  status.circuit = circuit_suspect_ ? breaker_.state(clock->now()) : CircuitState::closed;
+  status.last_error = last_error_;
+  status.acknowledged_means = capabilities.acknowledged_means;
+  for (const auto& attached : open_subscriptions()) {
+    auto state = co_await attached->subscription_state();
+    if (!state.connected) continue;
+    ++status.subscription_count;
+    status.lag.insert(status.lag.end(), state.lag.begin(), state.lag.end());
+  }
+  co_return status;
+}
+
+}  // namespace maestro::messaging

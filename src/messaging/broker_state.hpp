@@ -1,0 +1,96 @@
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <deque>
+#include <maestro/messaging/broker.hpp>
+#include <memory>
+#include <random>
+
+#include "messaging/telemetry.hpp"
+#include "runtime/notifier.hpp"
+
+namespace maestro::messaging {
+
+/// What a subscription is to its broker: something that counts for health and status, and that is closed with it.
+class Attached {
+ public:
+  virtual ~Attached() = default;
+  [[nodiscard]] virtual const std::string& topic() const noexcept = 0;
+  virtual awaitable<SubscriptionState> subscription_state() = 0;
+  /// When it last took or settled something.
+  [[nodiscard]] virtual TimePoint last_progress() const noexcept = 0;
+  virtual awaitable<void> commit_handed_out() = 0;
+  virtual awaitable<void> close() = 0;
+};
+
+class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::State> {
+ public:
+  State(boost::asio::any_io_executor executor, MessagingConfig config);
+
+  awaitable<void> connect();
+  awaitable<void> disconnect();
+  awaitable<Receipt> publish(OutgoingMessage message);
+  awaitable<std::vector<PublishResult>> publish_many(std::vector<OutgoingMessage> messages);
+  awaitable<Receipt> enqueue(OutgoingMessage message);
+  awaitable<FlushReport> flush();
+  awaitable<std::unique_ptr<TransportSubscription>> open(SubscribeRequest request);
+  awaitable<void> commit_all();
+  awaitable<void> transaction(std::function<awaitable<void>(Transaction&)> body);
+  awaitable<bool> health_check();
+  awaitable<BrokerStatus> status();
+
+  /// Throws `closed` after `disconnect()`.
+  void require_open() const;
+  void attach(std::weak_ptr<Attached> attached) { attached_.push_back(std::move(attached)); }
+  void count_received(std::uint64_t messages) noexcept { received_ += messages; }
+  void remember_error(std::string text) { last_error_ = std::move(text); }
+  /// Publishes on this executor, for the library itself: no hop, no exception for a failed message.
+  awaitable<PublishResult> publish_result(OutgoingMessage message);
+
+  boost::asio::any_io_executor executor;
+  MessagingConfig config;
+  std::shared_ptr<Clock> clock;
+  Options options;
+  std::mt19937_64 random;
+  std::unique_ptr<Transport> transport;
+  Capabilities capabilities;
+  /// Null without `enable_monitoring`.
+  std::shared_ptr<Telemetry> telemetry;
+
+ private:
+  [[nodiscard]] bool on_executor() const noexcept;
+  /// Checks the name once, and keeps what is counted for it.
+  TopicTelemetry& topic(const std::string& name);
+  awaitable<void> ensure_connected();
+  void require_closed_circuit();
+  /// One or many messages: breaker, transport, retries until `publish_timeout`, counts. All topics are known.
+  awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
+  awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
+  void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began);
+  awaitable<void> drain_buffer();
+  awaitable<void> await_buffer();
+  std::vector<std::shared_ptr<Attached>> open_subscriptions();
+
+  boost::unordered_flat_map<std::string, std::unique_ptr<TopicTelemetry>> topics_;
+  CircuitBreaker breaker_;
+  /// False while the breaker is surely closed, so that nobody asks the clock.
+  bool circuit_suspect_ = false;
+  Duration publish_timeout_;
+  std::vector<std::weak_ptr<Attached>> attached_;
+  bool connected_ = false;
+  bool closed_ = false;
+  std::shared_ptr<Notifier> connecting_;
+  std::uint64_t sent_ = 0;
+  std::uint64_t received_ = 0;
+  std::string last_error_;
+
+  std::deque<OutgoingMessage> buffer_;
+  std::size_t buffer_limit_;
+  std::size_t buffered_ = 0;  ///< In `buffer_` or on their way.
+  bool draining_ = false;
+  std::vector<std::shared_ptr<Notifier>> buffer_waiters_;
+  FlushReport flushed_;
+};
+
+}  // namespace maestro::messaging

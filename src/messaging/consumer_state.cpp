@@ -1,0 +1,600 @@
+#include "messaging/consumer_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <maestro/messaging/log.hpp>
+#include <maestro/messaging/topic.hpp>
+
+#include "messaging/failure.hpp"
+
+namespace maestro::messaging {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// So many acknowledgements go out at once; fewer, at the next turn of the loop.
+constexpr std::size_t flush_count = 256;
+// What a crash may repeat at most of one partition, while one message of it is stuck.
+constexpr std::size_t window_limit = 100'000;
+
+std::uint64_t mix(std::uint64_t value) {
+  value ^= value >> 33U;
+  value *= 0xff51afd7ed558ccdULL;
+  value ^= value >> 33U;
+  return value * 0xc4ceb9fe1a85ec53ULL;
+}
+
+bool was_cancelled(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const boost::system::system_error& failure) {
+    return failure.code() == asio::error::operation_aborted;
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace
+
+struct EventConsumer::State::Feed final : public Attached {
+  Feed(State& consumer, std::shared_ptr<Route::State> from, std::size_t number)
+      : broker(consumer.broker_),
+        route(std::move(from)),
+        index(number),
+        acknowledger(broker->capabilities.acknowledgement),
+        room(*broker->clock, broker->executor),
+        progress(broker->clock->now()),
+        stop(consumer.weak_from_this()) {
+    if (broker->telemetry) cells = broker->telemetry->consumer(route->topic, consumer.group_);
+  }
+
+  [[nodiscard]] const std::string& topic() const noexcept override { return route->topic; }
+  awaitable<SubscriptionState> subscription_state() override {
+    if (!subscription) co_return SubscriptionState{};
+    co_return co_await subscription->state();
+  }
+  [[nodiscard]] TimePoint last_progress() const noexcept override { return progress; }
+  awaitable<void> commit_handed_out() override { co_return; }
+  awaitable<void> close() override {
+    if (const auto consumer = stop.lock()) consumer->request_stop();
+    co_return;
+  }
+
+  std::shared_ptr<MessageBroker::State> broker;
+  std::shared_ptr<Route::State> route;
+  std::size_t index;
+  std::unique_ptr<TransportSubscription> subscription;
+  Acknowledger acknowledger;
+  Notifier room;
+  TimePoint progress;
+  std::weak_ptr<State> stop;
+  ConsumeTelemetry cells;
+  asio::cancellation_signal cancel;
+};
+
+EventConsumer::State::State(std::shared_ptr<MessageBroker::State> broker, EventConsumerOptions options)
+    : broker_(std::move(broker)),
+      options_(std::move(options)),
+      concurrency_(options_.concurrency.value_or(static_cast<std::size_t>(broker_->options.integer("concurrency")))),
+      prefetch_(options_.prefetch.value_or(static_cast<std::size_t>(broker_->options.integer("prefetch")))),
+      dead_letters_(options_.enable_dead_letter_queue.value_or(broker_->options.boolean("enable_dead_letter_queue"))),
+      drain_timeout_(options_.drain_timeout.value_or(broker_->options.duration("drain_timeout"))),
+      reset_(options_.auto_offset_reset.value_or(broker_->options.text("auto_offset_reset") == "latest"
+                                                     ? OffsetReset::latest
+                                                     : OffsetReset::earliest)),
+      retry_options_{options_.max_retry_attempts.value_or(static_cast<int>(broker_->options.integer("max_retry_attempts"))),
+                     options_.initial_backoff.value_or(broker_->options.duration("initial_backoff")),
+                     options_.backoff_multiplier.value_or(broker_->options.number("backoff_multiplier")),
+                     options_.max_backoff.value_or(broker_->options.duration("max_backoff"))},
+      retry_(retry_options_),
+      serializer_(options_.serializer ? options_.serializer : std::make_shared<JsonSerializer>()),
+      stop_(*broker_->clock, broker_->executor),
+      drained_(*broker_->clock, broker_->executor),
+      timekeeper_(*broker_->clock, broker_->executor) {
+  retry_options_.validate();
+  if (concurrency_ == 0) throw MessagingError(errc::invalid_option, "concurrency: 0; allowed is 1 and more");
+  if (prefetch_ == 0) throw MessagingError(errc::invalid_option, "prefetch: 0; allowed is 1 and more");
+  prefetch_ = std::max(prefetch_, concurrency_);
+  if (options_.circuit_breaker) {
+    options_.circuit_breaker->validate();
+    circuit_.emplace(*options_.circuit_breaker);
+  }
+  const auto& configured = broker_->options;
+  if (options_.group_id) {
+    group_ = *options_.group_id;
+    group_origin_ = "group_id";
+  } else if (auto group = configured.text_if("group_id")) {
+    group_ = *std::move(group);
+    group_origin_ = "the configured group_id";
+  } else if (auto client = configured.text_if("client_id")) {
+    group_ = *std::move(client);
+    group_origin_ = "client_id";
+  } else {
+    group_ = "maestro";
+    group_origin_ = "the default";
+  }
+}
+
+void EventConsumer::State::add(std::shared_ptr<Route::State> route) {
+  if (running_)
+    throw MessagingError(errc::already_started, fmt::format("subscribe(\"{}\") after start(); subscribe first", route->topic));
+  validate_topic_or_pattern(route->topic);
+  if (!route->handler) throw MessagingError(errc::invalid_argument, fmt::format("the handler of \"{}\" is empty", route->topic));
+  routes_.push_back(std::move(route));
+}
+
+void EventConsumer::State::check_promises() const {
+  const auto& can = broker_->capabilities;
+  const auto refuse = [&](std::string_view promise, std::string_view instead) {
+    throw MessagingError(errc::unsupported, fmt::format("{} cannot keep {}: {}", can.broker, promise, instead));
+  };
+  if (!can.groups) refuse("a consumer group in this mode", "use a durable mode, or MessageBroker::subscribe without a group");
+  if (can.acknowledgement == Acknowledgement::none)
+    refuse("at-least-once delivery in this mode", "use a durable mode, or MessageBroker::subscribe without a group");
+  if (routes_.empty()) throw MessagingError(errc::invalid_argument, "start() without any subscribe()");
+}
+
+awaitable<void> EventConsumer::State::start() {
+  broker_->require_open();
+  if (running_) throw MessagingError(errc::already_started, "this consumer is running; stop() it first, or make another");
+  check_promises();
+  running_ = true;
+  stopping_ = false;
+  fatal_ = nullptr;
+  const auto self = shared_from_this();
+  struct Finish {
+    State& state;
+    ~Finish() {
+      state.running_ = false;
+      state.feeds_.clear();
+    }
+  } const finish{*this};
+  log(LogLevel::info, explain(), {{"broker", broker_->capabilities.broker}, {"group", group_}});
+  for (std::size_t i = 0; i < routes_.size(); ++i) {
+    auto feed = std::make_shared<Feed>(*this, routes_[i], i);
+    feed->subscription = co_await broker_->open({feed->route->topic, group_, reset_, prefetch_});
+    if (paused_) feed->subscription->pause();
+    broker_->attach(feed);
+    feeds_.push_back(std::move(feed));
+  }
+  const auto spawn = [&](awaitable<void> task, asio::cancellation_signal& signal) {
+    ++tasks_;
+    asio::co_spawn(broker_->executor, std::move(task),
+                   asio::bind_cancellation_slot(signal.slot(), [self](std::exception_ptr error) {
+                     --self->tasks_;
+                     if (error && !was_cancelled(error)) self->fail_for_good(error);
+                     self->drained_.notify();
+                   }));
+  };
+  for (const auto& feed : feeds_) spawn(run_fetcher(self, feed), feed->cancel);
+  spawn(run_timekeeper(self), cancel_timekeeper_);
+
+  co_await asio::this_coro::throw_if_cancelled(false);
+  bool cancelled = false;
+  while (!stopping_ && !cancelled) {
+    try {
+      co_await stop_.wait();
+    } catch (const boost::system::system_error&) {
+      cancelled = true;
+    }
+  }
+  // The drain is not cancelled with us: it has a limit of its own.
+  co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+  co_await drain();
+  co_await asio::this_coro::reset_cancellation_state();
+  co_await asio::this_coro::throw_if_cancelled(true);
+  if (fatal_) std::rethrow_exception(fatal_);
+  if (cancelled) throw boost::system::system_error(asio::error::operation_aborted);
+}
+
+void EventConsumer::State::request_stop() {
+  if (!running_) return;
+  stopping_ = true;
+  stop_.notify();
+}
+
+void EventConsumer::State::fail_for_good(std::exception_ptr error) {
+  if (!fatal_) fatal_ = error;
+  request_stop();
+}
+
+awaitable<void> EventConsumer::State::drain() {
+  stopping_ = true;
+  for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
+  cancel_timekeeper_.emit(asio::cancellation_type::terminal);
+  // What no handler has begun is left unsettled, and goes to another member.
+  std::vector<Item> dropped;
+  lanes_.clear_waiting([&dropped](Item& item) { dropped.push_back(std::move(item)); });
+  for (auto& item : dropped)
+    if (item.claim) co_await options_.deduplication->abandon(group_, item.message.id(), *item.claim);
+  for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
+  const auto deadline = broker_->clock->now() + drain_timeout_;
+  bool in_time = true;
+  while (tasks_ > 0 && in_time) in_time = co_await drained_.wait_until(deadline);
+  if (tasks_ > 0) {
+    log(LogLevel::warning, "handlers did not finish within drain_timeout; their messages will be delivered again",
+        {{"group", group_}, {"handlers", std::to_string(handlers_)}});
+    for (const auto& worker : workers_) worker->cancel.emit(asio::cancellation_type::terminal);
+    // Those that heed the cancellation end now; the others are left behind, unsettled.
+    const auto grace = broker_->clock->now() + std::chrono::seconds(1);
+    in_time = true;
+    while (tasks_ > 0 && in_time) in_time = co_await drained_.wait_until(grace);
+  }
+  flush_acknowledgements();
+  for (const auto& feed : feeds_) {
+    co_await feed->subscription->commit();
+    co_await feed->subscription->close();
+  }
+}
+
+awaitable<void> EventConsumer::State::run_fetcher(std::shared_ptr<State> self, std::shared_ptr<Feed> feed) {
+  co_await self->fetch(*feed);
+}
+
+awaitable<void> EventConsumer::State::fetch(Feed& feed) {
+  std::vector<Message> batch;
+  while (!stopping_) {
+    const bool stuck = feed.acknowledger.widest_window() > window_limit;
+    if (lanes_.size() >= prefetch_ || stuck || (circuit_ && circuit_->state(broker_->clock->now()) == CircuitState::open)) {
+      co_await feed.room.wait();
+      continue;
+    }
+    const auto count = feed.subscription->take(batch, prefetch_ - lanes_.size());
+    if (count == 0) {
+      co_await feed.subscription->wait();
+      continue;
+    }
+    counts.received += count;
+    broker_->count_received(count);
+    if (feed.cells.received) feed.cells.received->add(count);
+    for (auto& message : batch) push(feed, std::move(message));
+    batch.clear();
+    wake_one();
+    if (lanes_.size() < prefetch_) co_await feed.subscription->wait();
+  }
+}
+
+void EventConsumer::State::push(Feed& feed, Message message) {
+  feed.acknowledger.track(message.tag());
+  const auto partition = mix(message.tag().lane * 31 + feed.index + 1);
+  std::uint64_t lane = partition;
+  if (options_.ordering == Ordering::none) {
+    lane = mix(++unkeyed_) ^ partition;
+  } else if (options_.ordering == Ordering::key && message.key()) {
+    lane = mix(std::hash<std::string_view>{}(*message.key()) + feed.index);
+  }
+  Item item;
+  item.feed = &feed;
+  item.message = std::move(message);
+  lanes_.push(lane, std::move(item));
+}
+
+bool EventConsumer::State::may_take() {
+  if (stopping_ || paused_ || !lanes_.has_runnable()) return false;
+  return !circuit_ || circuit_->allow(broker_->clock->now());
+}
+
+void EventConsumer::State::wake_one() {
+  if (wake_pending_ || stopping_ || paused_) return;
+  if (!idle_.empty()) {
+    wake_pending_ = true;
+    auto* worker = idle_.back();
+    idle_.pop_back();
+    worker->wake.notify();
+  } else if (workers_.size() < concurrency_) {
+    wake_pending_ = true;
+    auto worker = std::make_shared<Worker>(*broker_->clock, broker_->executor);
+    workers_.push_back(worker);
+    ++tasks_;
+    asio::co_spawn(broker_->executor, run_worker(shared_from_this(), worker),
+                   asio::bind_cancellation_slot(
+                       worker->cancel.slot(), [self = shared_from_this(), worker](std::exception_ptr error) {
+                         --self->tasks_;
+                         self->workers_.remove(worker);
+                         std::erase(self->idle_, worker.get());
+                         if (error && !was_cancelled(error)) self->fail_for_good(error);
+                         self->drained_.notify();
+                       }));
+  }
+}
+
+awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, std::shared_ptr<Worker> worker) {
+  self->wake_pending_ = false;
+  while (!self->stopping_) {
+    if (!self->may_take()) {
+      self->idle_.push_back(worker.get());
+      co_await worker->wake.wait();
+      self->wake_pending_ = false;
+      continue;
+    }
+    const auto lane = self->lanes_.take_runnable();
+    if (self->lanes_.has_runnable()) self->wake_one();
+    ++self->handlers_;
+    struct Done {
+      State& state;
+      ~Done() { --state.handlers_; }
+    } const done{*self};
+    co_await self->process(lane);
+  }
+}
+
+awaitable<void> EventConsumer::State::process(Lanes::LaneId lane) {
+  // The lane is ours until it is finished or parked: its front stays where it is.
+  auto& item = lanes_.front(lane);
+  if (item.dead_letter) {
+    if (circuit_) circuit_->on_abandoned();
+    co_await write_dead_letter(lane);
+    co_return;
+  }
+  if (options_.deduplication && !item.claim && !co_await claimed(lane, item)) {
+    if (circuit_) circuit_->on_abandoned();
+    co_return;
+  }
+  auto& cells = item.feed->cells;
+  const auto began = cells.processing ? broker_->clock->now() : TimePoint{};
+  if (cells.in_flight) cells.in_flight->add(1);
+  const auto error = co_await handle(lanes_.front(lane));
+  if (cells.in_flight) cells.in_flight->add(-1);
+  if (cells.processing) cells.processing->observe(broker_->clock->now() - began);
+  if (!error) {
+    co_await succeeded(lane);
+  } else {
+    co_await failed(lane, error);
+  }
+}
+
+awaitable<std::exception_ptr> EventConsumer::State::handle(Item& item) {
+  try {
+    const Event event(item.message, serializer_->deserialize(item.message), item.failures + 1);
+    const auto& handler = item.feed->route->handler;
+    if (options_.handler_executor) {
+      auto work = handler(event);
+      co_await asio::co_spawn(*options_.handler_executor, std::move(work), asio::use_awaitable);
+    } else {
+      co_await handler(event);
+    }
+    co_return nullptr;
+  } catch (...) {
+    co_return std::current_exception();
+  }
+}
+
+awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
+  Claim claim;
+  std::exception_ptr error;
+  const auto id = item.message.id();
+  try {
+    claim = co_await options_.deduplication->claim(group_, id, options_.deduplication_lease);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  auto& held = lanes_.front(lane);
+  if (error) {
+    if (was_cancelled(error)) std::rethrow_exception(error);
+    log(LogLevel::warning, "the deduplication store failed; trying again", {{"group", group_}, {"id", id}});
+    park(lane, retry_.backoff(1, broker_->random));
+    co_return false;
+  }
+  switch (claim.outcome) {
+    case Claim::Outcome::claimed:
+      held.claim = claim.token;
+      co_return true;
+    case Claim::Outcome::duplicate:
+      ++counts.duplicates;
+      if (held.feed->cells.duplicate) held.feed->cells.duplicate->add();
+      settle(lane);
+      co_return false;
+    case Claim::Outcome::busy:
+      // Another member handles it, or died with it: its lease decides.
+      park(lane, std::max<Duration>(claim.retry_at - broker_->clock->now(), std::chrono::milliseconds(1)));
+      co_return false;
+  }
+  co_return false;
+}
+
+awaitable<void> EventConsumer::State::succeeded(Lanes::LaneId lane) {
+  auto& item = lanes_.front(lane);
+  if (circuit_) {
+    circuit_->on_success(broker_->clock->now());
+    if (lanes_.has_runnable()) wake_one();
+    wake_fetchers();
+  }
+  if (item.claim) co_await options_.deduplication->complete(group_, item.message.id(), *item.claim);
+  auto& done = lanes_.front(lane);
+  ++counts.handled;
+  if (done.feed->cells.handled) done.feed->cells.handled->add();
+  settle(lane);
+}
+
+awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_ptr error) {
+  if (was_cancelled(error) && stopping_) {
+    // Left unsettled: it will be delivered again.
+    if (circuit_) circuit_->on_abandoned();
+    auto& item = lanes_.front(lane);
+    if (item.claim) co_await options_.deduplication->abandon(group_, item.message.id(), *item.claim);
+    lanes_.finish(lane);
+    co_return;
+  }
+  auto& item = lanes_.front(lane);
+  auto failure = describe_failure(error);
+  const auto now = broker_->clock->now();
+  const auto wall = broker_->clock->wall();
+  if (item.failures++ == 0) item.first_failed_at = wall;
+  failure.attempts = item.failures;
+  failure.first_failed_at = item.first_failed_at;
+  failure.failed_at = wall;
+  const bool final_verdict = failure.reason != DeadLetterReason::retries_exhausted;
+  if (circuit_) {
+    if (final_verdict) {
+      circuit_->on_abandoned();
+    } else {
+      circuit_->on_failure(now);
+      if (circuit_->state(now) == CircuitState::open) timekeeper_.notify();
+    }
+    if (broker_->telemetry) broker_->telemetry->circuit("consume", static_cast<int>(circuit_->state(now)));
+  }
+  if (broker_->telemetry) broker_->telemetry->error("handle", make_error_code(final_verdict ? errc::rejected : errc::broker_error));
+  if (item.feed->cells.failed) item.feed->cells.failed->add();
+  if (!final_verdict && !retry_.exhausted(item.failures)) {
+    ++counts.retried;
+    if (item.feed->cells.retries) item.feed->cells.retries->add();
+    park(lane, retry_.backoff(item.failures, broker_->random));
+    co_return;
+  }
+  item.dead_letter = std::make_unique<Failure>(std::move(failure));
+  co_await write_dead_letter(lane);
+}
+
+std::string EventConsumer::State::dead_letter_topic_of(const Feed& feed, const Message& message) const {
+  return feed.route->dead_letter_topic.value_or(dead_letter_topic(message.topic(), group_));
+}
+
+// Copy before settle: the dead letter is confirmed first.
+awaitable<void> EventConsumer::State::write_dead_letter(Lanes::LaneId lane) {
+  auto& item = lanes_.front(lane);
+  const auto reason = item.dead_letter->reason;
+  const auto describe = [&] {
+    const auto& front = lanes_.front(lane);
+    return std::vector<std::pair<std::string, std::string>>{
+        {"topic", std::string(front.message.topic())},
+        {"group", group_},
+        {"position", front.message.position().to_string()},
+        {"reason", std::string(to_string(front.dead_letter->reason))},
+        {"error", front.dead_letter->message}};
+  };
+  if (!dead_letters_) {
+    log(LogLevel::error, "a message failed for good; dead letters are switched off, so it is settled and gone", describe());
+    ++counts.discarded;
+  } else {
+    const auto topic = dead_letter_topic_of(*item.feed, item.message);
+    const auto result = co_await broker_->publish_result(make_dead_letter(item.message, topic, group_, *item.dead_letter));
+    if (!result.ok()) {
+      auto fields = describe();
+      fields.emplace_back("cause", result.detail);
+      log(LogLevel::error, "a dead letter could not be written; its message stays unsettled", std::move(fields));
+      auto& front = lanes_.front(lane);
+      park(lane, std::max<Duration>(retry_.backoff(++front.dead_letter_tries, broker_->random), std::chrono::milliseconds(10)));
+      co_return;
+    }
+    ++counts.dead_lettered;
+    log(LogLevel::warning, "dead-lettered", describe());
+    if (broker_->telemetry)
+      broker_->telemetry->dead_letter(lanes_.front(lane).feed->route->topic, group_, std::string(to_string(reason)));
+  }
+  auto& written = lanes_.front(lane);
+  if (written.feed->cells.dead_lettered) written.feed->cells.dead_lettered->add();
+  if (written.claim) co_await options_.deduplication->complete(group_, written.message.id(), *written.claim);
+  settle(lane);
+}
+
+void EventConsumer::State::settle(Lanes::LaneId lane) {
+  auto& item = lanes_.front(lane);
+  auto& feed = *item.feed;
+  feed.acknowledger.settle(item.message.tag());
+  lanes_.finish(lane);
+  if (feed.acknowledger.pending() >= flush_count) {
+    flush_acknowledgements();
+  } else if (feed.acknowledger.pending() > 0) {
+    schedule_flush();
+  }
+  if (lanes_.size() == prefetch_ / 2) wake_fetchers();
+}
+
+void EventConsumer::State::wake_fetchers() {
+  for (const auto& feed : feeds_) feed->room.notify();
+}
+
+// One flush a turn of the loop: a burst of handlers that complete at once is acknowledged together.
+void EventConsumer::State::schedule_flush() {
+  if (std::exchange(flush_scheduled_, true)) return;
+  asio::post(broker_->executor, [self = shared_from_this()] { self->flush_acknowledgements(); });
+}
+
+void EventConsumer::State::flush_acknowledgements() {
+  flush_scheduled_ = false;
+  const auto now = broker_->clock->now();
+  for (const auto& feed : feeds_) {
+    if (feed->acknowledger.pending() == 0 || !feed->subscription) continue;
+    feed->acknowledger.flush(*feed->subscription);
+    feed->progress = now;
+    feed->room.notify();
+  }
+}
+
+void EventConsumer::State::park(Lanes::LaneId lane, Duration pause) {
+  const auto due = broker_->clock->now() + pause;
+  const auto next = lanes_.next_due();
+  lanes_.park(lane, due);
+  if (!next || due < *next) timekeeper_.notify();
+}
+
+awaitable<void> EventConsumer::State::run_timekeeper(std::shared_ptr<State> self) {
+  while (!self->stopping_) {
+    const auto now = self->broker_->clock->now();
+    self->lanes_.unpark_due(now);
+    if (self->lanes_.has_runnable()) self->wake_one();
+    auto next = self->lanes_.next_due().value_or(TimePoint::max());
+    if (self->circuit_ && self->circuit_->state(now) == CircuitState::open) {
+      next = std::min(next, self->circuit_->open_until());
+    } else if (self->circuit_) {
+      self->wake_fetchers();
+    }
+    co_await self->timekeeper_.wait_until(next);
+  }
+}
+
+CircuitState EventConsumer::State::circuit() const {
+  return circuit_ ? circuit_->state(broker_->clock->now()) : CircuitState::closed;
+}
+
+void EventConsumer::State::pause() {
+  paused_ = true;
+  for (const auto& feed : feeds_)
+    if (feed->subscription) feed->subscription->pause();
+}
+
+void EventConsumer::State::resume() {
+  paused_ = false;
+  for (const auto& feed : feeds_)
+    if (feed->subscription) feed->subscription->resume();
+  if (lanes_.has_runnable()) wake_one();
+}
+
+std::string EventConsumer::State::explain() const {
+  const auto ms = [](Duration d) { return std::chrono::duration_cast<std::chrono::milliseconds>(d).count(); };
+  const auto& can = broker_->capabilities;
+  std::string text;
+  for (const auto& route : routes_) {
+    if (!text.empty()) text += '\n';
+    text += fmt::format("\"{}\" on {} as group \"{}\" (from {}): at least once, {} handlers at once, in order by {}; ",
+                        route->topic, can.broker, group_, group_origin_, concurrency_,
+                        options_.ordering == Ordering::key         ? "key"
+                        : options_.ordering == Ordering::partition ? "partition"
+                                                                   : "nothing");
+    text += fmt::format("retries by this library: {} after the first try, {} ms times {} up to {} ms, {} ms in all at most; ",
+                        retry_options_.max_attempts_after_first, ms(retry_options_.initial_backoff), retry_options_.multiplier,
+                        ms(retry_options_.max_backoff), ms(retry_.longest_total()));
+    if (dead_letters_) {
+      text += fmt::format("dead letters to \"{}\"; ", route->dead_letter_topic.value_or(
+                                                            is_pattern(route->topic) ? "{topic}." + group_ + ".dlq"
+                                                                                     : dead_letter_topic(route->topic, group_)));
+    } else {
+      text += "dead letters are off: a message that failed for good is logged and gone; ";
+    }
+    text += options_.deduplication ? "duplicates are told by message id; " : "no deduplication; ";
+    text += fmt::format("an acknowledged publish: {}", can.acknowledged_means);
+    if (options_.deduplication && retry_.longest_total() > options_.deduplication_lease)
+      text += fmt::format("; CONTRADICTION: retries may last {} ms, the deduplication lease only {} ms",
+                          ms(retry_.longest_total()), ms(options_.deduplication_lease));
+  }
+  return text;
+}
+
+}  // namespace maestro::messaging

@@ -1,0 +1,117 @@
+#pragma once
+
+#include <boost/asio/cancellation_signal.hpp>
+#include <list>
+#include <maestro/messaging/consumer.hpp>
+#include <maestro/messaging/dead_letter.hpp>
+#include <maestro/messaging/retry.hpp>
+#include <memory>
+
+#include "messaging/acknowledger.hpp"
+#include "messaging/broker_state.hpp"
+#include "reliability/key_lanes.hpp"
+
+namespace maestro::messaging {
+
+struct EventConsumer::Route::State {
+  std::string topic;
+  EventHandler handler;
+  std::optional<std::string> dead_letter_topic;
+};
+
+/// The engine of an EventConsumer. Fetchers (one a route) fill the lanes; workers take one message of a lane at a time;
+/// a timekeeper lets lanes go on whose pause is over. A worker that finds more work than it can do wakes one other, which
+/// wakes the next: handlers that complete at once are run by a single worker, slow ones by all of them.
+class EventConsumer::State final : public std::enable_shared_from_this<EventConsumer::State> {
+ public:
+  State(std::shared_ptr<MessageBroker::State> broker, EventConsumerOptions options);
+
+  void add(std::shared_ptr<Route::State> route);
+  awaitable<void> start();
+  void request_stop();
+  [[nodiscard]] std::string explain() const;
+  [[nodiscard]] CircuitState circuit() const;
+  void pause();
+  void resume();
+
+  ConsumerCounts counts;
+  [[nodiscard]] boost::asio::any_io_executor executor() const { return broker_->executor; }
+
+ private:
+  struct Feed;   // a route at work
+  struct Item {  // a message in a lane
+    Feed* feed = nullptr;
+    Message message;
+    int failures = 0;
+    Timestamp first_failed_at{};
+    std::optional<std::uint64_t> claim;       // of the deduplication store
+    std::unique_ptr<Failure> dead_letter;     // waits to be written
+    int dead_letter_tries = 0;
+  };
+  using Lanes = KeyLanes<Item>;
+  struct Worker {
+    explicit Worker(Clock& clock, const boost::asio::any_io_executor& executor) : wake(clock, executor) {}
+    Notifier wake;
+    boost::asio::cancellation_signal cancel;
+  };
+  enum class Verdict { settled, parked, abandoned };
+
+  static awaitable<void> run_fetcher(std::shared_ptr<State> self, std::shared_ptr<Feed> feed);
+  static awaitable<void> run_worker(std::shared_ptr<State> self, std::shared_ptr<Worker> worker);
+  static awaitable<void> run_timekeeper(std::shared_ptr<State> self);
+  awaitable<void> fetch(Feed& feed);
+  awaitable<void> process(Lanes::LaneId lane);
+  /// Empty when the handler succeeded.
+  awaitable<std::exception_ptr> handle(Item& item);
+  awaitable<bool> claimed(Lanes::LaneId lane, Item& item);
+  awaitable<void> succeeded(Lanes::LaneId lane);
+  awaitable<void> failed(Lanes::LaneId lane, std::exception_ptr error);
+  awaitable<void> write_dead_letter(Lanes::LaneId lane);
+  void settle(Lanes::LaneId lane);
+  void park(Lanes::LaneId lane, Duration pause);
+  awaitable<void> drain();
+  void push(Feed& feed, Message message);
+  void wake_one();
+  void schedule_flush();
+  void flush_acknowledgements();
+  void wake_fetchers();
+  void fail_for_good(std::exception_ptr error);
+  [[nodiscard]] bool may_take();
+  [[nodiscard]] std::string dead_letter_topic_of(const Feed& feed, const Message& message) const;
+  void check_promises() const;
+
+  std::shared_ptr<MessageBroker::State> broker_;
+  EventConsumerOptions options_;
+  std::string group_;
+  std::string group_origin_;
+  std::size_t concurrency_;
+  std::size_t prefetch_;
+  bool dead_letters_;
+  Duration drain_timeout_;
+  OffsetReset reset_;
+  RetryOptions retry_options_;
+  RetryPolicy retry_;
+  std::shared_ptr<Serializer> serializer_;
+  std::optional<CircuitBreaker> circuit_;
+
+  std::vector<std::shared_ptr<Route::State>> routes_;
+  bool running_ = false;
+  bool stopping_ = false;
+  bool paused_ = false;
+  std::exception_ptr fatal_;
+  Notifier stop_;
+  Notifier drained_;
+  Notifier timekeeper_;
+  boost::asio::cancellation_signal cancel_timekeeper_;
+  std::vector<std::shared_ptr<Feed>> feeds_;
+  Lanes lanes_;
+  std::list<std::shared_ptr<Worker>> workers_;
+  std::vector<Worker*> idle_;
+  bool wake_pending_ = false;
+  bool flush_scheduled_ = false;
+  std::size_t tasks_ = 0;        // fetchers, workers and the timekeeper
+  std::size_t handlers_ = 0;     // messages in process
+  std::uint64_t unkeyed_ = 0;
+};
+
+}  // namespace maestro::messaging

@@ -1,0 +1,159 @@
+#include "messaging/subscription_state.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace maestro::messaging {
+
+namespace {
+// Acknowledgements go out when there is nothing more to hand out, when this many are waiting, or after this time.
+constexpr std::size_t flush_count = 256;
+constexpr Duration flush_period = std::chrono::milliseconds(10);
+}  // namespace
+
+Subscription::State::State(std::shared_ptr<MessageBroker::State> broker, SubscribeRequest request, bool auto_commit,
+                           std::unique_ptr<TransportSubscription> transport)
+    : broker_(std::move(broker)),
+      request_(std::move(request)),
+      auto_commit_(auto_commit),
+      transport_(std::move(transport)),
+      acknowledger_(request_.group ? broker_->capabilities.acknowledgement : Acknowledgement::none),
+      last_progress_(broker_->clock->now()),
+      last_flush_(last_progress_) {}
+
+Subscription::State::~State() {
+  if (!closed_) acknowledger_.flush(*transport_);
+}
+
+void Subscription::State::settle_handed_out() {
+  if (!auto_commit_ || handed_out_.empty()) return;
+  for (const auto tag : handed_out_) acknowledger_.settle(tag);
+  handed_out_.clear();
+  flush_when_due();
+}
+
+void Subscription::State::flush_when_due() {
+  if (acknowledger_.pending() == 0) return;
+  const auto now = broker_->clock->now();
+  last_progress_ = now;
+  if (acknowledger_.pending() < flush_count && now - last_flush_ < flush_period) return;
+  last_flush_ = now;
+  acknowledger_.flush(*transport_);
+}
+
+void Subscription::State::hand_out(const Message& message) {
+  if (!request_.group) return;
+  acknowledger_.track(message.tag());
+  handed_out_.push_back(message.tag());
+}
+
+awaitable<bool> Subscription::State::refill(std::size_t at_most) {
+  fetched_.clear();
+  at_ = 0;
+  while (!closed_) {
+    acknowledger_.flush(*transport_);
+    try {
+      if (const auto count = transport_->take(fetched_, at_most); count > 0) {
+        broker_->count_received(count);
+        last_progress_ = broker_->clock->now();
+        co_return true;
+      }
+      co_await transport_->wait();
+    } catch (const MessagingError&) {
+      if (!closed_) throw;
+    }
+  }
+  co_return false;
+}
+
+awaitable<std::optional<Message>> Subscription::State::next() {
+  settle_handed_out();
+  if (closed_) co_return std::nullopt;
+  if (at_ == fetched_.size() && !co_await refill(std::min<std::size_t>(request_.prefetch, 512))) co_return std::nullopt;
+  auto& message = fetched_[at_++];
+  hand_out(message);
+  co_return std::move(message);
+}
+
+awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_most) {
+  settle_handed_out();
+  std::vector<Message> batch;
+  if (closed_) co_return batch;
+  if (at_ == fetched_.size() && !co_await refill(std::max<std::size_t>(at_most, 1))) co_return batch;
+  if (at_ == 0 && fetched_.size() <= at_most) {
+    batch = std::move(fetched_);
+    fetched_.clear();
+  } else {
+    const auto count = std::min(at_most, fetched_.size() - at_);
+    const auto from = fetched_.begin() + static_cast<std::ptrdiff_t>(at_);
+    batch.assign(std::make_move_iterator(from), std::make_move_iterator(from + static_cast<std::ptrdiff_t>(count)));
+    at_ += count;
+  }
+  for (const auto& message : batch) hand_out(message);
+  co_return batch;
+}
+
+void Subscription::State::acknowledge(std::span<const Message> messages) {
+  if (closed_ || !request_.group) return;
+  for (const auto& message : messages) {
+    std::erase(handed_out_, message.tag());
+    acknowledger_.settle(message.tag());
+  }
+  flush_when_due();
+}
+
+void Subscription::State::release(const Message& message, Duration delay) {
+  if (!broker_->capabilities.release_with_delay)
+    throw MessagingError(errc::unsupported,
+                         fmt::format("{} cannot give a message back; leave it unsettled", broker_->capabilities.broker));
+  if (closed_) return;
+  std::erase(handed_out_, message.tag());
+  const auto tag = message.tag();
+  transport_->release({&tag, 1}, delay);
+}
+
+void Subscription::State::settled_elsewhere(DeliveryTag tag) {
+  std::erase(handed_out_, tag);
+  acknowledger_.settle(tag);
+}
+
+void Subscription::State::pause() { transport_->pause(); }
+void Subscription::State::resume() { transport_->resume(); }
+
+awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partition, std::int64_t offset) {
+  // What was fetched ahead is from before the jump; it stays unsettled and comes again where the new place says so.
+  settle_handed_out();
+  acknowledger_.flush(*transport_);
+  handed_out_.clear();
+  acknowledger_ = Acknowledger(request_.group ? broker_->capabilities.acknowledgement : Acknowledgement::none);
+  std::vector<Message> kept;
+  for (; at_ < fetched_.size(); ++at_)
+    if (fetched_[at_].topic() != topic || fetched_[at_].position().partition != partition) kept.push_back(std::move(fetched_[at_]));
+  fetched_ = std::move(kept);
+  at_ = 0;
+  co_await transport_->seek(std::move(topic), partition, offset);
+}
+
+awaitable<SubscriptionState> Subscription::State::subscription_state() {
+  if (closed_) co_return SubscriptionState{};
+  co_return co_await transport_->state();
+}
+
+awaitable<void> Subscription::State::commit_handed_out() {
+  if (closed_ || !request_.group) co_return;
+  for (const auto tag : handed_out_) acknowledger_.settle(tag);
+  handed_out_.clear();
+  last_progress_ = broker_->clock->now();
+  acknowledger_.flush(*transport_);
+  co_await transport_->commit();
+}
+
+awaitable<void> Subscription::State::close() {
+  if (closed_) co_return;
+  closed_ = true;
+  acknowledger_.flush(*transport_);
+  co_await transport_->close();
+}
+
+}  // namespace maestro::messaging

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <maestro/messaging/subscription.hpp>
+#include <memory>
+
+#include "messaging/acknowledger.hpp"
+#include "messaging/broker_state.hpp"
+
+namespace maestro::messaging {
+
+class Subscription::State final : public Attached {
+ public:
+  State(std::shared_ptr<MessageBroker::State> broker, SubscribeRequest request, bool auto_commit,
+        std::unique_ptr<TransportSubscription> transport);
+  ~State() override;
+
+  awaitable<std::optional<Message>> next();
+  awaitable<std::vector<Message>> next_batch(std::size_t at_most);
+  void acknowledge(std::span<const Message> messages);
+  void release(const Message& message, Duration delay);
+  void pause();
+  void resume();
+  awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
+
+  [[nodiscard]] const std::string& topic() const noexcept override { return request_.topic; }
+  awaitable<SubscriptionState> subscription_state() override;
+  [[nodiscard]] TimePoint last_progress() const noexcept override { return last_progress_; }
+  awaitable<void> commit_handed_out() override;
+  awaitable<void> close() override;
+
+  TransportSubscription& transport_subscription() noexcept { return *transport_; }
+  /// A transaction acknowledged it.
+  void settled_elsewhere(DeliveryTag tag);
+
+ private:
+  /// Asking for more means that what was handed out is done with.
+  void settle_handed_out();
+  void hand_out(const Message& message);
+  awaitable<bool> refill(std::size_t at_most);
+  void flush_when_due();
+
+  std::shared_ptr<MessageBroker::State> broker_;
+  SubscribeRequest request_;
+  bool auto_commit_;
+  std::unique_ptr<TransportSubscription> transport_;
+  Acknowledger acknowledger_;
+  std::vector<Message> fetched_;
+  std::size_t at_ = 0;
+  std::vector<DeliveryTag> handed_out_;
+  TimePoint last_progress_;
+  TimePoint last_flush_;
+  bool closed_ = false;
+};
+
+}  // namespace maestro::messaging

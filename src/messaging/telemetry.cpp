@@ -1,0 +1,68 @@
+#include "messaging/telemetry.hpp"
+
+namespace maestro::messaging {
+
+Telemetry::Telemetry(std::shared_ptr<MetricsRegistry> registry, std::string broker)
+    : registry_(std::move(registry)), broker_(std::move(broker)) {}
+
+TopicTelemetry Telemetry::topic(const std::string& name) {
+  const auto published = [&](const char* status) {
+    return &registry_->counter("messaging_messages_published_total",
+                               {{"broker", broker_}, {"topic", name}, {"status", status}});
+  };
+  TopicTelemetry cells;
+  cells.published = published("ok");
+  cells.failed = published("failed");
+  cells.unknown = published("unknown");
+  cells.publish_duration =
+      &registry_->histogram("messaging_publish_duration_seconds", {{"broker", broker_}, {"topic", name}});
+  return cells;
+}
+
+ConsumeTelemetry Telemetry::consumer(const std::string& topic, const std::string& group) {
+  const auto consumed = [&](const char* status) {
+    return &registry_->counter("messaging_messages_consumed_total",
+                               {{"broker", broker_}, {"topic", topic}, {"group", group}, {"status", status}});
+  };
+  const MetricLabels labels{{"broker", broker_}, {"topic", topic}, {"group", group}};
+  ConsumeTelemetry cells;
+  cells.received = consumed("received");
+  cells.handled = consumed("handled");
+  cells.failed = consumed("failed");
+  cells.dead_lettered = consumed("dead_lettered");
+  cells.duplicate = &registry_->counter("messaging_duplicates_total", labels);
+  cells.retries = &registry_->counter("messaging_retries_total", labels);
+  cells.processing = &registry_->histogram("messaging_message_processing_duration_seconds", labels);
+  cells.in_flight = &registry_->gauge("messaging_in_flight", labels);
+  return cells;
+}
+
+void Telemetry::error(const std::string& operation, const boost::system::error_code& code) {
+  const auto name = code.category() == messaging_category() ? errc_name(static_cast<errc>(code.value())) : "other";
+  registry_->counter("messaging_errors_total", {{"broker", broker_}, {"operation", operation}, {"error", std::string(name)}})
+      .add();
+}
+
+void Telemetry::dead_letter(const std::string& topic, const std::string& group, const std::string& reason) {
+  registry_
+      ->counter("messaging_dead_letters_total",
+                {{"broker", broker_}, {"topic", topic}, {"group", group}, {"reason", reason}})
+      .add();
+}
+
+void Telemetry::health(bool healthy) {
+  registry_->gauge("messaging_broker_health", {{"broker", broker_}}).set(healthy ? 1 : 0);
+}
+
+void Telemetry::circuit(const std::string& operation, int state) {
+  registry_->gauge("messaging_circuit_state", {{"broker", broker_}, {"operation", operation}}).set(state);
+}
+
+void Telemetry::lag(const std::string& topic, const std::string& group, int partition, double value) {
+  registry_
+      ->gauge("messaging_consumer_lag",
+              {{"broker", broker_}, {"topic", topic}, {"group", group}, {"partition", std::to_string(partition)}})
+      .set(value);
+}
+
+}  // namespace maestro::messaging

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <maestro/messaging/error.hpp>
+#include <maestro/messaging/metrics.hpp>
+#include <memory>
+#include <string>
+
+namespace maestro::messaging {
+
+/// The cells of one topic on the publishing side; null without monitoring. Looked up once.
+struct TopicTelemetry {
+  Counter* published = nullptr;
+  Counter* failed = nullptr;
+  Counter* unknown = nullptr;
+  Histogram* publish_duration = nullptr;
+};
+
+/// The cells of one subscription on the consuming side.
+struct ConsumeTelemetry {
+  Counter* handled = nullptr;
+  Counter* failed = nullptr;
+  Counter* dead_lettered = nullptr;
+  Counter* duplicate = nullptr;
+  Counter* received = nullptr;
+  Counter* retries = nullptr;
+  Histogram* processing = nullptr;
+  Gauge* in_flight = nullptr;
+};
+
+/// One broker's share of the process's metrics.
+class Telemetry {
+ public:
+  Telemetry(std::shared_ptr<MetricsRegistry> registry, std::string broker);
+
+  [[nodiscard]] TopicTelemetry topic(const std::string& name);
+  [[nodiscard]] ConsumeTelemetry consumer(const std::string& topic, const std::string& group);
+  void error(const std::string& operation, const boost::system::error_code& code);
+  void dead_letter(const std::string& topic, const std::string& group, const std::string& reason);
+  void health(bool healthy);
+  void circuit(const std::string& operation, int state);
+  void lag(const std::string& topic, const std::string& group, int partition, double value);
+
+ private:
+  std::shared_ptr<MetricsRegistry> registry_;
+  std::string broker_;
+};
+
+}  // namespace maestro::messaging

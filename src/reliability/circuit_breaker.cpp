@@ -1,0 +1,71 @@
+#include <fmt/format.h>
+
+#include <maestro/messaging/circuit_breaker.hpp>
+#include <maestro/messaging/error.hpp>
+
+namespace maestro::messaging {
+
+void CircuitBreakerOptions::validate() const {
+  const auto refuse = [](const std::string& what) { throw MessagingError(errc::invalid_option, what); };
+  if (failure_threshold < 1) refuse(fmt::format("failure_threshold: {}; allowed is 1 and more", failure_threshold));
+  if (!(failure_rate >= 0 && failure_rate <= 1)) refuse(fmt::format("failure_rate: {}; allowed is 0 to 1", failure_rate));
+  if (minimum_calls < 1) refuse(fmt::format("minimum_calls: {}; allowed is 1 and more", minimum_calls));
+  if (window < std::chrono::milliseconds(10)) refuse(fmt::format("window: {} ns; allowed is 10 ms and more", window.count()));
+  if (reset_timeout <= Duration::zero())
+    refuse(fmt::format("reset_timeout: {} ns; allowed is more than 0", reset_timeout.count()));
+}
+
+Duration::rep CircuitBreaker::slice_number(TimePoint now) const noexcept {
+  return now.time_since_epoch().count() / (options_.window.count() / static_cast<Duration::rep>(slices));
+}
+
+void CircuitBreaker::count(TimePoint now, bool failed) noexcept {
+  if (options_.failure_rate <= 0) return;
+  const auto number = slice_number(now);
+  auto& slice = slices_[static_cast<std::size_t>(number) % slices];
+  if (slice.number != number) slice = {number, 0, 0};
+  ++slice.calls;
+  slice.failures += failed;
+}
+
+bool CircuitBreaker::rate_exceeded(TimePoint now) const noexcept {
+  if (options_.failure_rate <= 0) return false;
+  const auto oldest = slice_number(now) - static_cast<Duration::rep>(slices) + 1;
+  int calls = 0;
+  int failures = 0;
+  for (const auto& slice : slices_) {
+    if (slice.number < oldest) continue;
+    calls += slice.calls;
+    failures += slice.failures;
+  }
+  return calls >= options_.minimum_calls && failures >= options_.failure_rate * calls;
+}
+
+void CircuitBreaker::on_success(TimePoint now) noexcept {
+  count(now, false);
+  in_row_ = 0;
+  if (state_ == CircuitState::half_open && probing_) {
+    state_ = CircuitState::closed;
+    slices_ = {};
+  }
+  probing_ = false;
+}
+
+void CircuitBreaker::on_failure(TimePoint now) noexcept {
+  count(now, true);
+  ++in_row_;
+  if (state_ == CircuitState::half_open && probing_) {
+    open(now);
+  } else if (state_ == CircuitState::closed && (in_row_ >= options_.failure_threshold || rate_exceeded(now))) {
+    open(now);
+  }
+  probing_ = false;
+}
+
+void CircuitBreaker::open(TimePoint now) noexcept {
+  state_ = CircuitState::open;
+  open_until_ = now + options_.reset_timeout;
+  ++opened_;
+}
+
+}  // namespace maestro::messaging

@@ -1,0 +1,118 @@
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <maestro/messaging/dead_letter.hpp>
+#include <maestro/messaging/utf8.hpp>
+
+namespace maestro::messaging {
+namespace {
+
+constexpr std::size_t longest_stack = 8192;
+constexpr std::size_t longest_message = 1024;
+constexpr int most_replays = 1'000'000;
+constexpr std::string_view prefix = "dlq-";
+constexpr std::array<std::string_view, 4> reasons{"retries_exhausted", "rejected", "undecodable", "invalid"};
+
+/// Well-formed text without control characters but for line ends and tabs.
+std::string clean(std::string_view raw, std::size_t limit) {
+  std::string text = to_utf8(raw.substr(0, limit * 4));
+  for (auto& c : text)
+    if ((static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f) c = ' ';
+  return std::string(cut_utf8(text, limit));
+}
+
+std::string rfc3339(Timestamp time) {
+  const auto whole = std::chrono::floor<std::chrono::seconds>(time);
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(time - whole).count();
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(whole)), ms);
+}
+
+/// A count from a header: digits only, capped. Foreign text sets nothing.
+std::optional<int> read_count(const Message& message, std::string_view name) {
+  const auto text = message.header(name);
+  if (!text) return std::nullopt;
+  int count = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), count);
+  if (error == std::errc::result_out_of_range && text->front() != '-') return most_replays;
+  if (error != std::errc() || end != text->data() + text->size() || count < 0) return std::nullopt;
+  return std::min(count, most_replays);
+}
+
+/// The message without what an earlier dead-lettering left.
+OutgoingMessage copy(const Message& message, std::string topic) {
+  OutgoingMessage out;
+  out.topic = std::move(topic);
+  out.payload = message.payload();
+  if (message.key()) out.key = std::string(*message.key());
+  for (const auto& [name, value] : message.headers())
+    if (!name.starts_with(prefix)) out.headers.add(name, value);
+  return out;
+}
+
+}  // namespace
+
+std::string_view to_string(DeadLetterReason reason) noexcept { return reasons[static_cast<std::size_t>(reason)]; }
+
+std::optional<DeadLetterReason> parse_dead_letter_reason(std::string_view name) noexcept {
+  for (std::size_t i = 0; i < reasons.size(); ++i)
+    if (reasons[i] == name) return static_cast<DeadLetterReason>(i);
+  return std::nullopt;
+}
+
+std::string dead_letter_topic(std::string_view topic, std::string_view group) { return fmt::format("{}.{}.dlq", topic, group); }
+
+OutgoingMessage make_dead_letter(const Message& message, std::string topic, std::string_view group, const Failure& failure) {
+  auto out = copy(message, std::move(topic));
+  auto& headers = out.headers;
+  headers.add("dlq-topic", message.topic());
+  headers.add("dlq-group", group);
+  headers.add("dlq-partition", std::to_string(message.position().partition));
+  headers.add("dlq-position", message.position().text.empty() ? std::to_string(message.position().offset)
+                                                              : std::string(message.position().text));
+  headers.add("dlq-reason", to_string(failure.reason));
+  headers.add("dlq-error-type", clean(failure.error_type, longest_message));
+  headers.add("dlq-error-message", clean(failure.message, longest_message));
+  if (!failure.stack.empty()) headers.add("dlq-error-stack", clean(failure.stack, longest_stack));
+  headers.add("dlq-attempts", std::to_string(failure.attempts));
+  headers.add("dlq-first-failed-at", rfc3339(failure.first_failed_at));
+  headers.add("dlq-failed-at", rfc3339(failure.failed_at));
+  headers.add("dlq-replay-count", std::to_string(read_count(message, "dlq-replay-count").value_or(0)));
+  if (const auto id = message.header("dlq-message-id")) headers.add("dlq-message-id", *id);
+  return out;
+}
+
+std::optional<DeadLetter> read_dead_letter(const Message& message) {
+  const auto text = [&](std::string_view name) { return std::string(message.header(name).value_or("")); };
+  DeadLetter letter;
+  letter.topic = text("dlq-topic");
+  letter.group = text("dlq-group");
+  const auto reason = parse_dead_letter_reason(text("dlq-reason"));
+  const auto attempts = read_count(message, "dlq-attempts");
+  if (letter.topic.empty() || letter.group.empty() || !reason || !attempts) return std::nullopt;
+  letter.partition = read_count(message, "dlq-partition").value_or(-1);
+  letter.position = text("dlq-position");
+  letter.reason = *reason;
+  letter.error_type = text("dlq-error-type");
+  letter.error_message = text("dlq-error-message");
+  letter.error_stack = text("dlq-error-stack");
+  letter.attempts = *attempts;
+  letter.first_failed_at = text("dlq-first-failed-at");
+  letter.failed_at = text("dlq-failed-at");
+  letter.replay_count = read_count(message, "dlq-replay-count").value_or(0);
+  letter.message = message;
+  return letter;
+}
+
+OutgoingMessage make_replay(const Message& dead_letter, std::string new_id) {
+  auto out = copy(dead_letter, std::string(dead_letter.header("dlq-topic").value_or("")));
+  const auto old_id = dead_letter.id();
+  const bool plain = !dead_letter.header("ce_id");
+  out.headers.set(plain ? "message-id" : "ce_id", new_id);
+  out.headers.add("dlq-message-id", old_id);
+  out.headers.add("dlq-replay-count", std::to_string(read_count(dead_letter, "dlq-replay-count").value_or(0) + 1));
+  return out;
+}
+
+}  // namespace maestro::messaging

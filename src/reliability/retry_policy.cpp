@@ -1,0 +1,48 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <maestro/messaging/error.hpp>
+#include <maestro/messaging/retry.hpp>
+
+namespace maestro::messaging {
+
+void RetryOptions::validate() const {
+  const auto refuse = [](const std::string& what) { throw MessagingError(errc::invalid_option, what); };
+  if (max_attempts_after_first < 0)
+    refuse(fmt::format("max_retry_attempts: {}; allowed is 0 and more", max_attempts_after_first));
+  if (initial_backoff < Duration::zero())
+    refuse(fmt::format("initial_backoff: {} ns; allowed is 0 and more", initial_backoff.count()));
+  if (max_backoff < Duration::zero()) refuse(fmt::format("max_backoff: {} ns; allowed is 0 and more", max_backoff.count()));
+  if (!(multiplier >= 1 && multiplier <= 1000))
+    refuse(fmt::format("backoff_multiplier: {}; allowed is 1 to 1000", multiplier));
+}
+
+Duration RetryPolicy::ceiling(int failures) const noexcept {
+  const auto grown = static_cast<double>(options_.initial_backoff.count()) * std::pow(options_.multiplier, std::max(failures, 1) - 1);
+  const auto cap = static_cast<double>(options_.max_backoff.count());
+  return Duration(static_cast<Duration::rep>(std::isfinite(grown) ? std::min(grown, cap) : cap));
+}
+
+Duration RetryPolicy::backoff(int failures, std::mt19937_64& random) const {
+  return Duration(std::uniform_int_distribution<Duration::rep>(0, ceiling(failures).count())(random));
+}
+
+Duration RetryPolicy::longest_total() const noexcept {
+  Duration total{};
+  for (int n = 1; n <= options_.max_attempts_after_first; ++n) {
+    const auto pause = ceiling(n);
+    // From where the cap is reached on, all pauses are alike.
+    if (pause >= options_.max_backoff) {
+      const auto left = static_cast<double>(options_.max_attempts_after_first - n + 1) * static_cast<double>(pause.count());
+      const auto sum = static_cast<double>(total.count()) + left;
+      return sum < static_cast<double>(Duration::max().count()) ? Duration(static_cast<Duration::rep>(sum)) : Duration::max();
+    }
+    if (total > Duration::max() - pause) return Duration::max();
+    total += pause;
+    if (n > 10'000) return Duration::max();
+  }
+  return total;
+}
+
+}  // namespace maestro::messaging

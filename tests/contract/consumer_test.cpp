@@ -1,0 +1,407 @@
+#include <set>
+
+#include "support/contract.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+struct Order {
+  int id;
+  std::string customer;
+};
+BOOST_DESCRIBE_STRUCT(Order, (), (id, customer))
+
+class Consumer : public Contract {
+ protected:
+  awaitable<std::vector<DeadLetter>> dead_letters(MessageBroker client, std::string topic) {
+    DeadLetters console(client, std::move(topic));
+    co_return co_await console.list();
+  }
+};
+
+TEST_P(Consumer, ParallelByKeyInOrderWithoutOverlap) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    constexpr int keys = 10;
+    constexpr int each = 30;
+    for (int i = 0; i < keys * each; ++i)
+      co_await client.publish(topic, Value(i), {.key = "key-" + std::to_string(i % keys)});
+    EventConsumer consumer(client, {.group_id = "g", .concurrency = 8});
+    std::map<std::string, std::vector<std::int64_t>> seen;
+    std::set<std::string> running;
+    std::size_t most = 0;
+    std::size_t done = 0;
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      const std::string key(*event.key());
+      EXPECT_TRUE(running.insert(key).second) << "two handlers of one key at once";
+      most = std::max(most, running.size());
+      seen[key].push_back(event.data().as_int64());
+      co_await sleep(10ms);
+      running.erase(key);
+      ++done;
+    });
+    const auto began = clock_->now();
+    auto started = start(consumer);
+    co_await until([&] { return done == keys * each; });
+    EXPECT_EQ(most, 8U);
+    EXPECT_LT(clock_->now() - began, 1s) << "handlers of different keys run at once";
+    for (const auto& [key, values] : seen) EXPECT_TRUE(std::ranges::is_sorted(values)) << key;
+    co_await finish(consumer, started);
+    EXPECT_EQ(consumer.counts().handled, static_cast<std::uint64_t>(keys * each));
+  });
+}
+
+TEST_P(Consumer, RetriesWithBackoffWhileOnlyItsLaneWaits) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value("bad"), {.key = "a"});
+    co_await client.publish(topic, Value("after"), {.key = "a"});
+    co_await client.publish(topic, Value("other"), {.key = "b"});
+    EventConsumer consumer(client, {.group_id = "g", .max_retry_attempts = 3, .initial_backoff = 10s, .max_backoff = 10s});
+    std::vector<std::string> log;
+    std::vector<int> attempts;
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      const std::string text(event.data().as_string());
+      log.push_back(text);
+      if (text == "bad") {
+        attempts.push_back(event.attempt());
+        if (event.attempt() < 3) throw std::runtime_error("not yet");
+      }
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return log.size() == 5; });
+    EXPECT_EQ(attempts, (std::vector<int>{1, 2, 3}));
+    EXPECT_EQ(log.back(), "after") << "the key's next message waits for the retries";
+    EXPECT_TRUE(log[0] == "other" || log[1] == "other") << "another key does not wait";
+    co_await finish(consumer, started);
+    EXPECT_EQ(consumer.counts().retried, 2U);
+    EXPECT_EQ(consumer.counts().dead_lettered, 0U);
+  });
+}
+
+TEST_P(Consumer, DeadLettersAreExactlyTheFailedSet) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 100; ++i)
+      co_await client.publish(topic, Value{{"id", i}, {"customer", "c"}}, {.key = std::to_string(i), .headers = {{"h", "v"}}});
+    co_await client.publish(topic, Payload("{ not json"), {.key = "u"});
+    co_await client.publish(topic, Payload("{\"a\":\"\xff\"}"), {.key = "u"});
+    co_await client.publish(topic, Value{{"id", "x"}}, {.key = "i"});
+    EventConsumer consumer(client, {.group_id = "g", .concurrency = 4, .max_retry_attempts = 2, .initial_backoff = 1ms});
+    int handled = 0;
+    consumer.subscribe<Order>(topic, [&](const Order& order) -> awaitable<void> {
+      if (order.id % 10 == 3) throw std::invalid_argument("order " + std::to_string(order.id));
+      if (order.id % 10 == 5) reject("closed account");
+      if (order.id == 7) throw 42;
+      ++handled;
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().handled + consumer.counts().dead_lettered == 103; });
+    co_await finish(consumer, started);
+    EXPECT_EQ(handled, 79);
+    const auto letters = co_await dead_letters(client, dead_letter_topic(topic, "g"));
+    EXPECT_EQ(letters.size(), 24U);
+    std::map<DeadLetterReason, int> reasons;
+    for (const auto& letter : letters) {
+      ++reasons[letter.reason];
+      EXPECT_EQ(letter.topic, topic);
+      EXPECT_EQ(letter.group, "g");
+      EXPECT_FALSE(letter.position.empty());
+      if (letter.reason == DeadLetterReason::retries_exhausted) {
+        EXPECT_EQ(letter.attempts, 3);
+        EXPECT_EQ(letter.message.header("h"), "v");
+        if (letter.message.value().at("id") == 7) {
+          EXPECT_EQ(letter.error_type, "int");
+        } else {
+          EXPECT_EQ(letter.error_type, "std::invalid_argument");
+          EXPECT_EQ(letter.error_message, "order " + std::to_string(letter.message.value().at("id").as_int64()));
+        }
+      }
+      if (letter.reason == DeadLetterReason::rejected) EXPECT_EQ(letter.attempts, 1);
+      if (letter.reason == DeadLetterReason::invalid)
+        EXPECT_EQ(letter.error_message, R"(id: expected integer, got "x"; customer: missing)");
+    }
+    EXPECT_EQ(reasons[DeadLetterReason::retries_exhausted], 11);
+    EXPECT_EQ(reasons[DeadLetterReason::rejected], 10);
+    EXPECT_EQ(reasons[DeadLetterReason::undecodable], 2);
+    EXPECT_EQ(reasons[DeadLetterReason::invalid], 1);
+  });
+}
+
+TEST_P(Consumer, ADeadLetterThatCannotBeWrittenSettlesNothing) {
+  run([&]() -> awaitable<void> {
+    auto client = broker({}, {}, {{"max_message_bytes", 400}});
+    const auto topic = unique();
+    // The copy has more headers than the original, and is over the limit.
+    co_await client.publish(topic, Payload("\"" + std::string(300, 'x') + "\""), {.key = "k"});
+    {
+      EventConsumer consumer(client, {.group_id = "g", .max_retry_attempts = 0});
+      int tries = 0;
+      consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+        ++tries;
+        throw std::runtime_error("no");
+        co_return;
+      });
+      auto started = start(consumer);
+      co_await sleep(5min);
+      EXPECT_EQ(tries, 1) << "the handler is not tried again: the dead letter is";
+      EXPECT_EQ(consumer.counts().dead_lettered, 0U);
+      co_await finish(consumer, started);
+    }
+    auto again = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ((co_await again.next())->body().size(), 302U);
+  });
+}
+
+TEST_P(Consumer, ReplayBringsThemBackAndRefusesToLoop) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = unique("dlq");
+    EventPublisher publisher(client);
+    for (int i = 0; i < 5; ++i) co_await publisher.publish(topic, Value{{"n", i}}, {.key = "k"});
+    bool broken = true;
+    std::vector<std::string> ids;
+    std::vector<std::int64_t> seen;
+    auto store = std::make_shared<MemoryDeduplicationStore>(clock_);
+    EventConsumer consumer(client, {.group_id = "g", .max_retry_attempts = 0, .deduplication = store});
+    consumer
+        .subscribe(topic,
+                   [&](const Event& event) -> awaitable<void> {
+                     ids.push_back(event.id());
+                     if (broken) throw std::runtime_error("downstream is out");
+                     seen.push_back(event["n"].as_int64());
+                     co_return;
+                   })
+        .on_error(dlq);
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().dead_lettered == 5; });
+    DeadLetters console(client, dlq);
+    const auto rehearsal = co_await console.replay({.dry_run = true});
+    EXPECT_EQ(rehearsal.replayed, 5U);
+    const auto filtered = co_await console.replay({.filter = {.error_contains = "something else"}, .dry_run = true});
+    EXPECT_EQ(filtered.filtered, 5U);
+    for (int round = 1; round <= 3; ++round) {
+      EXPECT_EQ((co_await console.replay({.max_replays = 3})).replayed, 5U);
+      co_await until([&] { return consumer.counts().dead_lettered == 5U * static_cast<unsigned>(round + 1); });
+    }
+    EXPECT_EQ((co_await console.replay({.max_replays = 3})).refused, 5U);
+    broken = false;
+    auto more = co_await client.get_status();
+    EXPECT_EQ((co_await console.replay({.max_replays = 9})).replayed, 0U) << "what was refused is behind the cursor";
+    EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), 20U) << "every replay has an id of its own";
+    co_await publisher.publish(topic, Value{{"n", 9}});
+    co_await until([&] { return seen.size() == 1; });
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, DuplicatesAreHandledOnce) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventPublisher publisher(client);
+    for (int round = 0; round < 3; ++round)
+      for (int i = 0; i < 20; ++i)
+        co_await publisher.publish(topic, Value(i), {.key = "k", .attributes = {.id = "id-" + std::to_string(i)}});
+    int handled = 0;
+    EventConsumer consumer(client, {.group_id = "g", .concurrency = 4, .deduplication = std::make_shared<MemoryDeduplicationStore>(clock_)});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      ++handled;
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().handled + consumer.counts().duplicates == 60; });
+    EXPECT_EQ(handled, 20);
+    EXPECT_EQ(consumer.counts().duplicates, 40U);
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, ACrashBetweenClaimAndDoneRepeatsTheMessage) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    auto store = std::make_shared<MemoryDeduplicationStore>(clock_);
+    EventPublisher publisher(client);
+    co_await publisher.publish(topic, Value(1), {.attributes = {.id = "the-id"}});
+    // A member claimed it and died with it.
+    EXPECT_EQ((co_await store->claim("g", "the-id", 5min)).outcome, Claim::Outcome::claimed);
+    int handled = 0;
+    EventConsumer consumer(client, {.group_id = "g", .deduplication = store});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      ++handled;
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await sleep(4min);
+    EXPECT_EQ(handled, 0);
+    co_await until([&] { return handled == 1; });
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, AnOpenCircuitPausesAndDoesNotEmptyTheTopic) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 500; ++i) co_await client.publish(topic, Value(i), {.key = std::to_string(i)});
+    bool broken = true;
+    int tries = 0;
+    EventConsumer consumer(client, {.group_id = "g",
+                                    .concurrency = 4,
+                                    .max_retry_attempts = 5,
+                                    .initial_backoff = 1ms,
+                                    .circuit_breaker = CircuitBreakerOptions{.failure_threshold = 5, .reset_timeout = 60s}});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      ++tries;
+      if (broken) throw std::runtime_error("downstream is out");
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await sleep(30s);
+    EXPECT_EQ(consumer.circuit(), CircuitState::open);
+    EXPECT_LE(tries, 9);
+    co_await sleep(10min);
+    EXPECT_LE(tries, 30) << "one probe a minute";
+    EXPECT_LE(consumer.counts().dead_lettered, 5U);
+    broken = false;
+    co_await until([&] { return consumer.counts().handled + consumer.counts().dead_lettered == 500; });
+    EXPECT_EQ(consumer.circuit(), CircuitState::closed);
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, StopDrainsAndTheRestGoesToAnother) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 100; ++i) co_await client.publish(topic, Value(i), {.key = std::to_string(i)});
+    std::multiset<std::int64_t> handled;
+    const auto handler = [&](const Event& event) -> awaitable<void> {
+      const auto n = event.data().as_int64();
+      co_await sleep(100ms);
+      handled.insert(n);
+    };
+    EventConsumer first(client, {.group_id = "g", .concurrency = 10});
+    first.subscribe(topic, handler);
+    auto started = start(first);
+    co_await sleep(250ms);
+    co_await finish(first, started);
+    EXPECT_EQ(handled.size(), 30U) << "running handlers finish, no new one begins";
+    EventConsumer second(client, {.group_id = "g", .concurrency = 10});
+    second.subscribe(topic, handler);
+    auto again = start(second);
+    co_await until([&] { return std::set<std::int64_t>(handled.begin(), handled.end()).size() == 100; });
+    co_await finish(second, again);
+  });
+}
+
+TEST_P(Consumer, CancellingStartDrainsToo) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value(1));
+    bool finished = false;
+    EventConsumer consumer(client, {.group_id = "g"});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      co_await sleep(5s);
+      finished = true;
+    });
+    auto started = start(consumer);
+    co_await sleep(1s);
+    started.cancel->emit(asio::cancellation_type::terminal);
+    co_await until([&] { return *started.ended; });
+    EXPECT_TRUE(finished);
+    EXPECT_EQ(consumer.counts().handled, 1U);
+    EXPECT_TRUE(*started.error);
+  });
+}
+
+TEST_P(Consumer, AHandlerThatIgnoresTheDrainIsCancelledAndItsMessageComesBack) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value(1));
+    EventConsumer consumer(client, {.group_id = "g", .drain_timeout = 2s});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> { co_await sleep(1h); });
+    auto started = start(consumer);
+    co_await sleep(1s);
+    const auto stopped = clock_->now();
+    co_await finish(consumer, started);
+    EXPECT_LT(clock_->now() - stopped, 4s);
+    auto again = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ((co_await again.next())->value(), 1);
+  });
+}
+
+TEST_P(Consumer, StopFromWithinAHandlerAndStartTwice) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventConsumer consumer(client, {.group_id = "g"});
+    int handled = 0;
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      ++handled;
+      consumer.stop();
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await sleep(1ms);
+    EXPECT_EQ(co_await error_of(consumer.start()), errc::already_started);
+    co_await client.publish(topic, Value(1));
+    co_await until([&] { return *started.ended; });
+    EXPECT_EQ(handled, 1);
+    auto again = start(consumer);
+    co_await client.publish(topic, Value(2));
+    co_await until([&] { return *again.ended; });
+    EXPECT_EQ(handled, 2);
+  });
+}
+
+TEST_P(Consumer, ASlowHandlerHoldsNoMoreThanPrefetch) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 2000; ++i) co_await client.publish(topic, Value(i), {.key = std::to_string(i)});
+    EventConsumer consumer(client, {.group_id = "g", .concurrency = 2, .drain_timeout = 1s, .prefetch = 50});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> { co_await sleep(1h); });
+    auto started = start(consumer);
+    co_await sleep(10s);
+    EXPECT_EQ(consumer.counts().received, 50U);
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, DeadLettersSwitchedOffDiscardsAndSaysSo) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value(1));
+    EventConsumer consumer(client, {.group_id = "g", .max_retry_attempts = 0, .enable_dead_letter_queue = false});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      throw std::runtime_error("no");
+      co_return;
+    });
+    std::vector<std::string> lines;
+    set_log_level(LogLevel::error);
+    set_log_sink([&](const LogRecord& record) { lines.push_back(record.message); });
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().discarded == 1; });
+    co_await finish(consumer, started);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_EQ(lines.size(), 1U);
+    auto left = co_await client.administration().describe_topic(topic);
+    EXPECT_EQ(left.groups.at(0).lag, 0);
+  });
+}
+
+MAESTRO_CONTRACT(Consumer);
+
+}  // namespace
+}  // namespace maestro::messaging::testing

@@ -1,0 +1,386 @@
+#include <set>
+
+#include "support/contract.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+class PublishSubscribe : public Contract {};
+
+TEST_P(PublishSubscribe, WhatWasPublishedBeforeIsDelivered) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto receipt = co_await client.publish(topic, Value{{"n", 1}}, {.key = "k", .headers = {{"trace", "t1"}}});
+    EXPECT_EQ(receipt.topic, topic);
+    EXPECT_TRUE(receipt.confirmed);
+    auto subscription = co_await client.subscribe(topic, {.group_id = "readers"});
+    const auto message = co_await subscription.next();
+    EXPECT_TRUE(message.has_value());
+    EXPECT_EQ(message->topic(), topic);
+    EXPECT_EQ(message->key(), "k");
+    EXPECT_EQ(message->value().at("n"), 1);
+    EXPECT_EQ(message->header("trace"), "t1");
+    EXPECT_EQ(message->position().offset, receipt.offset);
+    EXPECT_EQ(message->position().partition, receipt.partition);
+    co_await client.disconnect();
+  });
+}
+
+TEST_P(PublishSubscribe, SameKeySamePartitionInOrder) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 200; ++i) co_await client.publish(topic, Value(i), {.key = "key-" + std::to_string(i % 5)});
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    std::map<std::string, std::pair<int, std::int32_t>> last;
+    for (int i = 0; i < 200; ++i) {
+      const auto message = co_await subscription.next();
+      const auto n = message->value().to_number<int>();
+      const std::string key(*message->key());
+      if (const auto found = last.find(key); found != last.end()) {
+        EXPECT_EQ(n, found->second.first + 5);
+        EXPECT_EQ(message->position().partition, found->second.second);
+      }
+      last[key] = {n, message->position().partition};
+    }
+    EXPECT_EQ(last.size(), 5U);
+  });
+}
+
+TEST_P(PublishSubscribe, GroupsShareAndEachGroupSeesAll) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    std::vector<Subscription> members;
+    for (int i = 0; i < 2; ++i) members.push_back(co_await client.subscribe(topic, {.group_id = "shared"}));
+    members.push_back(co_await client.subscribe(topic, {.group_id = "other"}));
+    std::vector<OutgoingMessage> batch;
+    for (int i = 0; i < 600; ++i) {
+      OutgoingMessage message;
+      message.topic = topic;
+      message.payload = Payload(std::to_string(i));
+      message.key = std::to_string(i);
+      batch.push_back(std::move(message));
+    }
+    for (const auto& result : co_await client.publish_many(std::move(batch))) EXPECT_TRUE(result.ok());
+    std::array<std::multiset<std::string>, 3> seen;
+    for (std::size_t m = 0; m < members.size(); ++m) {
+      auto reader = [](Subscription& from, std::multiset<std::string>& into) -> awaitable<void> {
+        while (const auto message = co_await from.next()) into.insert(std::string(message->body()));
+      };
+      asio::co_spawn(*context_, reader(members[m], seen[m]), asio::detached);
+    }
+    co_await until([&] { return seen[0].size() + seen[1].size() == 600 && seen[2].size() == 600; });
+    EXPECT_GT(seen[0].size(), 100U);
+    EXPECT_GT(seen[1].size(), 100U);
+    for (const auto& one : seen[0]) EXPECT_EQ(seen[1].count(one), 0U) << one;
+    co_await client.disconnect();
+  });
+}
+
+TEST_P(PublishSubscribe, APrivateReaderSeesAllAndSettlesNothing) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 10; ++i) co_await client.publish(topic, Value(i));
+    auto reader = co_await client.subscribe(topic);
+    for (int i = 0; i < 10; ++i) EXPECT_TRUE((co_await reader.next()).has_value());
+    co_await reader.close();
+    auto group = co_await client.subscribe(topic, {.group_id = "g"});
+    for (int i = 0; i < 10; ++i) EXPECT_TRUE((co_await group.next()).has_value());
+  });
+}
+
+TEST_P(PublishSubscribe, ANewGroupStartsWhereItSays) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value("before"), {.key = "k"});
+    auto latest = co_await client.subscribe(topic, {.group_id = "late", .auto_offset_reset = OffsetReset::latest});
+    auto earliest = co_await client.subscribe(topic, {.group_id = "early"});
+    co_await client.publish(topic, Value("after"), {.key = "k"});
+    EXPECT_EQ((co_await latest.next())->value(), "after");
+    EXPECT_EQ((co_await earliest.next())->value(), "before");
+  });
+}
+
+TEST_P(PublishSubscribe, APatternSeesTopicsThatComeLater) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto base = unique("pattern");
+    auto one = co_await client.subscribe(base + ".*", {.group_id = "one"});
+    auto rest = co_await client.subscribe(base + ".>", {.group_id = "rest"});
+    co_await client.publish(base + ".a", Value("a"));
+    co_await client.publish(base + ".a.b", Value("ab"));
+    EXPECT_EQ((co_await one.next())->value(), "a");
+    std::set<std::string> topics;
+    for (int i = 0; i < 2; ++i) topics.insert(std::string((co_await rest.next())->topic()));
+    EXPECT_EQ(topics, (std::set<std::string>{base + ".a", base + ".a.b"}));
+    // Had the first matched too much, its next message would be here already.
+    co_await client.publish(base + ".z", Value("z"));
+    EXPECT_EQ((co_await one.next())->value(), "z");
+  });
+}
+
+TEST_P(PublishSubscribe, WhatIsNotSettledComesBack) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 3; ++i) co_await client.publish(topic, Value(i), {.key = "k"});
+    {
+      auto first = co_await client.subscribe(topic, {.group_id = "g"});
+      EXPECT_EQ((co_await first.next())->value(), 0);
+      EXPECT_EQ((co_await first.next())->value(), 1);  // acknowledges 0; 1 is left unsettled
+    }
+    auto second = co_await client.subscribe(topic, {.group_id = "g"});
+    const auto again = co_await second.next();
+    EXPECT_EQ(again->value(), 1);
+    EXPECT_TRUE(again->redelivered());
+    EXPECT_EQ((co_await second.next())->value(), 2);
+  });
+}
+
+TEST_P(PublishSubscribe, WithoutAutoCommitOnlyCommitSettles) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 4; ++i) co_await client.publish(topic, Value(i), {.key = "k"});
+    const SubscribeOptions options{.group_id = "g", .enable_auto_commit = false};
+    {
+      auto first = co_await client.subscribe(topic, options);
+      for (int i = 0; i < 2; ++i) co_await first.next();
+      co_await client.commit();
+      co_await first.next();
+    }
+    auto second = co_await client.subscribe(topic, options);
+    EXPECT_EQ((co_await second.next())->value(), 2);
+  });
+}
+
+TEST_P(PublishSubscribe, SettlingOutOfOrderLosesNothing) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (int i = 0; i < 3; ++i) co_await client.publish(topic, Value(i), {.key = "k"});
+    {
+      auto first = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+      const auto batch = co_await first.next_batch(3);
+      EXPECT_EQ(batch.size(), 3U);
+      first.acknowledge(batch[2]);
+      first.acknowledge(batch[1]);
+      co_await first.close();
+    }
+    auto second = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ((co_await second.next())->value(), 0);
+  });
+}
+
+TEST_P(PublishSubscribe, ReleaseWithDelay) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value("later"), {.key = "k"});
+    co_await client.publish(topic, Value("now"), {.key = "k"});
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    const auto first = co_await subscription.next();
+    const auto released = clock_->now();
+    subscription.release(*first, 5s);
+    EXPECT_EQ((co_await subscription.next())->value(), "now");
+    const auto again = co_await subscription.next();
+    EXPECT_EQ(again->value(), "later");
+    EXPECT_EQ(again->delivery_count(), 2U);
+    EXPECT_GE(clock_->now() - released, 5s);
+    EXPECT_LT(clock_->now() - released, 6s);
+  });
+}
+
+TEST_P(PublishSubscribe, PauseKeepsThePlace) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    subscription.pause();
+    co_await client.publish(topic, Value(1));
+    bool received = false;
+    auto reader = [](Subscription& from, bool& flag) -> awaitable<void> { flag = (co_await from.next()).has_value(); };
+    asio::co_spawn(*context_, reader(subscription, received), asio::detached);
+    co_await sleep(10s);
+    EXPECT_FALSE(received);
+    subscription.resume();
+    co_await until([&] { return received; });
+  });
+}
+
+TEST_P(PublishSubscribe, SeekGoesBackAndToTheEnd) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    std::int32_t partition = 0;
+    for (int i = 0; i < 5; ++i) partition = (co_await client.publish(topic, Value(i), {.key = "k"})).partition;
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    for (int i = 0; i < 5; ++i) co_await subscription.next();
+    co_await subscription.seek(topic, partition, 3);
+    EXPECT_EQ((co_await subscription.next())->value(), 3);
+    co_await subscription.seek(topic, partition, Subscription::beginning);
+    EXPECT_EQ((co_await subscription.next())->value(), 0);
+    co_await subscription.seek(topic, partition, Subscription::end);
+    co_await client.publish(topic, Value("new"), {.key = "k"});
+    EXPECT_EQ((co_await subscription.next())->value(), "new");
+  });
+}
+
+TEST_P(PublishSubscribe, CancellingAWaitLosesNoMessage) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    for (int i = 0; i < 50; ++i) {
+      asio::cancellation_signal cancel;
+      bool cancelled = false;
+      std::optional<Message> got;
+      auto wait = [](Subscription& from, std::optional<Message>& into) -> awaitable<void> { into = co_await from.next(); };
+      asio::co_spawn(*context_, wait(subscription, got),
+                     asio::bind_cancellation_slot(cancel.slot(), [&](std::exception_ptr) { cancelled = true; }));
+      co_await sleep(1ms);
+      if (i % 2 == 0) co_await client.publish(topic, Value(i), {.key = "k"});
+      cancel.emit(asio::cancellation_type::terminal);
+      co_await until([&] { return cancelled; });
+      if (i % 2 == 0 && !got) got = co_await subscription.next();
+      if (i % 2 == 0) EXPECT_EQ(got->value(), i);
+    }
+  });
+}
+
+TEST_P(PublishSubscribe, ClosingEndsNextAndGoesOnElsewhere) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    bool ended = false;
+    auto reader = [](Subscription& from, bool& flag) -> awaitable<void> { flag = !(co_await from.next()).has_value(); };
+    asio::co_spawn(*context_, reader(subscription, ended), asio::detached);
+    co_await sleep(1ms);
+    co_await subscription.close();
+    co_await until([&] { return ended; });
+    EXPECT_FALSE((co_await subscription.next()).has_value());
+    co_await client.publish(topic, Value(1));
+    auto other = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ((co_await other.next())->value(), 1);
+  });
+}
+
+TEST_P(PublishSubscribe, BufferedPublishesAreFlushedAndBounded) {
+  run([&]() -> awaitable<void> {
+    auto client = broker({}, {}, {{"buffer_messages", 10}});
+    const auto topic = unique();
+    for (int i = 0; i < 100; ++i) {
+      const auto receipt = co_await client.publish(topic, Value(i), {.key = "k", .confirm = false});
+      EXPECT_FALSE(receipt.confirmed);
+    }
+    const auto report = co_await client.flush();
+    EXPECT_EQ(report.confirmed, 100U);
+    EXPECT_TRUE(report.failures.empty());
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    for (int i = 0; i < 100; ++i) EXPECT_EQ((co_await subscription.next())->value(), i);
+  });
+}
+
+TEST_P(PublishSubscribe, OverTheSizeLimitIsRefusedAndAtItIsNot) {
+  run([&]() -> awaitable<void> {
+    auto client = broker({}, {}, {{"max_message_bytes", 1000}});
+    const auto topic = unique();
+    EXPECT_EQ(co_await error_of(ignore(client.publish(topic, Payload(std::string(1001, 'x'))))), errc::message_too_large);
+    co_await client.publish(topic, Payload(std::string(1000, 'x')));
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ((co_await subscription.next())->body().size(), 1000U);
+  });
+}
+
+TEST_P(PublishSubscribe, BadNamesSendNothing) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const std::vector<std::string> names{"", "a..b", "a b", "a.*", "orders.>", "#", "a\n", std::string(250, 'a'), "\xff"};
+    for (const auto& bad : names)
+      EXPECT_EQ(co_await error_of(ignore(client.publish(bad, Value(1)))), errc::invalid_topic) << bad;
+    std::vector<OutgoingMessage> batch(2);
+    batch[0].topic = unique();
+    batch[1].topic = "not allowed";
+    const auto good = batch[0].topic;
+    EXPECT_EQ(co_await error_of(ignore(client.publish_many(std::move(batch)))), errc::invalid_topic);
+    EXPECT_EQ(co_await error_of(ignore(client.administration().describe_topic(good))), errc::topic_not_found);
+    EXPECT_EQ(co_await error_of(ignore(client.subscribe("a.>.b"))), errc::invalid_topic);
+  });
+}
+
+TEST_P(PublishSubscribe, AfterDisconnectEverythingSaysClosed) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    co_await client.disconnect();
+    EXPECT_EQ(co_await error_of(ignore(client.publish(topic, Value(1)))), errc::closed);
+    EXPECT_EQ(co_await error_of(ignore(client.subscribe(topic))), errc::closed);
+    EXPECT_FALSE((co_await subscription.next()).has_value());
+    EXPECT_FALSE(co_await client.health_check());
+    co_await client.disconnect();
+  });
+}
+
+TEST_P(PublishSubscribe, TransactionsAreAllOrNothing) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto in = unique("in");
+    const auto out = unique("out");
+    co_await client.publish(in, Value(1), {.key = "k"});
+    co_await client.publish(in, Value(2), {.key = "k"});
+    auto subscription = co_await client.subscribe(in, {.group_id = "g", .enable_auto_commit = false});
+    auto results = co_await client.subscribe(out, {.group_id = "g"});
+    const auto first = co_await subscription.next();
+    const auto error = co_await error_of(client.transaction([&](Transaction& tx) -> awaitable<void> {
+      tx.publish(out, Value("dropped"));
+      tx.acknowledge(subscription, *first);
+      throw MessagingError(errc::rejected, "abort");
+      co_return;
+    }));
+    EXPECT_EQ(error, errc::rejected);
+    co_await client.transaction([&](Transaction& tx) -> awaitable<void> {
+      tx.publish(out, Value("kept"));
+      tx.acknowledge(subscription, *first);
+      co_return;
+    });
+    EXPECT_EQ((co_await results.next())->value(), "kept");
+    co_await subscription.close();
+    auto again = co_await client.subscribe(in, {.group_id = "g"});
+    EXPECT_EQ((co_await again.next())->value(), 2);
+  });
+}
+
+TEST_P(PublishSubscribe, StatusAndHealthTellTheTruth) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EXPECT_TRUE(co_await client.health_check());
+    for (int i = 0; i < 3; ++i) co_await client.publish(topic, Value(i), {.key = "k"});
+    auto subscription = co_await client.subscribe(topic, {.group_id = "g"});
+    co_await subscription.next();
+    const auto status = co_await client.get_status();
+    EXPECT_TRUE(status.connected);
+    EXPECT_EQ(status.subscription_count, 1U);
+    EXPECT_EQ(status.messages_sent, 3U);
+    EXPECT_EQ(status.messages_received, 3U);
+    std::int64_t lag = 0;
+    for (const auto& each : status.lag) lag += each.lag;
+    EXPECT_EQ(lag, 3);
+    EXPECT_TRUE(co_await client.health_check());
+    co_await sleep(2min);
+    EXPECT_FALSE(co_await client.health_check()) << "a subscription that stands still must be seen";
+    for (int i = 0; i < 2; ++i) co_await subscription.next();
+    EXPECT_TRUE(co_await client.health_check());
+  });
+}
+
+MAESTRO_CONTRACT(PublishSubscribe);
+
+}  // namespace
+}  // namespace maestro::messaging::testing

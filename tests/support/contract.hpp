@@ -1,0 +1,138 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cstdlib>
+#include <maestro/messaging.hpp>
+#include <maestro/messaging/virtual_clock.hpp>
+#include <memory>
+#include <string>
+
+#include "runtime/notifier.hpp"
+
+namespace maestro::messaging::testing {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+/// A broker that the contract suite runs against. To prove a new transport, add it to `transports()`.
+struct TransportUnderTest {
+  std::string name;
+  /// A configuration for a broker that nobody else uses.
+  std::function<MessagingConfig(const std::string& unique)> config;
+};
+
+inline void PrintTo(const TransportUnderTest& transport, std::ostream* out) { *out << transport.name; }
+
+inline std::vector<TransportUnderTest> transports() {
+  return {{"memory", [](const std::string& unique) {
+             MessagingConfig config;
+             config.connection_string = "memory://" + unique;
+             return config;
+           }}};
+}
+
+/// One rule of the contract on one transport. The body runs under a virtual clock, so that no test waits for real time.
+class Contract : public ::testing::TestWithParam<TransportUnderTest> {
+ public:
+  using Body = std::function<awaitable<void>()>;
+
+ protected:
+  Contract() : clock_(std::make_shared<VirtualClock>(1)) { set_log_level(LogLevel::off); }
+  ~Contract() override {
+    // Coroutines that still wait are destroyed while the clock and the test's objects exist.
+    context_.reset();
+  }
+
+  /// A name that no other test uses: its log can be found by it.
+  std::string unique(const std::string& what = "topic") {
+    static std::atomic<int> number{0};
+    std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::ranges::replace(test, '/', '-');
+    return what + "." + test + "-" + std::to_string(++number);
+  }
+
+  MessagingConfig config() {
+    auto made = GetParam().config(home_);
+    made.clock = clock_;
+    made.seed = 7;
+    return made;
+  }
+  MessageBroker broker() { return {context_->get_executor(), config()}; }
+  MessageBroker broker(ConfigMap connection, ConfigMap consumer = {}, ConfigMap producer = {}) {
+    auto made = config();
+    made.connection_config.merge(connection);
+    made.consumer_config = std::move(consumer);
+    made.producer_config = std::move(producer);
+    return {context_->get_executor(), std::move(made)};
+  }
+
+  void run(const Body& body) { run_virtual(*context_, *clock_, body()); }
+
+  /// Starts the consumer beside the body; `finish` stops it and waits for its end.
+  struct Started {
+    std::shared_ptr<bool> ended = std::make_shared<bool>(false);
+    std::shared_ptr<std::exception_ptr> error = std::make_shared<std::exception_ptr>();
+    std::shared_ptr<asio::cancellation_signal> cancel = std::make_shared<asio::cancellation_signal>();
+  };
+  Started start(EventConsumer& consumer) {
+    Started started;
+    asio::co_spawn(*context_, consumer.start(),
+                   asio::bind_cancellation_slot(started.cancel->slot(), [started](std::exception_ptr error) {
+                     *started.ended = true;
+                     *started.error = error;
+                   }));
+    return started;
+  }
+  awaitable<void> finish(EventConsumer& consumer, Started started) {
+    consumer.stop();
+    co_await until([&] { return *started.ended; });
+    if (*started.error) std::rethrow_exception(*started.error);
+  }
+
+  awaitable<void> sleep(Duration span) { co_await sleep_for(*clock_, span); }
+
+  /// Waits for a condition, for an hour of virtual time at most.
+  awaitable<void> until(std::function<bool()> condition) {
+    const auto deadline = clock_->now() + 1h;
+    while (!condition()) {
+      if (clock_->now() > deadline) {
+        ADD_FAILURE() << "the condition did not come true";
+        throw std::runtime_error("the condition did not come true");
+      }
+      co_await sleep(1ms);
+    }
+  }
+
+  std::shared_ptr<VirtualClock> clock_;
+  std::unique_ptr<asio::io_context> context_ = std::make_unique<asio::io_context>(1);
+  std::string home_ = unique("home");
+};
+
+inline std::string transport_name(const ::testing::TestParamInfo<TransportUnderTest>& info) { return info.param.name; }
+
+#define MAESTRO_CONTRACT(suite) \
+  INSTANTIATE_TEST_SUITE_P(All, suite, ::testing::ValuesIn(transports()), transport_name)
+
+/// What a coroutine throws; success when it throws nothing.
+inline awaitable<boost::system::error_code> error_of(awaitable<void> work) {
+  try {
+    co_await std::move(work);
+    co_return boost::system::error_code{};
+  } catch (const boost::system::system_error& failure) {
+    co_return failure.code();
+  }
+}
+
+template <class T>
+awaitable<void> ignore(awaitable<T> work) {
+  co_await std::move(work);
+}
+
+}  // namespace maestro::messaging::testing
