@@ -22,9 +22,11 @@ class Watermark {
     ++unsettled_;
   }
 
-  /// The new watermark, if it moved. Sequences that are not tracked, or settled already, are ignored.
+  /// The new watermark, if it moved. The watermark again for a sequence at or below it: it was delivered twice, so the broker
+  /// may have lost the first acknowledgement. Other sequences that are not tracked, or settled already, are ignored.
   std::optional<std::uint64_t> settle(std::uint64_t sequence) {
     auto* entry = find(sequence);
+    if (!entry && settled_ && sequence <= *settled_) return settled_;
     if (!entry || entry->settled) return std::nullopt;
     entry->settled = true;
     --unsettled_;

@@ -252,6 +252,8 @@ void Hub::rebalance(Topic& topic, Group& group) {
       taker->wake();  // so that it sets the time limit by its own clock
     }
   }
+  // Whoever keeps a partition that it was to give up may go on with it.
+  for (auto* member : group.members) member->wake();
 }
 
 void Hub::transfer(Topic& topic, Group& group, std::int32_t partition) {
