@@ -1,6 +1,12 @@
 #pragma once
 
 /// Everything that a program needs, in one include.
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/broker.hpp>
 #include <maestro/messaging/consumer.hpp>
 #include <maestro/messaging/dead_letters.hpp>

@@ -75,6 +75,8 @@ bool is_retriable(const boost::system::error_code& code) noexcept {
 }
 
 MessagingError::MessagingError(errc code, const std::string& detail)
-    : boost::system::system_error(make_error_code(code), detail), detail_(detail) {}
+    : boost::system::system_error(make_error_code(code), detail),
+      detail_(detail),
+      what_(fmt::format("{} ({})", detail, this->code().message())) {}
 
 }  // namespace maestro::messaging

@@ -174,7 +174,7 @@ Options::Options(const MessagingConfig& config) {
       if (spec == table.end()) {
         std::vector<std::string_view> known;
         for (const auto& each : table)
-          if (applies(each, config.broker_type) && belongs(each, group)) known.push_back(each.name);
+          if (applies(each, config.broker_type)) known.push_back(each.name);
         throw MessagingError(errc::unknown_option,
                              fmt::format("\"{}\" in {}; did you mean \"{}\"? Allowed are {}", key.substr(0, 80), map_name(group),
                                          nearest(key, known), fmt::join(known, ", ")));

@@ -24,20 +24,30 @@ class Acknowledger {
         break;
       case Acknowledgement::individual:
         accepted_.push_back(tag);
+        ++pending_;
         break;
       case Acknowledgement::cumulative:
-        if (const auto upto = watermarks_[tag.lane].settle(tag.sequence)) accepted_.push_back({tag.lane, *upto});
+        if (const auto upto = watermarks_[tag.lane].settle(tag.sequence)) {
+          ++pending_;
+          // Watermarks only grow: of one lane the last says all.
+          if (!accepted_.empty() && accepted_.back().lane == tag.lane) {
+            accepted_.back().sequence = *upto;
+          } else {
+            accepted_.push_back({tag.lane, *upto});
+          }
+        }
         break;
     }
   }
 
-  [[nodiscard]] std::size_t pending() const noexcept { return accepted_.size(); }
+  /// Settled since the last flush.
+  [[nodiscard]] std::size_t pending() const noexcept { return pending_; }
 
   void flush(TransportSubscription& subscription) {
     if (accepted_.empty()) return;
-    if (kind_ == Acknowledgement::cumulative) keep_highest();
     subscription.acknowledge(accepted_);
     accepted_.clear();
+    pending_ = 0;
   }
 
   /// The most that is tracked above one watermark: what a crash would repeat.
@@ -48,22 +58,10 @@ class Acknowledger {
   }
 
  private:
-  // Of each lane the last tag, in place: watermarks only grow.
-  void keep_highest() {
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < accepted_.size(); ++i) {
-      if (kept > 0 && accepted_[kept - 1].lane == accepted_[i].lane) {
-        accepted_[kept - 1] = accepted_[i];
-      } else {
-        accepted_[kept++] = accepted_[i];
-      }
-    }
-    accepted_.resize(kept);
-  }
-
   Acknowledgement kind_;
   boost::unordered_flat_map<std::uint64_t, Watermark> watermarks_;
   std::vector<DeliveryTag> accepted_;
+  std::size_t pending_ = 0;
 };
 
 }  // namespace maestro::messaging

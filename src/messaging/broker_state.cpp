@@ -134,7 +134,19 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message) {
   topic(message.topic);
   require_closed_circuit();
   PublishResult result;
-  co_await send({&message, 1}, {&result, 1});
+  if (connected_ && !circuit_suspect_) {
+    const auto began = telemetry ? clock->now() : TimePoint{};
+    if (transport->publish_now(message, result) && result.ok()) {
+      ++sent_;
+      if (telemetry) judge({&message, 1}, {&result, 1}, began);
+      co_return std::move(result.receipt);
+    }
+  }
+  if (!result.error) {
+    co_await send({&message, 1}, {&result, 1});
+  } else {
+    co_await settle_failed({&message, 1}, {&result, 1});
+  }
   result.value();
   co_return std::move(result.receipt);
 }
@@ -174,11 +186,21 @@ awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, 
   if (!connected_) co_await ensure_connected();
   // A message that was taken is moved from, its topic into the receipt.
   co_await transport->publish(messages, results, publish_timeout_);
-  bool failed = false;
-  for (const auto& result : results) failed |= !result.ok();
-  if (failed) co_await retry_failed(messages, results);
-  if (failed || circuit_suspect_ || telemetry) judge(messages, results, began);
-  for (const auto& result : results) sent_ += result.ok();
+  if (!std::ranges::all_of(results, &PublishResult::ok)) co_await retry_failed(messages, results);
+  finish(messages, results, began);
+}
+
+awaitable<void> MessageBroker::State::settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
+  const auto began = clock->now();
+  co_await retry_failed(messages, results);
+  finish(messages, results, began);
+}
+
+void MessageBroker::State::finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
+                                  TimePoint began) {
+  const bool all = std::ranges::all_of(results, &PublishResult::ok);
+  if (!all || circuit_suspect_ || telemetry) judge(messages, results, began);
+  sent_ += all ? results.size() : static_cast<std::size_t>(std::ranges::count_if(results, &PublishResult::ok));
 }
 
 // Only what surely was not done and may go well later is tried again; in order, for the transport fails everything

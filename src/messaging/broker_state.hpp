@@ -66,6 +66,9 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   void require_closed_circuit();
   /// One or many messages: breaker, transport, retries until `publish_timeout`, counts. All topics are known.
   awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
+  /// The rest of `send` for messages that were tried once.
+  awaitable<void> settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
+  void finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began);
   awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
   void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began);
   awaitable<void> drain_buffer();

@@ -340,17 +340,7 @@ awaitable<void> EventConsumer::State::process(Lanes::LaneId lane) {
   auto& cells = item.feed->cells;
   const auto began = cells.processing ? broker_->clock->now() : TimePoint{};
   if (cells.in_flight) cells.in_flight->add(1);
-  const auto error = co_await handle(lanes_.front(lane));
-  if (cells.in_flight) cells.in_flight->add(-1);
-  if (cells.processing) cells.processing->observe(broker_->clock->now() - began);
-  if (!error) {
-    co_await succeeded(lane);
-  } else {
-    co_await failed(lane, error);
-  }
-}
-
-awaitable<std::exception_ptr> EventConsumer::State::handle(Item& item) {
+  std::exception_ptr error;
   try {
     const Event event(item.message, serializer_->deserialize(item.message), item.failures + 1);
     const auto& handler = item.feed->route->handler;
@@ -360,10 +350,24 @@ awaitable<std::exception_ptr> EventConsumer::State::handle(Item& item) {
     } else {
       co_await handler(event);
     }
-    co_return nullptr;
   } catch (...) {
-    co_return std::current_exception();
+    error = std::current_exception();
   }
+  if (cells.in_flight) cells.in_flight->add(-1);
+  if (cells.processing) cells.processing->observe(broker_->clock->now() - began);
+  if (error) {
+    co_await failed(lane, error);
+    co_return;
+  }
+  if (circuit_) {
+    circuit_->on_success(broker_->clock->now());
+    if (lanes_.has_runnable()) wake_one();
+    wake_fetchers();
+  }
+  if (item.claim) co_await options_.deduplication->complete(group_, item.message.id(), *item.claim);
+  ++counts.handled;
+  if (cells.handled) cells.handled->add();
+  settle(lane);
 }
 
 awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
@@ -397,20 +401,6 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
       co_return false;
   }
   co_return false;
-}
-
-awaitable<void> EventConsumer::State::succeeded(Lanes::LaneId lane) {
-  auto& item = lanes_.front(lane);
-  if (circuit_) {
-    circuit_->on_success(broker_->clock->now());
-    if (lanes_.has_runnable()) wake_one();
-    wake_fetchers();
-  }
-  if (item.claim) co_await options_.deduplication->complete(group_, item.message.id(), *item.claim);
-  auto& done = lanes_.front(lane);
-  ++counts.handled;
-  if (done.feed->cells.handled) done.feed->cells.handled->add();
-  settle(lane);
 }
 
 awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_ptr error) {

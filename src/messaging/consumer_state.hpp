@@ -54,17 +54,13 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
     Notifier wake;
     boost::asio::cancellation_signal cancel;
   };
-  enum class Verdict { settled, parked, abandoned };
 
   static awaitable<void> run_fetcher(std::shared_ptr<State> self, std::shared_ptr<Feed> feed);
   static awaitable<void> run_worker(std::shared_ptr<State> self, std::shared_ptr<Worker> worker);
   static awaitable<void> run_timekeeper(std::shared_ptr<State> self);
   awaitable<void> fetch(Feed& feed);
   awaitable<void> process(Lanes::LaneId lane);
-  /// Empty when the handler succeeded.
-  awaitable<std::exception_ptr> handle(Item& item);
   awaitable<bool> claimed(Lanes::LaneId lane, Item& item);
-  awaitable<void> succeeded(Lanes::LaneId lane);
   awaitable<void> failed(Lanes::LaneId lane, std::exception_ptr error);
   awaitable<void> write_dead_letter(Lanes::LaneId lane);
   void settle(Lanes::LaneId lane);

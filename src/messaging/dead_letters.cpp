@@ -21,6 +21,17 @@ bool fits(const DeadLetterFilter& filter, const DeadLetter& letter) {
          letter.error_message.find(*filter.error_contains) != std::string::npos;
 }
 
+/// Each filter has a place of its own in the topic: what one passes over is still there for another.
+std::string replay_group(const std::string& topic, const DeadLetterFilter& filter) {
+  std::string group = "maestro-replay." + topic;
+  if (!filter.reason && !filter.error_contains && !filter.key) return group;
+  const auto text = fmt::format("{}\n{}\n{}", filter.reason ? to_string(*filter.reason) : "", filter.error_contains.value_or(""),
+                                filter.key.value_or(""));
+  std::uint64_t hash = 14695981039346656037ULL;  // FNV-1a: the same in every process
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  return fmt::format("{}.{:016x}", group, hash);
+}
+
 /// What is in the topic now, by partition: [from, to).
 using Extent = std::map<std::int32_t, std::pair<std::int64_t, std::int64_t>>;
 
@@ -85,7 +96,7 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   const auto info = co_await broker_.administration().describe_topic(topic_);
   ReplayReport report;
   // A dry run looks from the beginning and leaves no trace; a replay goes on where the last one stopped.
-  const std::string group = "maestro-replay." + topic_;
+  const auto group = replay_group(topic_, options.filter);
   auto left = extent_of(info);
   std::size_t total = 0;
   for (const auto& [partition, range] : left) total += static_cast<std::size_t>(range.second - range.first);

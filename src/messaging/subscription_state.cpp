@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 
 namespace maestro::messaging {
 
 namespace {
-// Acknowledgements go out when there is nothing more to hand out, when this many are waiting, or after this time.
+// Acknowledgements go out when there is nothing more to hand out, when this many are waiting, or at the next turn of the loop.
 constexpr std::size_t flush_count = 256;
-constexpr Duration flush_period = std::chrono::milliseconds(10);
 }  // namespace
 
 Subscription::State::State(std::shared_ptr<MessageBroker::State> broker, SubscribeRequest request, bool auto_commit,
@@ -19,8 +19,7 @@ Subscription::State::State(std::shared_ptr<MessageBroker::State> broker, Subscri
       auto_commit_(auto_commit),
       transport_(std::move(transport)),
       acknowledger_(request_.group ? broker_->capabilities.acknowledgement : Acknowledgement::none),
-      last_progress_(broker_->clock->now()),
-      last_flush_(last_progress_) {}
+      last_progress_(broker_->clock->now()) {}
 
 Subscription::State::~State() {
   if (!closed_) acknowledger_.flush(*transport_);
@@ -35,10 +34,19 @@ void Subscription::State::settle_handed_out() {
 
 void Subscription::State::flush_when_due() {
   if (acknowledger_.pending() == 0) return;
-  const auto now = broker_->clock->now();
-  last_progress_ = now;
-  if (acknowledger_.pending() < flush_count && now - last_flush_ < flush_period) return;
-  last_flush_ = now;
+  if (acknowledger_.pending() >= flush_count) {
+    flush();
+  } else if (!std::exchange(flush_scheduled_, true)) {
+    boost::asio::post(broker_->executor, [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->flush();
+    });
+  }
+}
+
+void Subscription::State::flush() {
+  flush_scheduled_ = false;
+  if (closed_) return;
+  last_progress_ = broker_->clock->now();
   acknowledger_.flush(*transport_);
 }
 
@@ -137,6 +145,7 @@ awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partit
 
 awaitable<SubscriptionState> Subscription::State::subscription_state() {
   if (closed_) co_return SubscriptionState{};
+  if (acknowledger_.pending() > 0) flush();
   co_return co_await transport_->state();
 }
 

@@ -8,7 +8,7 @@
 
 namespace maestro::messaging {
 
-class Subscription::State final : public Attached {
+class Subscription::State final : public Attached, public std::enable_shared_from_this<Subscription::State> {
  public:
   State(std::shared_ptr<MessageBroker::State> broker, SubscribeRequest request, bool auto_commit,
         std::unique_ptr<TransportSubscription> transport);
@@ -38,6 +38,7 @@ class Subscription::State final : public Attached {
   void hand_out(const Message& message);
   awaitable<bool> refill(std::size_t at_most);
   void flush_when_due();
+  void flush();
 
   std::shared_ptr<MessageBroker::State> broker_;
   SubscribeRequest request_;
@@ -48,7 +49,7 @@ class Subscription::State final : public Attached {
   std::size_t at_ = 0;
   std::vector<DeliveryTag> handed_out_;
   TimePoint last_progress_;
-  TimePoint last_flush_;
+  bool flush_scheduled_ = false;
   bool closed_ = false;
 };
 

@@ -46,7 +46,7 @@ class DeadLetters {
   /// The dead letter at `partition/offset`, whole. None when there is none.
   awaitable<std::optional<DeadLetter>> show(std::int32_t partition, std::int64_t offset);
   /// Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed
-  /// copy, so that a replay that was cut short goes on where it stopped. Looks only at what is there when it starts,
+  /// copy, so that a replay that was cut short goes on where it stopped; each filter has a place of its own. Looks only at what is there when it starts,
   /// so that a message that fails again is not replayed twice in one run.
   awaitable<ReplayReport> replay(ReplayOptions options = {});
   /// Removes everything in the topic; returns how many there were.

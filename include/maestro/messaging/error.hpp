@@ -48,6 +48,8 @@ class MessagingError : public boost::system::system_error {
  public:
   MessagingError(errc code, const std::string& detail);
 
+  /// The detail, and what the code means.
+  [[nodiscard]] const char* what() const noexcept override { return what_.c_str(); }
   [[nodiscard]] errc reason() const noexcept { return static_cast<errc>(code().value()); }
   [[nodiscard]] bool retriable() const noexcept { return is_retriable(code()); }
   /// True when the broker may have done what was asked, although it never said so.
@@ -57,6 +59,7 @@ class MessagingError : public boost::system::system_error {
 
  private:
   std::string detail_;
+  std::string what_;
 };
 
 }  // namespace maestro::messaging

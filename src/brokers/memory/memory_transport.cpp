@@ -56,40 +56,38 @@ class MemoryTransport final : public Transport, public Administration, public Tr
       immediate_ = 0;
       co_await asio::post(session_->executor, asio::use_awaitable);
     }
-    const auto wall = session_->clock->wall();
     std::optional<TimePoint> deadline;
+    bool broken = false;
     for (std::size_t i = 0; i < messages.size(); ++i) {
       auto& message = messages[i];
       auto& result = results[i];
-      if (refused(message, result)) continue;
-      const bool lost = session_->faults.outcome_gets_lost();
-      if (lost && !session_->faults.was_stored()) {
-        lose_outcome(result);
+      if (broken) {
+        break_connection(result);
         continue;
       }
       std::shared_ptr<Waker> room;
-      auto appended = session_->hub->append(message, result.receipt, session_->limits, wall);
-      while (appended == Hub::Append::full) {
+      while (!attempt(message, result)) {
         if (!deadline) deadline = session_->clock->now() + timeout;
         if (!room) room = std::make_shared<Waker>(*session_->clock, session_->executor);
         room->park();
         session_->hub->await_room(room);
         const bool rung = co_await room->notifier().wait_until(std::min(*deadline, session_->clock->now() + room_poll));
-        if (!rung && session_->clock->now() >= *deadline) break;
-        appended = session_->hub->append(message, result.receipt, session_->limits, wall);
-      }
-      if (appended == Hub::Append::full) {
+        if (rung || session_->clock->now() < *deadline) continue;
         result.error = errc::queue_full;
         result.detail = fmt::format(
             "\"{}\" holds max_messages ({}) or max_bytes ({}) that not every group has acknowledged", message.topic,
             session_->limits.max_messages, session_->limits.max_bytes);
-      } else if (appended == Hub::Append::no_such_partition) {
-        result.error = errc::invalid_argument;
-        result.detail = fmt::format("partition {}: \"{}\" has none of this number", *message.partition, message.topic);
-      } else if (lost) {
-        lose_outcome(result);
+        break;
       }
+      broken = result.error == errc::connection_failed || result.error == errc::outcome_unknown;
     }
+  }
+
+  bool publish_now(OutgoingMessage& message, PublishResult& result) override {
+    constexpr std::size_t turn = 256;
+    if (immediate_ + 1 >= turn) return false;
+    ++immediate_;
+    return attempt(message, result);
   }
 
   awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
@@ -141,6 +139,35 @@ class MemoryTransport final : public Transport, public Administration, public Tr
     result.error = errc::outcome_unknown;
     result.detail = "memory: the connection broke before the answer came (injected fault)";
   }
+  static void break_connection(PublishResult& result) {
+    result.error = errc::connection_failed;
+    result.detail = "memory: the connection broke (injected fault)";
+  }
+
+  /// False while there is no room; else the result is filled in.
+  bool attempt(OutgoingMessage& message, PublishResult& result) {
+    if (refused(message, result)) return true;
+    const auto wall = session_->clock->wall();
+    if (session_->faults.outcome_gets_lost()) {
+      if (session_->faults.was_stored()) {
+        auto copy = message;
+        if (session_->hub->append(copy, result.receipt, session_->limits, wall) == Hub::Append::full) return false;
+      }
+      lose_outcome(result);
+      return true;
+    }
+    switch (session_->hub->append(message, result.receipt, session_->limits, wall)) {
+      case Hub::Append::full:
+        return false;
+      case Hub::Append::no_such_partition:
+        result.error = errc::invalid_argument;
+        result.detail = fmt::format("partition {}: \"{}\" has none of this number", *message.partition, message.topic);
+        break;
+      case Hub::Append::stored:
+        break;
+    }
+    return true;
+  }
 
   bool refused(const OutgoingMessage& message, PublishResult& result) {
     const auto size = message.payload.size() + message.headers.block().size() + (message.key ? message.key->size() : 0);
@@ -148,8 +175,7 @@ class MemoryTransport final : public Transport, public Administration, public Tr
       result.error = errc::message_too_large;
       result.detail = fmt::format("{} bytes for \"{}\", max_message_bytes is {}", size, message.topic, max_message_bytes_);
     } else if (session_->faults.publish_fails()) {
-      result.error = errc::connection_failed;
-      result.detail = "memory: the connection broke (injected fault)";
+      break_connection(result);
     }
     return static_cast<bool>(result.error);
   }

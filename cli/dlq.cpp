@@ -1,0 +1,241 @@
+#include <fmt/format.h>
+
+#include <charconv>
+#include <maestro/messaging/dead_letters.hpp>
+#include <maestro/messaging/topic.hpp>
+#include <maestro/messaging/utf8.hpp>
+#include <memory>
+
+#include "output.hpp"
+#include "progress.hpp"
+#include "session.hpp"
+
+namespace maestro::cli {
+
+using namespace messaging;
+
+namespace {
+
+struct DlqArguments {
+  std::string topic;
+  std::string position;
+  std::string reason;
+  std::optional<std::string> error;
+  std::optional<std::string> key;
+  std::size_t limit = 100;
+  std::optional<std::size_t> replay_limit;
+  bool dry_run = false;
+  std::optional<double> rate;
+  int max_replays = 3;
+  bool yes = false;
+};
+
+DeadLetterFilter filter_of(const DlqArguments& arguments) {
+  DeadLetterFilter filter{.error_contains = arguments.error, .key = arguments.key};
+  if (!arguments.reason.empty()) filter.reason = parse_dead_letter_reason(arguments.reason);
+  return filter;
+}
+
+boost::json::object as_json(const DeadLetter& letter) {
+  auto object = message_json(letter.message);
+  object["dead_letter"] = boost::json::object{{"topic", letter.topic},
+                                              {"group", letter.group},
+                                              {"partition", letter.partition},
+                                              {"position", letter.position},
+                                              {"reason", to_string(letter.reason)},
+                                              {"error_type", letter.error_type},
+                                              {"error_message", letter.error_message},
+                                              {"error_stack", letter.error_stack},
+                                              {"attempts", letter.attempts},
+                                              {"first_failed_at", letter.first_failed_at},
+                                              {"failed_at", letter.failed_at},
+                                              {"replay_count", letter.replay_count}};
+  return object;
+}
+
+awaitable<int> list_topics(MessageBroker broker, const Settings& settings) {
+  const auto topics = co_await DeadLetters::topics(broker);
+  Table table({"dead-letter topic", ">messages"});
+  for (const auto& each : topics) {
+    if (settings.json) print_json(boost::json::object{{"topic", each.name}, {"messages", each.messages}});
+    table.add({printable(each.name), thousands(each.messages)});
+  }
+  if (topics.empty()) {
+    print_hint(is_memory(settings)
+                   ? "no dead-letter topics: memory:// lives inside one process. Give --broker to see a server's"
+                   : "no dead-letter topics; they are those whose names end in .dlq");
+    co_return exit_nothing;
+  }
+  if (!settings.json) table.print();
+  co_return exit_ok;
+}
+
+awaitable<int> list(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
+  if (arguments.topic.empty()) co_return co_await list_topics(std::move(broker), settings);
+  validate_topic(arguments.topic);
+  DeadLetters letters(broker, arguments.topic);
+  const auto found = co_await letters.list(filter_of(arguments), arguments.limit);
+  Table table({"position", "key", "reason", ">attempts", ">replays", "failed at", "error"});
+  for (const auto& letter : found) {
+    if (settings.json) print_json(as_json(letter));
+    const auto key = letter.message.key().value_or(std::string_view());
+    table.add({letter.message.position().to_string(), printable(key), std::string(to_string(letter.reason)),
+               std::to_string(letter.attempts), std::to_string(letter.replay_count), printable(letter.failed_at),
+               printable(cut_utf8(letter.error_message, 100))});
+  }
+  if (found.empty()) {
+    print_hint(fmt::format("no dead letters match in '{}'", arguments.topic));
+    co_return exit_nothing;
+  }
+  if (!settings.json) table.print();
+  if (found.size() == arguments.limit)
+    print_hint(fmt::format("there may be more than {}. Raise --limit to see them", found.size()));
+  co_return exit_ok;
+}
+
+awaitable<int> show(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
+  validate_topic(arguments.topic);
+  const std::string_view text = arguments.position;
+  const auto slash = text.find('/');
+  std::int32_t partition = 0;
+  std::int64_t offset = 0;
+  const auto* end = text.data() + text.size();
+  const auto number = slash == std::string_view::npos ? 0 : slash + 1;
+  const auto first = slash == std::string_view::npos ? std::from_chars_result{text.data(), std::errc{}}
+                                                     : std::from_chars(text.data(), text.data() + slash, partition);
+  const auto second = std::from_chars(text.data() + number, end, offset);
+  if (first.ec != std::errc{} || (number != 0 && first.ptr != text.data() + slash) || second.ec != std::errc{} ||
+      second.ptr != end)
+    throw UsageError(fmt::format("'{}' is no position. Give partition/offset as `maestro dlq list` shows it", text));
+  DeadLetters letters(broker, arguments.topic);
+  const auto letter = co_await letters.show(partition, offset);
+  if (!letter) {
+    print_error(fmt::format("there is no dead letter at {} of '{}'. `maestro dlq list {}` shows what there is", text,
+                            arguments.topic, arguments.topic));
+    co_return exit_nothing;
+  }
+  if (settings.json) {
+    print_json(as_json(*letter));
+    co_return exit_ok;
+  }
+  Table table({"position", letter->message.position().to_string()});
+  table.add({"came from", fmt::format("{} at {}", printable(letter->topic), printable(letter->position))});
+  table.add({"group", printable(letter->group)});
+  table.add({"reason", std::string(to_string(letter->reason))});
+  table.add({"error", printable(letter->error_type)});
+  table.add({"", printable(letter->error_message)});
+  table.add({"attempts", std::to_string(letter->attempts)});
+  table.add({"first failed", printable(letter->first_failed_at)});
+  table.add({"last failed", printable(letter->failed_at)});
+  table.add({"replays", std::to_string(letter->replay_count)});
+  table.add({"key", printable(letter->message.key().value_or(std::string_view()))});
+  for (const auto [name, value] : letter->message.headers())
+    if (!name.starts_with("dlq-")) table.add({"header " + printable(name), printable(value)});
+  table.add({"payload", printable(letter->message.body())});
+  table.print();
+  co_return exit_ok;
+}
+
+awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
+  validate_topic(arguments.topic);
+  DeadLetters letters(broker, arguments.topic);
+  Progress progress(arguments.dry_run ? "looking" : "replaying", 0);
+  const auto report =
+      co_await letters.replay({.filter = filter_of(arguments),
+                               .dry_run = arguments.dry_run,
+                               .per_second = arguments.rate,
+                               .max_replays = arguments.max_replays,
+                               .limit = arguments.replay_limit,
+                               .progress = [&](std::size_t done, std::size_t) { progress.update(done); }});
+  progress.finish();
+  if (settings.json) {
+    print_json(boost::json::object{{"topic", arguments.topic},
+                                   {"dry_run", arguments.dry_run},
+                                   {"seen", report.seen},
+                                   {"replayed", report.replayed},
+                                   {"filtered", report.filtered},
+                                   {"refused", report.refused},
+                                   {"foreign", report.foreign}});
+  } else {
+    print_line(
+        fmt::format("{} {} of {} dead letters: {} did not match, {} had been replayed {} times, {} were none of ours",
+                    arguments.dry_run ? "would replay" : "replayed", report.replayed, report.seen, report.filtered,
+                    report.refused, arguments.max_replays, report.foreign));
+  }
+  co_return report.seen == 0 ? exit_nothing : exit_ok;
+}
+
+awaitable<int> purge(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
+  validate_topic(arguments.topic);
+  if (!arguments.yes)
+    throw UsageError(
+        fmt::format("purge removes every message of '{}' for good. Say --yes if that is meant", arguments.topic));
+  if (!arguments.topic.ends_with(".dlq"))
+    throw UsageError(
+        fmt::format("'{}' does not end in .dlq, so it is no dead-letter topic. `maestro topics delete` "
+                    "removes other topics",
+                    arguments.topic));
+  DeadLetters letters(broker, arguments.topic);
+  const auto removed = co_await letters.purge();
+  if (settings.json)
+    print_json(boost::json::object{{"topic", arguments.topic}, {"removed", removed}});
+  else
+    print_line(fmt::format("removed {} from {}", thousands(removed), arguments.topic));
+  co_return exit_ok;
+}
+
+using Task = awaitable<int> (*)(MessageBroker, const Settings&, const DlqArguments&);
+
+}  // namespace
+
+void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
+  auto* verb = app.add_subcommand("dlq", "List, show, replay and purge dead letters");
+  verb->require_subcommand(1);
+  verb->fallthrough();
+  auto arguments = std::make_shared<DlqArguments>();
+  const auto add = [&](const char* name, const char* help, Task task) {
+    auto* command = verb->add_subcommand(name, help);
+    command->fallthrough();
+    command->callback([=, &settings, &action] {
+      action = [=, &settings] {
+        return with_broker(settings, [&, task, arguments](MessageBroker broker) {
+          return task(std::move(broker), settings, *arguments);
+        });
+      };
+    });
+    return command;
+  };
+  const auto add_topic = [&](CLI::App* command) {
+    return command->add_option("TOPIC", arguments->topic, "The dead-letter topic, such as orders.billing.dlq");
+  };
+  const auto add_filter = [&](CLI::App* command) {
+    command->add_option("--reason", arguments->reason, "Only those dead-lettered for this")
+        ->check(CLI::IsMember({"retries_exhausted", "rejected", "undecodable", "invalid"}));
+    command->add_option("--error", arguments->error, "Only those whose error has this text in it");
+    command->add_option("--key", arguments->key, "Only those of this key");
+  };
+  auto* listing = add("list", "The dead letters of a topic; without a topic, the dead-letter topics", list);
+  add_topic(listing);
+  add_filter(listing);
+  listing->add_option("--limit", arguments->limit, "At most so many")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  auto* showing = add("show", "One dead letter, whole", show);
+  add_topic(showing)->required();
+  showing->add_option("POSITION", arguments->position, "partition/offset, as the list shows it")->required();
+  auto* replaying =
+      add("replay", "Publish dead letters to the topic they came from; goes on where the last replay stopped", replay);
+  add_topic(replaying)->required();
+  add_filter(replaying);
+  replaying->add_flag("--dry-run", arguments->dry_run, "Count, and change nothing");
+  replaying->add_option("--rate", arguments->rate, "At most so many a second")->check(CLI::PositiveNumber);
+  replaying->add_option("--max-replays", arguments->max_replays, "What was replayed so often stays where it is")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  replaying->add_option("--limit", arguments->replay_limit, "At most so many")->check(CLI::PositiveNumber);
+  auto* purging = add("purge", "Remove every dead letter of a topic", purge);
+  add_topic(purging)->required();
+  purging->add_flag("--yes", arguments->yes, "It is meant");
+}
+
+}  // namespace maestro::cli

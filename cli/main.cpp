@@ -1,0 +1,91 @@
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "nearest_word.hpp"
+#include "output.hpp"
+
+namespace {
+
+using namespace maestro::cli;
+
+constexpr auto* exit_codes =
+    "Exit codes:\n"
+    "  0  done\n"
+    "  1  failed: the broker or the input said no\n"
+    "  2  wrong use: an option, a topic name or a configuration that cannot be\n"
+    "  3  the broker could not be reached, or refused the credentials\n"
+    "  4  not found, or nothing there\n"
+    "  5  demo and bench: a message was lost, or a promise was not kept\n"
+    "\n"
+    "The broker is --broker, else the one whose address is in the environment (KAFKA_BOOTSTRAP_SERVERS,\n"
+    "REDIS_URL, RABBITMQ_URL, NATS_URL; MESSAGING_BROKER decides between several), else memory://maestro,\n"
+    "which lives and dies inside this one process.";
+
+/// A first word that is no verb gets a better answer than the parser's.
+std::string unknown_verb(const CLI::App& app, const std::vector<std::string>& words) {
+  if (words.empty() || words.front().starts_with('-')) return {};
+  std::vector<std::string> verbs;
+  std::string all;
+  for (const auto* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (verb->get_name() == words.front()) return {};
+    all += (all.empty() ? "" : ", ") + verb->get_name();
+    verbs.push_back(verb->get_name());
+  }
+  const auto nearest = nearest_word(words.front(), verbs);
+  return "there is no verb '" + words.front() + "'. " +
+         (nearest.empty() ? "The verbs are " + all : "Did you mean '" + nearest + "'?");
+}
+
+std::string sentence(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == '.')) text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings settings;
+  Action action;
+  CLI::App app{
+      "Messages and events on Kafka, Redis, RabbitMQ, NATS or in memory: publish, consume, look, repair, measure.",
+      "maestro"};
+  app.set_version_flag("--version", MAESTRO_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer(exit_codes);
+  app.add_option("-b,--broker", settings.broker, "The broker's URL, such as memory://name or kafka://host:9092");
+  app.add_option("-o,--option", settings.options,
+                 "A setting of the options table, as name=value; may be repeated (see `maestro config`)")
+      ->take_all()
+      ->allow_extra_args(false)
+      ->type_name("NAME=VALUE");
+  app.add_flag("--json", settings.json, "JSON on standard output: one object, or one a line");
+
+  add_demo(app, settings, action);
+  add_publish(app, settings, action);
+  add_subscribe(app, settings, action);
+  add_status(app, settings, action);
+  add_topics(app, settings, action);
+  add_dlq(app, settings, action);
+  add_config(app, settings, action);
+  add_bench(app, settings, action);
+  add_completion(app, settings, action);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    const auto better = unknown_verb(app, std::vector<std::string>(argv + 1, argv + argc));
+    print_error(better.empty() ? sentence(error.what()) + ". Run the verb with --help to see what it takes" : better);
+    return exit_usage;
+  }
+  try {
+    return action();
+  } catch (const std::exception& error) {
+    print_error(error.what());
+    return exit_failed;
+  }
+}

@@ -1,0 +1,180 @@
+#include <fmt/format.h>
+
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <fstream>
+#include <iostream>
+#include <maestro/messaging/broker.hpp>
+#include <maestro/messaging/topic.hpp>
+#include <memory>
+
+#include "output.hpp"
+#include "progress.hpp"
+#include "session.hpp"
+
+namespace maestro::cli {
+
+using namespace messaging;
+
+namespace {
+
+struct PublishArguments {
+  std::string topic;
+  std::optional<std::string> value;
+  std::string file;
+  bool json_lines = false;
+  std::optional<std::string> key;
+  std::optional<std::string> key_field;
+  std::vector<std::string> headers;
+};
+
+Headers parse_headers(const std::vector<std::string>& texts) {
+  Headers headers;
+  for (const auto& text : texts) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos || equals == 0)
+      throw UsageError(
+          fmt::format("--header takes name=value, given '{}'. Write, for example, --header tenant=acme", text));
+    headers.add(std::string_view(text).substr(0, equals), std::string_view(text).substr(equals + 1));
+  }
+  return headers;
+}
+
+/// The line as a message. Throws `UsageError` that names the line and what is wrong with it.
+OutgoingMessage make_message(const PublishArguments& arguments, const Headers& headers, std::string line,
+                             std::size_t number) {
+  OutgoingMessage message{.topic = arguments.topic, .payload = {}, .key = arguments.key, .headers = headers};
+  if (arguments.json_lines || arguments.key_field) {
+    boost::system::error_code error;
+    const auto value = boost::json::parse(line, error);
+    if (error)
+      throw UsageError(fmt::format("line {} is not JSON: {}. Mend it, or leave out --jsonl and --key-field", number,
+                                   error.message()));
+    if (arguments.key_field) {
+      const auto* field = value.is_object() ? value.as_object().if_contains(*arguments.key_field) : nullptr;
+      if (field == nullptr || field->is_null() || field->is_structured())
+        throw UsageError(fmt::format("line {} has no text, number or boolean in '{}'. Choose another --key-field",
+                                     number, *arguments.key_field));
+      message.key = field->is_string() ? std::string(field->as_string()) : boost::json::serialize(*field);
+    }
+  }
+  message.payload = Payload(std::move(line));
+  return message;
+}
+
+struct Outcome {
+  std::size_t published = 0;
+  std::size_t failed = 0;
+  std::string first_error;
+};
+
+awaitable<void> send(MessageBroker broker, std::vector<OutgoingMessage>& batch, Outcome& outcome) {
+  auto taken = std::move(batch);
+  batch.clear();
+  const auto results = co_await broker.publish_many(std::move(taken));
+  for (const auto& result : results) {
+    if (result.ok()) {
+      ++outcome.published;
+    } else {
+      if (outcome.first_error.empty()) outcome.first_error = result.detail + ": " + result.error.message();
+      ++outcome.failed;
+    }
+  }
+}
+
+awaitable<int> publish_one(MessageBroker broker, const Settings& settings, const PublishArguments& arguments) {
+  const auto receipt =
+      co_await broker.publish(make_message(arguments, parse_headers(arguments.headers), *arguments.value, 1));
+  if (settings.json) {
+    print_json(boost::json::object{{"topic", receipt.topic},
+                                   {"published", 1},
+                                   {"failed", 0},
+                                   {"partition", receipt.partition},
+                                   {"offset", receipt.offset},
+                                   {"position", receipt.position},
+                                   {"routed", receipt.routed}});
+  } else {
+    print_line(fmt::format(
+        "published to {} at {}", receipt.topic,
+        receipt.position.empty() ? fmt::format("{}/{}", receipt.partition, receipt.offset) : receipt.position));
+  }
+  co_return exit_ok;
+}
+
+awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, const PublishArguments& arguments,
+                             std::istream& input) {
+  constexpr std::size_t batch_size = 500;
+  const auto headers = parse_headers(arguments.headers);
+  Outcome outcome;
+  std::string stopped;
+  std::vector<OutgoingMessage> batch;
+  Progress progress("publishing", 0);
+  std::string line;
+  for (std::size_t number = 1; stopped.empty() && std::getline(input, line); ++number) {
+    if (line.empty()) continue;
+    try {
+      batch.push_back(make_message(arguments, headers, std::move(line), number));
+    } catch (const UsageError& error) {
+      stopped = error.what();
+    }
+    // What is typed is sent line by line; what is piped, in batches.
+    if (batch.size() >= batch_size || (!batch.empty() && input.rdbuf()->in_avail() == 0)) {
+      co_await send(broker, batch, outcome);
+      progress.update(outcome.published);
+    }
+  }
+  if (!batch.empty()) co_await send(broker, batch, outcome);
+  progress.finish();
+  if (settings.json)
+    print_json(
+        boost::json::object{{"topic", arguments.topic}, {"published", outcome.published}, {"failed", outcome.failed}});
+  else
+    print_line(
+        fmt::format("published {} to {}", thousands(static_cast<std::int64_t>(outcome.published)), arguments.topic));
+  if (!stopped.empty()) throw UsageError(stopped + fmt::format(" ({} before it were published)", outcome.published));
+  if (outcome.failed != 0) {
+    print_error(fmt::format("{} of {} messages were not published: {}. `maestro status` says how the broker is",
+                            outcome.failed, outcome.failed + outcome.published, outcome.first_error));
+    co_return exit_failed;
+  }
+  co_return exit_ok;
+}
+
+awaitable<int> publish(MessageBroker broker, const Settings& settings, const PublishArguments& arguments) {
+  validate_topic(arguments.topic);
+  if (is_memory(settings) && !settings.json)
+    print_hint("memory:// lives inside one process, so what is published is gone with it. Give --broker for a server");
+  if (arguments.value) co_return co_await publish_one(std::move(broker), settings, arguments);
+  if (arguments.file.empty() || arguments.file == "-")
+    co_return co_await publish_lines(std::move(broker), settings, arguments, std::cin);
+  std::ifstream file(arguments.file);
+  if (!file)
+    throw UsageError(fmt::format("cannot read '{}'. Give a file of lines, or - for standard input", arguments.file));
+  co_return co_await publish_lines(std::move(broker), settings, arguments, file);
+}
+
+}  // namespace
+
+void add_publish(CLI::App& app, const Settings& settings, Action& action) {
+  auto* verb = app.add_subcommand("publish", "Publish lines of standard input, of a file, or one value");
+  auto arguments = std::make_shared<PublishArguments>();
+  verb->fallthrough();
+  verb->add_option("TOPIC", arguments->topic, "Where to")->required();
+  auto* value = verb->add_option("--value", arguments->value, "This one payload, instead of lines");
+  verb->add_option("--file", arguments->file, "Lines of this file; - is standard input")->excludes(value);
+  verb->add_flag("--jsonl", arguments->json_lines, "Each line has to be JSON; stops at the first that is not");
+  auto* key = verb->add_option("--key", arguments->key, "The key of every message");
+  verb->add_option("--key-field", arguments->key_field, "The key is this field of each JSON line")->excludes(key);
+  verb->add_option("--header", arguments->headers, "A header, as name=value; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false)
+      ->type_name("NAME=VALUE");
+  verb->callback([=, &settings, &action] {
+    action = [=, &settings] {
+      return with_broker(
+          settings, [&, arguments](MessageBroker broker) { return publish(std::move(broker), settings, *arguments); });
+    };
+  });
+}
+
+}  // namespace maestro::cli

@@ -1,0 +1,167 @@
+#include "session.hpp"
+
+#include <fmt/format.h>
+
+#include <boost/asio/cancellation_state.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cctype>
+#include <charconv>
+#include <cstdlib>
+#include <exception>
+#include <maestro/messaging/run.hpp>
+#include <random>
+
+#include "nearest_word.hpp"
+#include "output.hpp"
+
+namespace maestro::cli {
+
+namespace asio = boost::asio;
+using namespace messaging;
+
+namespace {
+
+/// `name=value`, the value read as the options table says; what is no number is left to the validation to refuse.
+void apply_option(MessagingConfig& config, std::string_view text) {
+  const auto equals = text.find('=');
+  if (equals == std::string_view::npos || equals == 0)
+    throw UsageError(fmt::format("--option takes name=value, given '{}'. `maestro config` lists the names", text));
+  const auto name = text.substr(0, equals);
+  const auto value = text.substr(equals + 1);
+  auto* map = &config.connection_config;
+  OptionValue given{value};
+  bool known = name.starts_with("raw.");
+  std::vector<std::string> names;
+  for (const auto& spec : option_table()) {
+    names.emplace_back(spec.name);
+    if (spec.name != name) continue;
+    known = true;
+    if (spec.group == OptionGroup::consumer) map = &config.consumer_config;
+    if (spec.group == OptionGroup::producer) map = &config.producer_config;
+    if (spec.type == OptionType::boolean && (value == "true" || value == "false")) given = OptionValue(value == "true");
+    std::int64_t whole = 0;
+    double number = 0;
+    const auto* end = value.data() + value.size();
+    if (spec.type == OptionType::integer || spec.type == OptionType::duration) {
+      if (const auto [at, error] = std::from_chars(value.data(), end, whole); error == std::errc{} && at == end)
+        given = OptionValue(whole);
+    } else if (spec.type == OptionType::number) {
+      if (const auto [at, error] = std::from_chars(value.data(), end, number); error == std::errc{} && at == end)
+        given = OptionValue(number);
+    }
+  }
+  if (!known) {
+    const auto nearest = nearest_word(name, names);
+    throw UsageError(fmt::format("there is no option '{}'. {}", name,
+                                 nearest.empty() ? "`maestro config` lists them" : "Did you mean '" + nearest + "'?"));
+  }
+  map->insert_or_assign(std::string(name), std::move(given));
+}
+
+bool environment_names_a_broker() {
+  for (const auto* name : {"MESSAGING_BROKER", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "RABBITMQ_URL", "NATS_URL"})
+    if (const char* value = std::getenv(name); value != nullptr && *value != '\0') return true;
+  return false;
+}
+
+int exit_code_of(const MessagingError& error) {
+  switch (error.reason()) {
+    case errc::connection_failed:
+    case errc::authentication_failed:
+    case errc::tls_failed:
+      return exit_unreachable;
+    case errc::topic_not_found:
+      return exit_nothing;
+    case errc::invalid_argument:
+    case errc::invalid_topic:
+    case errc::unknown_option:
+    case errc::invalid_option:
+    case errc::unsupported:
+      return exit_usage;
+    default:
+      return exit_failed;
+  }
+}
+
+/// What was wrong, and what the kind of error says about what to do.
+std::string describe(const MessagingError& error) {
+  auto advice = error.code().message();
+  if (!advice.empty()) advice[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(advice[0])));
+  return error.detail() + ". " + advice;
+}
+
+int report(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const UsageError& error) {
+    print_error(error.what());
+    return exit_usage;
+  } catch (const MessagingError& error) {
+    print_error(describe(error));
+    return exit_code_of(error);
+  } catch (const boost::system::system_error& error) {
+    print_error(error.code() == asio::error::operation_aborted
+                    ? "interrupted before it was done. Run it again to the end"
+                    : error.what());
+  } catch (const std::exception& error) {
+    print_error(error.what());
+  }
+  return exit_failed;
+}
+
+awaitable<void> session(const Settings& settings, const BrokerTask& task, int& code) {
+  std::exception_ptr failure;
+  std::optional<MessageBroker> broker;
+  try {
+    broker.emplace(co_await asio::this_coro::executor, make_config(settings));
+    code = co_await task(*broker);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  // An interrupted command still leaves its groups in good order.
+  co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+  if (broker) {
+    try {
+      co_await broker->disconnect();
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  if (failure) code = report(failure);
+}
+
+}  // namespace
+
+MessagingConfig make_config(const Settings& settings) {
+  auto config = settings.broker                ? MessagingConfig::from_url(*settings.broker)
+                : environment_names_a_broker() ? MessagingConfig::from_env()
+                                               : MessagingConfig::from_url("memory://maestro");
+  for (const auto& option : settings.options) apply_option(config, option);
+  return config;
+}
+
+bool is_memory(const Settings& settings) {
+  return settings.broker ? settings.broker->starts_with("memory") : !environment_names_a_broker();
+}
+
+int with_broker(const Settings& settings, BrokerTask task) {
+  int code = exit_failed;
+  if (run(session(settings, task, code)) != EXIT_SUCCESS) return exit_failed;
+  return code;
+}
+
+awaitable<void> wait_for(MessageBroker broker, Duration duration) {
+  const auto timer = broker.clock()->make_timer(broker.executor());
+  timer->expires_at(broker.clock()->now() + duration);
+  co_await asio::async_initiate<const asio::use_awaitable_t<>, void(boost::system::error_code)>(
+      [&timer](auto handler) { timer->async_wait(std::move(handler)); }, asio::use_awaitable);
+}
+
+std::string run_id() {
+  std::random_device device;
+  return fmt::format("{:08x}", device());
+}
+
+}  // namespace maestro::cli

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <functional>
+#include <maestro/messaging/broker.hpp>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "command.hpp"
+
+namespace maestro::cli {
+
+/// A use of the command that cannot be; ends it with `exit_usage`.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// The configuration that `--broker`, `--option` and the environment ask for.
+[[nodiscard]] messaging::MessagingConfig make_config(const Settings& settings);
+[[nodiscard]] bool is_memory(const Settings& settings);
+
+using BrokerTask = std::function<messaging::awaitable<int>(messaging::MessageBroker)>;
+
+/// Opens the broker, runs the task to its end or until SIGINT or SIGTERM cancels it, disconnects, and returns the exit
+/// code. What the task throws is printed.
+int with_broker(const Settings& settings, BrokerTask task);
+
+/// Waits on the broker's clock.
+messaging::awaitable<void> wait_for(messaging::MessageBroker broker, messaging::Duration duration);
+
+/// Eight hexadecimal digits that no other run has.
+[[nodiscard]] std::string run_id();
+
+}  // namespace maestro::cli

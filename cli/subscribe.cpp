@@ -1,0 +1,117 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/cancellation_state.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <cstdio>
+#include <limits>
+#include <maestro/messaging/broker.hpp>
+#include <maestro/messaging/topic.hpp>
+#include <memory>
+
+#include "idle_guard.hpp"
+#include "output.hpp"
+#include "session.hpp"
+
+namespace maestro::cli {
+
+using namespace messaging;
+
+namespace {
+
+struct SubscribeArguments {
+  std::string topic;
+  std::optional<std::string> group;
+  std::optional<std::size_t> max;
+  std::string format = "text";
+  std::string from = "earliest";
+  std::optional<double> timeout;
+};
+
+void show(const Message& message, const std::string& format) {
+  if (format == "json") return print_json(message_json(message));
+  if (format == "value") {
+    // Bytes as they are for a program; nothing that steers a terminal.
+    if (standard_output_is_terminal()) return print_line(printable(message.body()));
+    std::fwrite(message.body().data(), 1, message.body().size(), stdout);
+    std::fputc('\n', stdout);
+    return;
+  }
+  print_line(fmt::format("{}  {}[{}]{}  {}", iso_time(message.timestamp()), printable(message.topic()),
+                         message.position().to_string(), message.key() ? "  key=" + printable(*message.key()) : "",
+                         printable(message.body())));
+}
+
+awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const SubscribeArguments& arguments) {
+  validate_topic_or_pattern(arguments.topic);
+  if (is_memory(settings))
+    print_hint("memory:// lives inside one process: no other can publish to this one. Give --broker for a server");
+  SubscribeOptions options{
+      .group_id = arguments.group,
+      .auto_offset_reset = arguments.from == "latest" ? OffsetReset::latest : OffsetReset::earliest};
+  // What was fetched ahead of `--max` would have to go back to the group.
+  if (arguments.max) options.prefetch = std::min<std::size_t>(*arguments.max, 1024);
+  auto subscription = std::make_shared<Subscription>(co_await broker.subscribe(arguments.topic, options));
+  std::optional<IdleGuard> guard;
+  if (arguments.timeout)
+    guard.emplace(broker, subscription,
+                  std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*arguments.timeout)));
+  const auto format = settings.json ? std::string("json") : arguments.format;
+  const auto most = arguments.max.value_or(std::numeric_limits<std::size_t>::max());
+  std::size_t count = 0;
+  bool interrupted = false;
+  while (count < most) {
+    std::optional<Message> message;
+    try {
+      message = co_await subscription->next();
+    } catch (const boost::system::system_error& error) {
+      if (error.code() != boost::asio::error::operation_aborted) throw;
+      interrupted = true;
+    }
+    if (!message) break;
+    if (guard) guard->touch();
+    show(*message, format);
+    std::fflush(stdout);
+    if (std::ferror(stdout)) co_return exit_failed;
+    ++count;
+  }
+  // An interrupt is the usual end, and leaves the group in good order.
+  if (interrupted) co_await boost::asio::this_coro::reset_cancellation_state(boost::asio::disable_cancellation());
+  if (!guard || !guard->expired()) {
+    co_await subscription->commit();
+    co_await subscription->close();
+  }
+  if (interrupted) co_return exit_ok;
+  if (count == 0) print_hint(fmt::format("no message came from '{}'", arguments.topic));
+  co_return count == 0 ? exit_nothing : exit_ok;
+}
+
+}  // namespace
+
+void add_subscribe(CLI::App& app, const Settings& settings, Action& action) {
+  auto* verb = app.add_subcommand("subscribe", "Print the messages of a topic or a pattern until interrupted");
+  auto arguments = std::make_shared<SubscribeArguments>();
+  verb->fallthrough();
+  verb->add_option("TOPIC", arguments->topic, "A topic, or a pattern such as 'orders.*' or 'orders.>'")->required();
+  verb->add_option("--group", arguments->group,
+                   "Share the work of this group, and acknowledge what was printed; without it, a private reader");
+  verb->add_option("--max", arguments->max, "End after so many messages")->check(CLI::PositiveNumber);
+  verb->add_option("--format", arguments->format, "text: one line each; value: the payload alone; json: all of it")
+      ->check(CLI::IsMember({"text", "value", "json"}))
+      ->capture_default_str();
+  verb->add_option("--from", arguments->from, "Where a new group, or a private reader, starts")
+      ->check(CLI::IsMember({"earliest", "latest"}))
+      ->capture_default_str();
+  verb->add_option("--timeout", arguments->timeout, "End when nothing came for so many seconds")
+      ->check(CLI::PositiveNumber);
+  verb->callback([=, &settings, &action] {
+    action = [=, &settings] {
+      return with_broker(settings, [&, arguments](MessageBroker broker) {
+        return subscribe(std::move(broker), settings, *arguments);
+      });
+    };
+  });
+}
+
+}  // namespace maestro::cli

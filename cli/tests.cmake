@@ -1,0 +1,35 @@
+# What the command promises to scripts: its exit codes, its JSON, its errors.
+function(maestro_command_test name status arguments)
+  cmake_parse_arguments(CHECK "" "INPUT;OUTPUT;ERRORS" "" ${ARGN})
+  add_test(NAME command_${name}
+    COMMAND ${CMAKE_COMMAND} -DNAME=${name} -DPROGRAM=$<TARGET_FILE:maestro> -DARGUMENTS=${arguments} -DSTATUS=${status}
+      -DINPUT=${CHECK_INPUT} -DOUTPUT=${CHECK_OUTPUT} -DERRORS=${CHECK_ERRORS}
+      -P ${CMAKE_CURRENT_SOURCE_DIR}/check_command.cmake)
+  set_tests_properties(command_${name} PROPERTIES TIMEOUT 120 LABELS command)
+endfunction()
+
+maestro_command_test(demo 0 "demo" OUTPUT "lost +0 +0\n.*Every message is accounted for")
+maestro_command_test(demo_json 0 "demo|--fast|--json|--seed|3" OUTPUT "\"lost\":0.*\"kept\":true")
+maestro_command_test(demo_lossy_network 0
+  "demo|--fast|--json|-o|fault_seed=5|-o|fault_duplicate=0.02|-o|fault_delay=0.02" OUTPUT "\"kept\":true")
+maestro_command_test(bench_throughput 0 "bench|--messages|20000|--json" OUTPUT "\"lost\":0,\"duplicated\":0,\"failed\":0")
+maestro_command_test(bench_latency 0 "bench|--mode|latency|--messages|200|--json" OUTPUT "\"latency_of\":\"end to end\".*\"lost\":0")
+maestro_command_test(bench_sequential 0 "bench|--mode|sequential|--messages|2000|--json" OUTPUT "\"lost\":0")
+maestro_command_test(bench_too_small 2 "bench|--size|3" ERRORS "--size: Value 3 not in range")
+maestro_command_test(publish_value 0 "publish|orders|--value|{}|--json" OUTPUT "\"published\":1")
+maestro_command_test(publish_lines 0 "publish|orders|--json" INPUT "one\ntwo\n" OUTPUT "\"published\":2,\"failed\":0")
+maestro_command_test(publish_broken_line 2 "publish|orders|--jsonl" INPUT "{}\nnope\n" ERRORS "line 2 is not JSON")
+maestro_command_test(publish_pattern 2 "publish|orders.*|--value|1" ERRORS "pattern cannot be published to")
+maestro_command_test(subscribe_nothing 4 "subscribe|orders|--timeout|0.1" ERRORS "no message came")
+maestro_command_test(status 0 "status|--json" OUTPUT "\"healthy\":true")
+maestro_command_test(unreachable 3 "status|--broker|memory://x|-o|fault_seed=1|-o|fault_disconnect=1" ERRORS "maestro: ")
+maestro_command_test(topics_none 4 "topics|list" ERRORS "no topics")
+maestro_command_test(topic_not_found 4 "topics|describe|nope" ERRORS "nope")
+maestro_command_test(topics_create 0 "topics|create|a.b|--partitions|3" OUTPUT "created a.b with 3 partitions")
+maestro_command_test(purge_unconfirmed 2 "dlq|purge|orders.audit.dlq" ERRORS "Say --yes")
+maestro_command_test(dead_letters_none 4 "dlq|list" ERRORS "no dead-letter topics")
+maestro_command_test(config 0 "config|memory" OUTPUT "auto_offset_reset")
+maestro_command_test(config_unknown_broker 2 "config|kafak" ERRORS "kafka")
+maestro_command_test(unknown_option 2 "status|-o|prefetsch=3" ERRORS "Did you mean 'prefetch'")
+maestro_command_test(unknown_verb 2 "pubish" ERRORS "Did you mean 'publish'")
+maestro_command_test(completion 0 "completion|bash" OUTPUT "complete -o default -F _maestro maestro")
