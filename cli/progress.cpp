@@ -14,19 +14,19 @@ using namespace std::chrono_literals;
 Progress::Progress(std::string label, std::uint64_t total)
     : label_(std::move(label)),
       total_(total),
-      started_(std::chrono::steady_clock::now()),
+      started_(Clock::real()->now()),
       due_(started_ + 500ms),
       terminal_(standard_error_is_terminal()) {}
 
 void Progress::update(std::uint64_t done) {
   if (!terminal_) return;
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::real()->now();
   if (now < due_) return;
   due_ = now + 100ms;
   draw(done, now);
 }
 
-void Progress::draw(std::uint64_t done, std::chrono::steady_clock::time_point now) {
+void Progress::draw(std::uint64_t done, TimePoint now) {
   const double seconds = std::chrono::duration<double>(now - started_).count();
   const auto rate = static_cast<std::int64_t>(static_cast<double>(done) / seconds);
   const auto count = thousands(static_cast<std::int64_t>(done));
@@ -50,7 +50,7 @@ void Progress::finish() {
 LiveBlock::LiveBlock() : active_(standard_output_is_terminal()) {}
 
 void LiveBlock::draw(const std::vector<std::string>& lines) {
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::real()->now();
   if (!active_ || now < due_) return;
   due_ = now + 100ms;
   std::string text;

@@ -1,11 +1,15 @@
 #pragma once
 
 #include <chrono>
+#include <maestro/messaging/time.hpp>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 namespace maestro::cli {
+
+using messaging::Clock;
+using messaging::TimePoint;
 
 /// One line on a terminal's standard error that says how far a piece of work is; it appears once that work has taken
 /// half a second, and is redrawn ten times a second at most. Elsewhere it is silent.
@@ -22,12 +26,12 @@ class Progress {
   void finish();
 
  private:
-  void draw(std::uint64_t done, std::chrono::steady_clock::time_point now);
+  void draw(std::uint64_t done, TimePoint now);
 
   std::string label_;
   std::uint64_t total_;
-  std::chrono::steady_clock::time_point started_;
-  std::chrono::steady_clock::time_point due_;
+  TimePoint started_;
+  TimePoint due_;
   bool terminal_;
   bool drawn_ = false;
 };
@@ -47,7 +51,7 @@ class LiveBlock {
  private:
   bool active_;
   std::size_t height_ = 0;
-  std::chrono::steady_clock::time_point due_{};
+  TimePoint due_{};
 };
 
 /// `width` cells, filled as far as `done` of `total`.

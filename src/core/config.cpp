@@ -8,6 +8,7 @@
 #include <maestro/messaging/error.hpp>
 
 #include "core/nearest.hpp"
+#include "core/readable.hpp"
 
 namespace maestro::messaging {
 namespace {
@@ -28,15 +29,71 @@ std::string_view environment(const char* name) {
   return value ? value : "";
 }
 
+struct Range {
+  std::size_t from;
+  std::size_t to;
+};
+
+/// Behind the scheme, or at the front where there is none.
+std::size_t address_start(std::string_view text) {
+  const auto scheme = text.find("://");
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  return scheme != std::string_view::npos && std::ranges::all_of(text.substr(0, scheme), is_letter) ? scheme + 3 : 0;
+}
+
+/// A "port" that is no number, in an address without an @, is a password whose end nobody can tell.
+void hide_what_is_no_port(std::string_view text, std::size_t from, std::vector<Range>& hidden) {
+  const auto stop = std::min(text.find_first_of("?#", from), text.size());
+  while (from < stop) {
+    const auto comma = std::min(text.find(',', from), stop);
+    from += address_start(text.substr(from, comma - from));
+    const auto end = std::min(text.find('/', from), comma);
+    const auto bracket =
+        from < end && text[from] == '[' ? text.substr(from, end - from).find(']') : std::string_view::npos;
+    const auto colon = text.find(':', bracket == std::string_view::npos ? from : from + bracket);
+    if (colon < end &&
+        text.substr(colon + 1, end - colon - 1).find_first_not_of("0123456789") != std::string_view::npos)
+      hidden.push_back({colon + 1, comma});
+    from = comma + 1;
+  }
+}
+
+bool names_a_secret(std::string_view name) {
+  std::string lower(name);
+  for (auto& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  static constexpr std::array<std::string_view, 7> words{"pass", "pwd", "secret", "token", "cred", "auth", "key"};
+  return std::ranges::any_of(words, [&](std::string_view word) { return lower.find(word) != std::string::npos; });
+}
+
+std::vector<Range> secret_parameters(std::string_view text) {
+  std::vector<Range> found;
+  const auto query = text.find_first_of("?#");
+  if (query == std::string_view::npos) return found;
+  for (auto equals = text.find('=', query); equals != std::string_view::npos; equals = text.find('=', equals + 1)) {
+    const auto name_at = text.find_last_of("?&;#", equals) + 1;
+    if (!names_a_secret(text.substr(name_at, equals - name_at))) continue;
+    // What follows an & without a = is no parameter but the rest of a value that nobody escaped.
+    auto stop = text.find('&', equals);
+    while (stop != std::string_view::npos && text.find('=', stop) > text.find('&', stop + 1))
+      stop = text.find('&', stop + 1);
+    if (stop != std::string_view::npos && text.find('=', stop) == std::string_view::npos) stop = std::string_view::npos;
+    found.push_back({equals + 1, std::min(stop, text.size())});
+  }
+  return found;
+}
+
 }  // namespace
 
-std::string_view to_string(BrokerType type) noexcept { return names[static_cast<std::size_t>(type)]; }
+std::string_view to_string(BrokerType type) noexcept {
+  return names[static_cast<std::size_t>(type)];
+}
 
 BrokerType parse_broker_type(std::string_view name) {
   const auto found = std::ranges::find(names, name);
   if (found != names.end()) return static_cast<BrokerType>(found - names.begin());
-  throw MessagingError(errc::invalid_option, fmt::format("broker_type: \"{}\"; did you mean \"{}\"? Allowed are {}", name,
-                                                         nearest(name, names), fmt::join(names, ", ")));
+  throw MessagingError(errc::invalid_option, fmt::format("broker_type: \"{}\"; did you mean \"{}\"? Allowed are {}",
+                                                         readable(name), nearest(name, names), fmt::join(names, ", ")));
 }
 
 MessagingConfig MessagingConfig::from_env() {
@@ -52,17 +109,27 @@ MessagingConfig MessagingConfig::from_env() {
   std::vector<Address> set;
   for (const auto& address : addresses)
     if (!environment(address.variable).empty()) set.push_back(address);
-  if (decided == BrokerType::memory || (!decided && set.empty() && !environment("MESSAGING_BROKER").empty())) {
+  if (decided == BrokerType::memory) {
     config.connection_string = "memory://maestro";
     return config;
   }
-  if (decided) std::erase_if(set, [&](const Address& address) { return address.broker != *decided; });
-  if (set.size() != 1)
-    throw MessagingError(
-        errc::invalid_option,
-        set.empty() ? "no broker's address is set; set one of KAFKA_BOOTSTRAP_SERVERS, REDIS_URL, RABBITMQ_URL, NATS_URL, or "
-                      "MESSAGING_BROKER=memory"
-                    : "several brokers' addresses are set; MESSAGING_BROKER says which one is meant");
+  if (decided) {
+    std::erase_if(set, [&](const Address& address) { return address.broker != *decided; });
+    if (set.empty())
+      throw MessagingError(errc::invalid_option,
+                           fmt::format("MESSAGING_BROKER is {}, but {} is not set", to_string(*decided),
+                                       std::ranges::find(addresses, *decided, &Address::broker)->variable));
+  }
+  if (set.empty())
+    throw MessagingError(errc::invalid_option,
+                         "no broker's address is set; set one of KAFKA_BOOTSTRAP_SERVERS, REDIS_URL, RABBITMQ_URL, "
+                         "NATS_URL, or MESSAGING_BROKER=memory");
+  if (set.size() > 1) {
+    std::vector<std::string_view> variables;
+    for (const auto& address : set) variables.emplace_back(address.variable);
+    throw MessagingError(errc::invalid_option, fmt::format("{} are set; MESSAGING_BROKER says which broker is meant",
+                                                           fmt::join(variables, " and ")));
+  }
   config.broker_type = set.front().broker;
   config.connection_string = environment(set.front().variable);
   return config;
@@ -70,13 +137,13 @@ MessagingConfig MessagingConfig::from_env() {
 
 MessagingConfig MessagingConfig::from_url(std::string_view url) {
   static constexpr std::array<std::pair<std::string_view, BrokerType>, 8> schemes{{{"memory://", BrokerType::memory},
-                                                                                  {"kafka://", BrokerType::kafka},
-                                                                                  {"redis://", BrokerType::redis},
-                                                                                  {"rediss://", BrokerType::redis},
-                                                                                  {"amqp://", BrokerType::rabbitmq},
-                                                                                  {"amqps://", BrokerType::rabbitmq},
-                                                                                  {"nats://", BrokerType::nats},
-                                                                                  {"tls://", BrokerType::nats}}};
+                                                                                   {"kafka://", BrokerType::kafka},
+                                                                                   {"redis://", BrokerType::redis},
+                                                                                   {"rediss://", BrokerType::redis},
+                                                                                   {"amqp://", BrokerType::rabbitmq},
+                                                                                   {"amqps://", BrokerType::rabbitmq},
+                                                                                   {"nats://", BrokerType::nats},
+                                                                                   {"tls://", BrokerType::nats}}};
   MessagingConfig config;
   const auto scheme = std::ranges::find_if(schemes, [&](const auto& each) { return url.starts_with(each.first); });
   if (scheme != schemes.end()) {
@@ -84,10 +151,11 @@ MessagingConfig MessagingConfig::from_url(std::string_view url) {
   } else if (url.find("://") == std::string_view::npos && url.find(':') != std::string_view::npos) {
     config.broker_type = BrokerType::kafka;
   } else {
-    throw MessagingError(errc::invalid_option,
-                         fmt::format("connection string \"{}\"; allowed are memory://name, kafka://host:port[,host:port] or "
-                                     "bare host:port, redis:// and rediss://, amqp:// and amqps://, nats:// and tls://",
-                                     redact(url)));
+    throw MessagingError(
+        errc::invalid_option,
+        fmt::format("connection string \"{}\"; allowed are memory://name, kafka://host:port[,host:port] or "
+                    "bare host:port, redis:// and rediss://, amqp:// and amqps://, nats:// and tls://",
+                    redact(url)));
   }
   if (config.broker_type == BrokerType::memory) {
     if (const auto query = url.find('?'); query != std::string_view::npos) {
@@ -96,7 +164,8 @@ MessagingConfig MessagingConfig::from_url(std::string_view url) {
         rest = pair.size() < rest.size() ? rest.substr(pair.size() + 1) : std::string_view{};
         const auto equals = pair.find('=');
         if (equals == std::string_view::npos)
-          throw MessagingError(errc::invalid_option, fmt::format("\"{}\" in {}: not key=value", pair, redact(url)));
+          throw MessagingError(errc::invalid_option,
+                               fmt::format("\"{}\" in {}: not key=value", readable(pair), readable(redact(url))));
         config.connection_config.insert_or_assign(std::string(pair.substr(0, equals)),
                                                   OptionValue(pair.substr(equals + 1)));
       }
@@ -108,29 +177,24 @@ MessagingConfig MessagingConfig::from_url(std::string_view url) {
 }
 
 std::string redact(std::string_view text) {
-  std::string shown(text);
-  const auto scheme = shown.find("://");
-  const auto from = scheme == std::string::npos ? 0 : scheme + 3;
-  // The last @ before the path: a password may hold one that nobody escaped.
-  const auto end = std::min(shown.find_first_of("/?", from), shown.size());
-  auto at = shown.rfind('@', end);
-  if (const auto anywhere = shown.rfind('@'); at == std::string::npos || at < from) at = anywhere;
-  if (at != std::string::npos && at >= from) {
-    const auto colon = shown.find(':', from);
-    if (colon != std::string::npos && colon < at) shown.replace(colon + 1, at - colon - 1, "***");
+  auto hidden = secret_parameters(text);
+  const auto from = address_start(text);
+  // A password may hold an @, / or ? that nobody escaped: what stands before the last @ may be part of one.
+  if (const auto at = text.rfind('@'); at != std::string_view::npos && at >= from) {
+    const auto colon = text.find(':', from);
+    hidden.push_back({colon < at ? colon + 1 : from, at});
+  } else {
+    hide_what_is_no_port(text, from, hidden);
   }
-  if (const auto query = shown.find('?'); query != std::string::npos) {
-    for (auto equals = shown.find('=', query); equals != std::string::npos; equals = shown.find('=', equals + 1)) {
-      const auto name_at = shown.find_last_of("?&", equals) + 1;
-      const auto name = std::string_view(shown).substr(name_at, equals - name_at);
-      if (name.find("pass") == std::string_view::npos && name.find("secret") == std::string_view::npos &&
-          name.find("token") == std::string_view::npos)
-        continue;
-      const auto stop = std::min(shown.find('&', equals), shown.size());
-      shown.replace(equals + 1, stop - equals - 1, "***");
-    }
+  std::ranges::sort(hidden, {}, &Range::from);
+  std::string shown;
+  std::size_t done = 0;
+  for (const auto& [first, last] : hidden) {
+    if (last <= done) continue;
+    if (first >= done) shown.append(text, done, first - done).append("***");
+    done = last;
   }
-  return shown;
+  return shown.append(text, std::min(done, text.size()));
 }
 
 }  // namespace maestro::messaging

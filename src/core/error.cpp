@@ -23,7 +23,8 @@ constexpr Entry entries[] = {
     {errc::authentication_failed, "authentication_failed", "the broker refused the credentials", false},
     {errc::tls_failed, "tls_failed", "the broker's certificate could not be verified", false},
     {errc::timed_out, "timed_out", "the time ran out; nothing was done", true},
-    {errc::outcome_unknown, "outcome_unknown", "the broker may or may not have done it; find out before you repeat it", false},
+    {errc::outcome_unknown, "outcome_unknown", "the broker may or may not have done it; find out before you repeat it",
+     false},
     {errc::queue_full, "queue_full", "the queue stayed full; nothing was sent", true},
     {errc::circuit_open, "circuit_open", "the circuit breaker is open; nothing was sent", true},
     {errc::not_routed, "not_routed", "no queue is bound for the message", false},
@@ -32,7 +33,8 @@ constexpr Entry entries[] = {
     {errc::rejected, "rejected", "the handler refused the message for good", false},
     {errc::closed, "closed", "it was closed", false},
     {errc::already_started, "already_started", "it is running already", false},
-    {errc::topic_not_found, "topic_not_found", "the topic does not exist; create it, or allow auto_create_topics", false},
+    {errc::topic_not_found, "topic_not_found", "the topic does not exist; create it, or allow auto_create_topics",
+     false},
     {errc::already_exists, "already_exists", "it is there already", false},
     {errc::transaction_aborted, "transaction_aborted", "nothing of the transaction took effect", true},
     {errc::not_owned, "not_owned", "the delivery now belongs to another member", false},
@@ -61,7 +63,9 @@ const boost::system::error_category& messaging_category() noexcept {
   return category;
 }
 
-boost::system::error_code make_error_code(errc code) noexcept { return {static_cast<int>(code), messaging_category()}; }
+boost::system::error_code make_error_code(errc code) noexcept {
+  return {static_cast<int>(code), messaging_category()};
+}
 
 std::string_view errc_name(errc code) noexcept {
   const auto* entry = find(static_cast<int>(code));

@@ -1,6 +1,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
@@ -54,8 +55,26 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
   return spdlog::level::off;
 }
 
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
+
 bool needs_quotes(std::string_view value) {
-  return value.empty() || value.find_first_of(" \t\r\n\"=") != std::string_view::npos;
+  return value.empty() || value.find_first_of(" \"=") != std::string_view::npos ||
+         std::ranges::any_of(value, is_control);
+}
+
+/// Text that can neither start a line of its own nor steer a terminal.
+std::string one_line(std::string_view raw) {
+  auto text = to_utf8(raw);
+  std::ranges::replace_if(text, is_control, ' ');
+  return text;
+}
+
+std::string quoted(std::string_view raw) {
+  auto text = boost::json::serialize(boost::json::string(to_utf8(raw)));
+  std::ranges::replace(text, '\x7f', ' ');  // the one control character that JSON leaves alone
+  return text;
 }
 
 }  // namespace
@@ -66,7 +85,9 @@ void set_log_sink(LogSink next) {
   sink().current = std::move(shared);
 }
 
-void set_log_level(LogLevel level) noexcept { threshold().store(level, std::memory_order_relaxed); }
+void set_log_level(LogLevel level) noexcept {
+  threshold().store(level, std::memory_order_relaxed);
+}
 
 bool log_enabled(LogLevel level) noexcept {
   return level != LogLevel::off && level >= threshold().load(std::memory_order_relaxed);
@@ -93,10 +114,10 @@ LogSink make_log_sink(LogFormat format) {
   if (format == LogFormat::text) {
     logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
     return [logger](const LogRecord& record) {
-      std::string line = to_utf8(record.message);
+      auto line = one_line(record.message);
       for (const auto& [name, value] : record.fields) {
-        line += ' ' + name + '=';
-        line += needs_quotes(value) ? boost::json::serialize(boost::json::string(to_utf8(value))) : to_utf8(value);
+        line += ' ' + one_line(name) + '=';
+        line += needs_quotes(value) ? quoted(value) : to_utf8(value);
       }
       logger->log(spdlog_level(record.level), "{}", line);
     };

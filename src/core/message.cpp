@@ -11,13 +11,17 @@ std::string Position::to_string() const {
 }
 
 const Receipt& PublishResult::value() const {
-  if (error) throw MessagingError(static_cast<errc>(error.value()), detail);
+  if (error) {
+    const bool ours = error.category() == messaging_category();
+    throw MessagingError(ours ? static_cast<errc>(error.value()) : errc::broker_error, detail);
+  }
   return receipt;
 }
 
 std::string Message::id() const {
-  if (const auto id = header("ce_id")) return std::string(*id);
-  if (const auto id = header("message-id")) return std::string(*id);
+  // An empty one names nothing: every message that has it would be a duplicate of the others.
+  for (const auto* name : {"ce_id", "message-id"})
+    if (const auto id = header(name); id && !id->empty()) return std::string(*id);
   return fmt::format("{}/{}", topic(), position().to_string());
 }
 

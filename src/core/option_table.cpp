@@ -10,6 +10,7 @@ std::span<const OptionSpec> option_table() {
   static const std::vector<BrokerType> any;
   static const std::vector<BrokerType> memory_only{BrokerType::memory};
   static const std::vector<BrokerType> kafka_only{BrokerType::kafka};
+  // clang-format off: a row of the table is two lines here, and eight if it were formatted
   static const std::vector<OptionSpec> table{
       // connection
       {"client_id", connection, text, "", "", any, {}, 0, 0, "KAFKA_CLIENT_ID",
@@ -82,26 +83,34 @@ std::span<const OptionSpec> option_table() {
       {"max_in_flight_requests_per_connection", producer, integer, "5", "requests", kafka_only, {}, 1, 5, "",
        "Requests that may wait for their answer at once."},
   };
+  // clang-format on
   return table;
 }
 
 std::string options_reference() {
   std::string page =
       "# Options\n\n"
-      "Made from the options table by `maestro config --markdown`. The keys go into the three maps of `MessagingConfig`; an\n"
-      "argument comes before them, the environment after them, the default last. Durations are milliseconds, or text with a\n"
-      "unit (`\"250ms\"`, `\"30s\"`, `\"5m\"`). `raw.<name>` passes a property of the native client through, where there is one.\n";
+      "Made from the options table by `maestro config --markdown`. The keys go into the three maps of "
+      "`MessagingConfig`; an\n"
+      "argument comes before them, the environment after them, the default last. Durations are milliseconds, or text "
+      "with a\n"
+      "unit (`\"250ms\"`, `\"30s\"`, `\"5m\"`). `raw.<name>` passes a property of the native client through, where "
+      "there is one.\n"
+      "`client_id`, `group_id` and `auto_offset_reset` may also stand in `consumer_config`.\n";
   static constexpr std::pair<OptionGroup, std::string_view> groups[] = {{OptionGroup::connection, "connection_config"},
                                                                         {OptionGroup::consumer, "consumer_config"},
                                                                         {OptionGroup::producer, "producer_config"}};
   for (const auto& [group, title] : groups) {
-    page += fmt::format("\n## {}\n\n| key | type | default | allowed | brokers | environment | what it does |\n|---|---|---|---|---|---|---|\n",
-                        title);
+    page += fmt::format(
+        "\n## {}\n\n| key | type | default | allowed | brokers | environment | what it does "
+        "|\n|---|---|---|---|---|---|---|\n",
+        title);
     for (const auto& spec : option_table()) {
       if (spec.group != group) continue;
       page += fmt::format("| `{}` | {}{} | {} | {} | {} | {} | {} |\n", spec.name, to_string(spec.type),
-                          spec.unit.empty() ? "" : fmt::format(", {}", spec.unit), spec.default_value, allowed_values(spec),
-                          broker_names(spec), spec.environment.empty() ? "" : fmt::format("`{}`", spec.environment), spec.doc);
+                          spec.unit.empty() ? "" : fmt::format(", {}", spec.unit), spec.default_value,
+                          allowed_values(spec), broker_names(spec),
+                          spec.environment.empty() ? "" : fmt::format("`{}`", spec.environment), spec.doc);
     }
   }
   return page;

@@ -9,6 +9,7 @@
 #include <maestro/messaging/error.hpp>
 
 #include "core/nearest.hpp"
+#include "core/readable.hpp"
 
 namespace maestro::messaging {
 namespace {
@@ -32,7 +33,7 @@ std::string show(const OptionValue& value) {
       [](const auto& held) -> std::string {
         using Held = std::decay_t<decltype(held)>;
         if constexpr (std::is_same_v<Held, std::string>) {
-          return fmt::format("\"{}\"", held.substr(0, 80));
+          return fmt::format("\"{}\"", readable(held));
         } else {
           return fmt::format("{}", held);
         }
@@ -50,7 +51,8 @@ std::optional<Number> parse_number(std::string_view text) {
 
 /// Milliseconds, as a number or as text with a unit.
 std::optional<std::int64_t> parse_milliseconds(std::string_view text) {
-  static constexpr std::pair<std::string_view, std::int64_t> units[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
+  static constexpr std::pair<std::string_view, std::int64_t> units[] = {
+      {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
   for (const auto& [unit, factor] : units) {
     if (!text.ends_with(unit)) continue;
     const auto number = parse_number<double>(text.substr(0, text.size() - unit.size()));
@@ -104,9 +106,9 @@ OptionValue check(const OptionSpec& spec, const OptionValue& given, std::string_
   auto value = convert(spec, given);
   if (value && in_range(spec, *value)) return *std::move(value);
   const auto allowed = allowed_values(spec);
-  throw MessagingError(errc::invalid_option,
-                       fmt::format("{} in {}: {}; allowed is {}{}", spec.name, source, spec.secret ? "***" : show(given),
-                                   to_string(spec.type), allowed.empty() ? "" : fmt::format(", {}", allowed)));
+  throw MessagingError(errc::invalid_option, fmt::format("{} in {}: {}; allowed is {}{}", spec.name, source,
+                                                         spec.secret ? "***" : show(given), to_string(spec.type),
+                                                         allowed.empty() ? "" : fmt::format(", {}", allowed)));
 }
 
 bool applies(const OptionSpec& spec, BrokerType broker) {
@@ -115,8 +117,8 @@ bool applies(const OptionSpec& spec, BrokerType broker) {
 
 /// Those three are everybody's, and the brief has them in either map.
 bool belongs(const OptionSpec& spec, OptionGroup map) {
-  return spec.group == map || (map == OptionGroup::consumer && (spec.name == "auto_offset_reset" || spec.name == "group_id" ||
-                                                                spec.name == "client_id"));
+  return spec.group == map || (map == OptionGroup::consumer && (spec.name == "auto_offset_reset" ||
+                                                                spec.name == "group_id" || spec.name == "client_id"));
 }
 
 }  // namespace
@@ -155,35 +157,48 @@ Options::Options(const MessagingConfig& config) {
   for (const auto& spec : table) {
     if (!applies(spec, config.broker_type)) continue;
     if (!spec.default_value.empty())
-      entries_.insert_or_assign(std::string(spec.name), Entry{&spec, check(spec, OptionValue(spec.default_value), "the table"), "default"});
+      entries_.insert_or_assign(std::string(spec.name),
+                                Entry{&spec, check(spec, OptionValue(spec.default_value), "the table"), "default"});
     if (spec.environment.empty()) continue;
     if (spec.environment.starts_with("KAFKA_") && config.broker_type != BrokerType::kafka) continue;
     if (const auto* value = std::getenv(std::string(spec.environment).c_str()); value && *value)
-      entries_.insert_or_assign(std::string(spec.name), Entry{&spec, check(spec, OptionValue(value), spec.environment), "environment"});
+      entries_.insert_or_assign(std::string(spec.name),
+                                Entry{&spec, check(spec, OptionValue(value), spec.environment), "environment"});
   }
   const auto read = [&](const ConfigMap& map, OptionGroup group) {
     for (const auto& [key, value] : map) {
       if (key.starts_with(raw_prefix)) {
         if (config.broker_type == BrokerType::memory)
-          throw MessagingError(errc::unknown_option, fmt::format("{} in {}: the memory broker has no native client", key, map_name(group)));
+          throw MessagingError(errc::unknown_option,
+                               fmt::format("{} in {}: the memory broker has no native client", key, map_name(group)));
         const auto* text = std::get_if<std::string>(&value.get());
         raw_.insert_or_assign(key.substr(raw_prefix.size()), text ? *text : show(value));
         continue;
       }
       const auto spec = std::ranges::find(table, key, &OptionSpec::name);
       if (spec == table.end()) {
-        std::vector<std::string_view> known;
-        for (const auto& each : table)
-          if (applies(each, config.broker_type)) known.push_back(each.name);
-        throw MessagingError(errc::unknown_option,
-                             fmt::format("\"{}\" in {}; did you mean \"{}\"? Allowed are {}", key.substr(0, 80), map_name(group),
-                                         nearest(key, known), fmt::join(known, ", ")));
+        std::vector<std::string_view> known;  // in any map, for what was meant may be right there
+        std::vector<std::string_view> allowed;
+        for (const auto& each : table) {
+          if (!applies(each, config.broker_type)) continue;
+          known.push_back(each.name);
+          if (belongs(each, group)) allowed.push_back(each.name);
+        }
+        const auto meant = nearest(key, known);
+        const auto& its = *std::ranges::find(table, meant, &OptionSpec::name);
+        throw MessagingError(
+            errc::unknown_option,
+            fmt::format("\"{}\" in {}; did you mean \"{}\"{}? Allowed are {}", readable(key), map_name(group), meant,
+                        belongs(its, group) ? "" : fmt::format(" in {}", map_name(its.group)),
+                        fmt::join(allowed, ", ")));
       }
       if (!belongs(*spec, group))
-        throw MessagingError(errc::unknown_option, fmt::format("{} in {}: it belongs into {}", key, map_name(group), map_name(spec->group)));
+        throw MessagingError(errc::unknown_option,
+                             fmt::format("{} in {}: it belongs into {}", key, map_name(group), map_name(spec->group)));
       if (!applies(*spec, config.broker_type))
-        throw MessagingError(errc::unknown_option, fmt::format("{} in {}: an option of {}, and this broker is {}", key,
-                                                               map_name(group), broker_names(*spec), to_string(config.broker_type)));
+        throw MessagingError(errc::unknown_option,
+                             fmt::format("{} in {}: an option of {}, and this broker is {}", key, map_name(group),
+                                         broker_names(*spec), to_string(config.broker_type)));
       entries_.insert_or_assign(key, Entry{&*spec, check(*spec, value, map_name(group)), "config"});
     }
   };
@@ -202,7 +217,9 @@ std::optional<std::string> Options::text_if(std::string_view name) const {
   return entry ? std::optional(std::get<std::string>(entry->value.get())) : std::nullopt;
 }
 
-std::string Options::text(std::string_view name) const { return text_if(name).value_or(""); }
+std::string Options::text(std::string_view name) const {
+  return text_if(name).value_or("");
+}
 
 namespace {
 [[noreturn]] void no_value(std::string_view name) {
@@ -225,7 +242,9 @@ bool Options::boolean(std::string_view name) const {
   no_value(name);
 }
 
-Duration Options::duration(std::string_view name) const { return std::chrono::milliseconds(integer(name)); }
+Duration Options::duration(std::string_view name) const {
+  return std::chrono::milliseconds(integer(name));
+}
 
 bool Options::is_set(std::string_view name) const {
   const auto* entry = find(name);

@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/topic.hpp>
 #include <maestro/messaging/utf8.hpp>
+
+#include "core/readable.hpp"
 
 namespace maestro::messaging {
 namespace {
@@ -16,19 +19,34 @@ std::string_view take_token(std::string_view& rest, bool& more) {
   return token;
 }
 
-bool is_rest(std::string_view token) { return token == ">" || token == "#"; }
+bool is_rest(std::string_view token) {
+  return token == ">" || token == "#";
+}
+
+/// White space and control characters beyond ASCII; the text is valid UTF-8, so that none of them is found by chance.
+bool has_wide_space(std::string_view text) {
+  static constexpr std::string_view spaces[] = {"\u00A0", "\u1680", "\u2028", "\u2029", "\u202F", "\u205F", "\u3000"};
+  if (std::ranges::any_of(spaces, [&](auto space) { return text.find(space) != std::string_view::npos; })) return true;
+  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+    const auto at = [&](std::size_t j) { return j < text.size() ? static_cast<unsigned char>(text[j]) : 0U; };
+    if (at(i) == 0xC2 && at(i + 1) < 0xA0) return true;                                             // U+0080 to U+009F
+    if (at(i) == 0xE2 && at(i + 1) == 0x80 && at(i + 2) >= 0x80 && at(i + 2) <= 0x8A) return true;  // U+2000 to U+200A
+  }
+  return false;
+}
 
 void validate(std::string_view text, bool pattern_allowed) {
   const auto refuse = [&](std::string_view why) {
     throw MessagingError(errc::invalid_topic,
                          fmt::format("\"{}\": {}; allowed are tokens joined by '.', without white space, control "
                                      "characters or * > #{}",
-                                     text.substr(0, 80), why,
+                                     readable(text), why,
                                      pattern_allowed ? ", or in a pattern * for one token and a final > or #" : ""));
   };
   if (text.empty()) refuse("the name is empty");
   if (text.size() > max_topic_length) refuse(fmt::format("{} bytes, at most {}", text.size(), max_topic_length));
   if (!is_utf8(text)) refuse("not valid UTF-8");
+  if (has_wide_space(text)) refuse("it has white space or a control character");
   bool more = true;
   for (auto rest = text; more;) {
     const auto token = take_token(rest, more);
@@ -49,9 +67,13 @@ void validate(std::string_view text, bool pattern_allowed) {
 
 }  // namespace
 
-void validate_topic(std::string_view topic) { validate(topic, false); }
+void validate_topic(std::string_view topic) {
+  validate(topic, false);
+}
 
-void validate_topic_or_pattern(std::string_view text) { validate(text, true); }
+void validate_topic_or_pattern(std::string_view text) {
+  validate(text, true);
+}
 
 bool is_pattern(std::string_view text) noexcept {
   bool more = true;

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <maestro/messaging/circuit_breaker.hpp>
 #include <maestro/messaging/error.hpp>
 
@@ -8,15 +9,18 @@ namespace maestro::messaging {
 void CircuitBreakerOptions::validate() const {
   const auto refuse = [](const std::string& what) { throw MessagingError(errc::invalid_option, what); };
   if (failure_threshold < 1) refuse(fmt::format("failure_threshold: {}; allowed is 1 and more", failure_threshold));
-  if (!(failure_rate >= 0 && failure_rate <= 1)) refuse(fmt::format("failure_rate: {}; allowed is 0 to 1", failure_rate));
+  if (!(failure_rate >= 0 && failure_rate <= 1))
+    refuse(fmt::format("failure_rate: {}; allowed is 0 to 1", failure_rate));
   if (minimum_calls < 1) refuse(fmt::format("minimum_calls: {}; allowed is 1 and more", minimum_calls));
-  if (window < std::chrono::milliseconds(10)) refuse(fmt::format("window: {} ns; allowed is 10 ms and more", window.count()));
+  if (window < std::chrono::milliseconds(10))
+    refuse(fmt::format("window: {} ns; allowed is 10 ms and more", window.count()));
   if (reset_timeout <= Duration::zero())
     refuse(fmt::format("reset_timeout: {} ns; allowed is more than 0", reset_timeout.count()));
 }
 
 Duration::rep CircuitBreaker::slice_number(TimePoint now) const noexcept {
-  return now.time_since_epoch().count() / (options_.window.count() / static_cast<Duration::rep>(slices));
+  const auto slice = std::max<Duration::rep>(options_.window.count() / static_cast<Duration::rep>(slices), 1);
+  return now.time_since_epoch().count() / slice;
 }
 
 void CircuitBreaker::count(TimePoint now, bool failed) noexcept {
@@ -53,7 +57,7 @@ void CircuitBreaker::on_success(TimePoint now) noexcept {
 
 void CircuitBreaker::on_failure(TimePoint now) noexcept {
   count(now, true);
-  ++in_row_;
+  if (in_row_ < options_.failure_threshold) ++in_row_;  // it may stay open for any number of late failures
   if (state_ == CircuitState::half_open && probing_) {
     open(now);
   } else if (state_ == CircuitState::closed && (in_row_ >= options_.failure_threshold || rate_exceeded(now))) {
@@ -64,7 +68,7 @@ void CircuitBreaker::on_failure(TimePoint now) noexcept {
 
 void CircuitBreaker::open(TimePoint now) noexcept {
   state_ = CircuitState::open;
-  open_until_ = now + options_.reset_timeout;
+  open_until_ = options_.reset_timeout < TimePoint::max() - now ? now + options_.reset_timeout : TimePoint::max();
   ++opened_;
 }
 

@@ -15,11 +15,18 @@ constexpr int most_replays = 1'000'000;
 constexpr std::string_view prefix = "dlq-";
 constexpr std::array<std::string_view, 4> reasons{"retries_exhausted", "rejected", "undecodable", "invalid"};
 
-/// Well-formed text without control characters but for line ends and tabs.
+/// Well-formed text without control characters (C0, DEL and C1) but for line ends and tabs.
 std::string clean(std::string_view raw, std::size_t limit) {
-  std::string text = to_utf8(raw.substr(0, limit * 4));
-  for (auto& c : text)
-    if ((static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f) c = ' ';
+  const auto given = to_utf8(raw.substr(0, limit * 4));
+  std::string text;
+  text.reserve(given.size());
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const char c = given[i];
+    const bool c1 = c == '\xC2' && static_cast<unsigned char>(given[i + 1]) < 0xA0;
+    const bool c0 = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f;
+    text += c0 || c1 ? ' ' : c;
+    i += c1;
+  }
   return std::string(cut_utf8(text, limit));
 }
 
@@ -35,8 +42,9 @@ std::optional<int> read_count(const Message& message, std::string_view name) {
   if (!text) return std::nullopt;
   int count = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), count);
-  if (error == std::errc::result_out_of_range && text->front() != '-') return most_replays;
-  if (error != std::errc() || end != text->data() + text->size() || count < 0) return std::nullopt;
+  if (end != text->data() + text->size() || text->starts_with('-')) return std::nullopt;
+  if (error == std::errc::result_out_of_range) return most_replays;
+  if (error != std::errc()) return std::nullopt;
   return std::min(count, most_replays);
 }
 
@@ -46,14 +54,21 @@ OutgoingMessage copy(const Message& message, std::string topic) {
   out.topic = std::move(topic);
   out.payload = message.payload();
   if (message.key()) out.key = std::string(*message.key());
+  // A copy of the block keeps names that another program chose and that `add` would refuse.
+  constexpr std::size_t lengths = 2 * sizeof(std::uint32_t);
+  std::string block;
+  block.reserve(message.headers().block().size());
   for (const auto& [name, value] : message.headers())
-    if (!name.starts_with(prefix)) out.headers.add(name, value);
+    if (!name.starts_with(prefix)) block.append(name.data() - lengths, lengths + name.size() + value.size());
+  out.headers = Headers(HeadersView(block));
   return out;
 }
 
 }  // namespace
 
-std::string_view to_string(DeadLetterReason reason) noexcept { return reasons[static_cast<std::size_t>(reason)]; }
+std::string_view to_string(DeadLetterReason reason) noexcept {
+  return reasons[static_cast<std::size_t>(reason)];
+}
 
 std::optional<DeadLetterReason> parse_dead_letter_reason(std::string_view name) noexcept {
   for (std::size_t i = 0; i < reasons.size(); ++i)
@@ -61,9 +76,12 @@ std::optional<DeadLetterReason> parse_dead_letter_reason(std::string_view name) 
   return std::nullopt;
 }
 
-std::string dead_letter_topic(std::string_view topic, std::string_view group) { return fmt::format("{}.{}.dlq", topic, group); }
+std::string dead_letter_topic(std::string_view topic, std::string_view group) {
+  return fmt::format("{}.{}.dlq", topic, group);
+}
 
-OutgoingMessage make_dead_letter(const Message& message, std::string topic, std::string_view group, const Failure& failure) {
+OutgoingMessage make_dead_letter(const Message& message, std::string topic, std::string_view group,
+                                 const Failure& failure) {
   auto out = copy(message, std::move(topic));
   auto& headers = out.headers;
   headers.add("dlq-topic", message.topic());
@@ -91,7 +109,11 @@ std::optional<DeadLetter> read_dead_letter(const Message& message) {
   const auto reason = parse_dead_letter_reason(text("dlq-reason"));
   const auto attempts = read_count(message, "dlq-attempts");
   if (letter.topic.empty() || letter.group.empty() || !reason || !attempts) return std::nullopt;
-  letter.partition = read_count(message, "dlq-partition").value_or(-1);
+  if (const auto partition = message.header("dlq-partition"); partition && *partition != "-1") {
+    const auto number = read_count(message, "dlq-partition");
+    if (!number) return std::nullopt;
+    letter.partition = *number;
+  }
   letter.position = text("dlq-position");
   letter.reason = *reason;
   letter.error_type = text("dlq-error-type");
@@ -108,10 +130,12 @@ std::optional<DeadLetter> read_dead_letter(const Message& message) {
 OutgoingMessage make_replay(const Message& dead_letter, std::string new_id) {
   auto out = copy(dead_letter, std::string(dead_letter.header("dlq-topic").value_or("")));
   const auto old_id = dead_letter.id();
-  const bool plain = !dead_letter.header("ce_id");
-  out.headers.set(plain ? "message-id" : "ce_id", new_id);
+  const bool event = dead_letter.header("ce_id").has_value();
+  if (event) out.headers.set("ce_id", new_id);
+  if (!event || dead_letter.header("message-id")) out.headers.set("message-id", new_id);
   out.headers.add("dlq-message-id", old_id);
-  out.headers.add("dlq-replay-count", std::to_string(read_count(dead_letter, "dlq-replay-count").value_or(0) + 1));
+  out.headers.add("dlq-replay-count",
+                  std::to_string(std::min(read_count(dead_letter, "dlq-replay-count").value_or(0) + 1, most_replays)));
   return out;
 }
 

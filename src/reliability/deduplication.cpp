@@ -4,6 +4,7 @@
 #include <maestro/messaging/deduplication.hpp>
 #include <maestro/messaging/error.hpp>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 
 namespace maestro::messaging {
@@ -22,7 +23,8 @@ struct MemoryDeduplicationStore::State {
   MemoryDeduplicationOptions options;
   mutable std::mutex mutex;
   std::unordered_map<std::string, Entry> entries;
-  std::list<const std::string*> done;             ///< Oldest first.
+  std::list<const std::string*> done;                         ///< Oldest first.
+  std::set<std::pair<TimePoint, const std::string*>> leases;  ///< Of the claims, by their end.
   std::uint64_t next_token = 1;
 
   /// The length keeps "a" + "bc" and "ab" + "c" apart.
@@ -36,21 +38,38 @@ struct MemoryDeduplicationStore::State {
     entries.erase(found);
   }
 
-  void make_room(TimePoint now) {
+  void forget_expired(TimePoint now) {
     while (!done.empty() && entries.at(*done.front()).until <= now) forget_oldest();
-    while (!done.empty() && entries.size() >= options.capacity) forget_oldest();
+  }
+
+  /// Claims that nobody finished go first, for nothing is known by them; live ones never.
+  void make_room(TimePoint now) {
+    while (entries.size() >= options.capacity && !leases.empty() && leases.begin()->first <= now) {
+      const auto found = entries.find(*leases.begin()->second);
+      leases.erase(leases.begin());
+      entries.erase(found);
+    }
+    while (entries.size() >= options.capacity && !done.empty()) forget_oldest();
   }
 
   Claim claim(const std::string& scope, const std::string& id, Duration lease) {
     const std::lock_guard lock(mutex);
     const auto now = clock->now();
-    make_room(now);
-    auto [found, is_new] = entries.try_emplace(key(scope, id));
+    forget_expired(now);
+    auto wanted = key(scope, id);
+    auto found = entries.find(wanted);
+    if (found == entries.end()) {
+      make_room(now);
+      found = entries.try_emplace(std::move(wanted)).first;
+    } else {
+      if (found->second.done) return {Claim::Outcome::duplicate, 0, {}};
+      if (found->second.until > now) return {Claim::Outcome::busy, 0, found->second.until};
+      leases.erase({found->second.until, &found->first});
+    }
     auto& entry = found->second;
-    if (!is_new && entry.done) return {Claim::Outcome::duplicate, 0, {}};
-    if (!is_new && entry.until > now) return {Claim::Outcome::busy, 0, entry.until};
     entry.token = next_token++;
     entry.until = now + lease;
+    leases.emplace(entry.until, &found->first);
     return {Claim::Outcome::claimed, entry.token, {}};
   }
 
@@ -58,6 +77,7 @@ struct MemoryDeduplicationStore::State {
     const std::lock_guard lock(mutex);
     const auto found = entries.find(key(scope, id));
     if (found == entries.end() || found->second.done || found->second.token != token) return;
+    leases.erase({found->second.until, &found->first});
     found->second.done = true;
     found->second.until = clock->now() + options.window;
     found->second.age = done.insert(done.end(), &found->first);
@@ -66,7 +86,9 @@ struct MemoryDeduplicationStore::State {
   void abandon(const std::string& scope, const std::string& id, std::uint64_t token) {
     const std::lock_guard lock(mutex);
     const auto found = entries.find(key(scope, id));
-    if (found != entries.end() && !found->second.done && found->second.token == token) entries.erase(found);
+    if (found == entries.end() || found->second.done || found->second.token != token) return;
+    leases.erase({found->second.until, &found->first});
+    entries.erase(found);
   }
 };
 

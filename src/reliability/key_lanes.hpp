@@ -1,66 +1,66 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/unordered/unordered_flat_map.hpp>
+#include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <map>
 #include <maestro/messaging/time.hpp>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 namespace maestro::messaging {
 
-/// Queues by key: of each lane one item at a time is in work, the others wait their turn; lanes take turns. A lane exists
-/// while it has items, so there are as many as keys in flight, and no key waits for another. Pure: no clock, no threads.
+/// Queues by key: of each lane one item at a time is in work, the others wait their turn; lanes take turns. A lane
+/// exists while it has items, so there are as many as keys in flight, and no key waits for another. Pure: no clock, no
+/// threads. Everything but the hash table is a list through pools that only grow, so that a steady flow allocates
+/// nothing.
 template <class Item>
 class KeyLanes {
  public:
   using LaneId = std::uint32_t;
 
   void push(std::uint64_t key, Item item) {
+    const auto node = new_node(std::move(item));
     const auto [found, is_new] = by_key_.try_emplace(key, 0);
     if (is_new) {
-      found->second = new_lane(key);
-      runnable_.push_back(found->second);
-    }
-    const auto node = new_node(std::move(item));
-    auto& lane = lanes_[found->second];
-    if (lane.first == none) {
-      lane.first = node;
+      found->second = new_lane(key, node);
+      make_runnable(found->second);
+      // Half empty: keys come and go, and a table that is nearly full is built anew each thousand of them.
+      if (by_key_.size() * 2 > by_key_.bucket_count()) by_key_.rehash(by_key_.size() * 4);
     } else {
-      nodes_[lane.last].next = node;
+      auto& lane = lanes_[found->second];
+      at(lane.last).next = node;
+      lane.last = node;
     }
-    lane.last = node;
     ++size_;
   }
 
-  [[nodiscard]] bool has_runnable() const noexcept { return !runnable_.empty(); }
+  [[nodiscard]] bool has_runnable() const noexcept { return runnable_first_ != none; }
 
   /// The lane whose turn it is; it is the caller's until `finish` or `park`. There must be one.
   LaneId take_runnable() {
-    const auto lane = runnable_.front();
-    runnable_.pop_front();
+    const auto id = runnable_first_;
+    auto& lane = lanes_[id];
+    runnable_first_ = lane.next;
+    lane.state = State::running;
     ++running_;
-    lanes_[lane].state = State::running;
-    return lane;
+    return id;
   }
 
   /// The item in work. The reference stays valid until the lane is finished, whatever is pushed meanwhile.
-  Item& front(LaneId lane) { return *nodes_[lanes_[lane].first].item; }
+  Item& front(LaneId lane) { return *at(lanes_[lane].first).item; }
 
   /// The item is done with; the lane queues up again for its next one, or is gone.
   void finish(LaneId id) {
     auto& lane = lanes_[id];
     --running_;
-    const auto node = lane.first;
-    lane.first = nodes_[node].next;
-    free_node(node);
+    lane.first = free_node(lane.first);
     if (lane.first == none) {
       free_lane(id);
     } else {
-      lane.state = State::runnable;
-      runnable_.push_back(id);
+      make_runnable(id);
     }
   }
 
@@ -68,112 +68,178 @@ class KeyLanes {
   void park(LaneId id, TimePoint due) {
     --running_;
     lanes_[id].state = State::parked;
-    parked_.emplace(due, id);
+    parked_.push_back({due, parkings_++, id});
+    std::ranges::push_heap(parked_, later);
   }
 
+  /// Lanes whose time has come queue up, the earliest first; of those due at once, the one that was parked first.
   void unpark_due(TimePoint now) {
-    while (!parked_.empty() && parked_.begin()->first <= now) {
-      const auto id = parked_.begin()->second;
-      parked_.erase(parked_.begin());
-      lanes_[id].state = State::runnable;
-      runnable_.push_back(id);
+    while (!parked_.empty() && parked_.front().due <= now) {
+      std::ranges::pop_heap(parked_, later);
+      make_runnable(parked_.back().lane);
+      parked_.pop_back();
     }
   }
+  void unpark_all() { unpark_due(TimePoint::max()); }
 
   [[nodiscard]] std::optional<TimePoint> next_due() const {
-    return parked_.empty() ? std::nullopt : std::optional(parked_.begin()->first);
+    return parked_.empty() ? std::nullopt : std::optional(parked_.front().due);
   }
 
-  /// Takes out every item that is not in work.
+  /// Takes out every item that is not in work. `on_item` must neither call the lanes nor throw.
   template <class OnItem>
   void clear_waiting(OnItem&& on_item) {
-    runnable_.clear();
-    parked_.clear();
-    for (LaneId id = 0; id < lanes_.size(); ++id) {
-      auto& lane = lanes_[id];
-      if (lane.state == State::free) continue;
-      auto node = lane.first;
-      if (lane.state == State::running) {
-        node = std::exchange(nodes_[lane.first].next, none);
-        lane.last = lane.first;
+    remove_waiting([](const Item&) { return true; }, on_item);
+  }
+
+  /// Takes out the items that are not in work and for which `predicate(item)` is true (those of a partition that went
+  /// to another member, say). A parked lane whose front went is runnable: the pause was that item's. Costs a look at
+  /// every item. Neither function may call the lanes or throw.
+  template <class Predicate, class OnItem>
+  void remove_waiting(Predicate&& predicate, OnItem&& on_item) {
+    for (LaneId id = 0; id < lanes_.size(); ++id)
+      if (lanes_[id].state != State::free) remove_from(lanes_[id], predicate, on_item);
+
+    auto next = std::exchange(runnable_first_, none);
+    while (next != none) {
+      const auto id = std::exchange(next, lanes_[next].next);
+      if (lanes_[id].first == none) {
+        free_lane(id);
       } else {
-        lane.first = none;
+        make_runnable(id);
       }
-      while (node != none) {
-        const auto next = nodes_[node].next;
-        on_item(*nodes_[node].item);
-        free_node(node);
-        node = next;
-      }
-      if (lane.first == none) free_lane(id);
     }
+    auto parked = std::exchange(parked_, {});
+    std::ranges::sort(parked, {}, &Parked::order);
+    for (const auto& each : parked) {
+      const auto& lane = lanes_[each.lane];
+      if (lane.first == none) {
+        free_lane(each.lane);
+      } else if (lane.lost_front) {
+        make_runnable(each.lane);
+      } else {
+        parked_.push_back(each);
+      }
+    }
+    std::ranges::make_heap(parked_, later);
   }
 
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t running() const noexcept { return running_; }
+  /// Items that are not in work.
+  [[nodiscard]] std::size_t queued() const noexcept { return size_ - running_; }
   [[nodiscard]] std::size_t parked() const noexcept { return parked_.size(); }
   [[nodiscard]] std::size_t lanes() const noexcept { return by_key_.size(); }
 
  private:
   static constexpr std::uint32_t none = ~std::uint32_t{0};
+  static constexpr std::uint32_t page_bits = 6;
+  static constexpr std::uint32_t page_size = 1U << page_bits;
+
   enum class State : std::uint8_t { free, runnable, running, parked };
   struct Lane {
     std::uint64_t key = 0;
     std::uint32_t first = none;
     std::uint32_t last = none;
+    LaneId next = none;  // runnable or free
     State state = State::free;
+    bool lost_front = false;  // while `remove_waiting` is at work
   };
   struct Node {
     std::optional<Item> item;
     std::uint32_t next = none;
   };
+  struct Parked {
+    TimePoint due;
+    std::uint64_t order;
+    LaneId lane;
+  };
+  static constexpr auto later = [](const Parked& a, const Parked& b) {
+    return a.due != b.due ? a.due > b.due : a.order > b.order;
+  };
 
-  std::uint32_t new_node(Item item) {
-    std::uint32_t node;
-    if (free_nodes_.empty()) {
-      node = static_cast<std::uint32_t>(nodes_.size());
-      nodes_.emplace_back();
-    } else {
-      node = free_nodes_.back();
-      free_nodes_.pop_back();
-    }
-    nodes_[node].item.emplace(std::move(item));
-    nodes_[node].next = none;
-    return node;
+  Node& at(std::uint32_t node) { return pages_[node >> page_bits][node & (page_size - 1)]; }
+
+  std::uint32_t new_node(Item&& item) {
+    if (free_nodes_ == none) add_page();
+    const auto id = free_nodes_;
+    auto& node = at(id);
+    node.item.emplace(std::move(item));
+    free_nodes_ = std::exchange(node.next, none);
+    return id;
   }
 
-  void free_node(std::uint32_t node) {
-    nodes_[node].item.reset();
-    free_nodes_.push_back(node);
+  // Pages, so that an item in work never moves.
+  void add_page() {
+    const auto first = static_cast<std::uint32_t>(pages_.size() * page_size);
+    pages_.push_back(std::make_unique<Node[]>(page_size));
+    for (std::uint32_t i = page_size; i-- > 0;) pages_.back()[i].next = std::exchange(free_nodes_, first + i);
+  }
+
+  /// Returns the one after it.
+  std::uint32_t free_node(std::uint32_t id) {
+    auto& node = at(id);
+    node.item.reset();
     --size_;
+    return std::exchange(node.next, std::exchange(free_nodes_, id));
   }
 
-  LaneId new_lane(std::uint64_t key) {
-    LaneId id;
-    if (free_lanes_.empty()) {
+  LaneId new_lane(std::uint64_t key, std::uint32_t node) {
+    auto id = free_lanes_;
+    if (id == none) {
       id = static_cast<LaneId>(lanes_.size());
       lanes_.emplace_back();
     } else {
-      id = free_lanes_.back();
-      free_lanes_.pop_back();
+      free_lanes_ = lanes_[id].next;
     }
-    lanes_[id] = {key, none, none, State::runnable};
+    lanes_[id] = {.key = key, .first = node, .last = node};
     return id;
   }
 
   void free_lane(LaneId id) {
-    by_key_.erase(lanes_[id].key);
-    lanes_[id].state = State::free;
-    free_lanes_.push_back(id);
+    auto& lane = lanes_[id];
+    by_key_.erase(lane.key);
+    lane.state = State::free;
+    lane.next = std::exchange(free_lanes_, id);
+  }
+
+  void make_runnable(LaneId id) {
+    auto& lane = lanes_[id];
+    lane.state = State::runnable;
+    lane.next = none;
+    (runnable_first_ == none ? runnable_first_ : lanes_[runnable_last_].next) = id;
+    runnable_last_ = id;
+  }
+
+  template <class Predicate, class OnItem>
+  void remove_from(Lane& lane, Predicate& predicate, OnItem& on_item) {
+    const bool running = lane.state == State::running;
+    const auto front = lane.first;
+    auto* link = running ? &at(front).next : &lane.first;
+    auto last = running ? front : none;
+    while (*link != none) {
+      auto& node = at(*link);
+      if (predicate(std::as_const(*node.item))) {
+        on_item(*node.item);
+        *link = free_node(*link);
+      } else {
+        last = *link;
+        link = &node.next;
+      }
+    }
+    lane.last = last;
+    lane.lost_front = lane.first != front;
   }
 
   boost::unordered_flat_map<std::uint64_t, LaneId> by_key_;
   std::vector<Lane> lanes_;
-  std::deque<Node> nodes_;  // a deque, so that an item in work never moves
-  std::vector<LaneId> free_lanes_;
-  std::vector<std::uint32_t> free_nodes_;
-  std::deque<LaneId> runnable_;
-  std::multimap<TimePoint, LaneId> parked_;
+  std::vector<std::unique_ptr<Node[]>> pages_;
+  std::vector<Parked> parked_;  // a heap, the earliest in front
+  std::uint32_t free_nodes_ = none;
+  LaneId free_lanes_ = none;
+  LaneId runnable_first_ = none;
+  LaneId runnable_last_ = none;
+  std::uint64_t parkings_ = 0;
   std::size_t size_ = 0;
   std::size_t running_ = 0;
 };

@@ -13,15 +13,19 @@ void RetryOptions::validate() const {
     refuse(fmt::format("max_retry_attempts: {}; allowed is 0 and more", max_attempts_after_first));
   if (initial_backoff < Duration::zero())
     refuse(fmt::format("initial_backoff: {} ns; allowed is 0 and more", initial_backoff.count()));
-  if (max_backoff < Duration::zero()) refuse(fmt::format("max_backoff: {} ns; allowed is 0 and more", max_backoff.count()));
+  if (max_backoff < Duration::zero())
+    refuse(fmt::format("max_backoff: {} ns; allowed is 0 and more", max_backoff.count()));
   if (!(multiplier >= 1 && multiplier <= 1000))
     refuse(fmt::format("backoff_multiplier: {}; allowed is 1 to 1000", multiplier));
 }
 
 Duration RetryPolicy::ceiling(int failures) const noexcept {
-  const auto grown = static_cast<double>(options_.initial_backoff.count()) * std::pow(options_.multiplier, std::max(failures, 1) - 1);
-  const auto cap = static_cast<double>(options_.max_backoff.count());
-  return Duration(static_cast<Duration::rep>(std::isfinite(grown) ? std::min(grown, cap) : cap));
+  if (std::min(options_.initial_backoff, options_.max_backoff) <= Duration::zero()) return Duration::zero();
+  const auto grown =
+      static_cast<double>(options_.initial_backoff.count()) * std::pow(options_.multiplier, std::max(failures, 1) - 1);
+  // The cap as a double may be larger than the cap: only what is below it is converted.
+  if (!(grown < static_cast<double>(options_.max_backoff.count()))) return options_.max_backoff;
+  return Duration(static_cast<Duration::rep>(std::max(grown, 0.0)));
 }
 
 Duration RetryPolicy::backoff(int failures, std::mt19937_64& random) const {
@@ -32,11 +36,13 @@ Duration RetryPolicy::longest_total() const noexcept {
   Duration total{};
   for (int n = 1; n <= options_.max_attempts_after_first; ++n) {
     const auto pause = ceiling(n);
-    // From where the cap is reached on, all pauses are alike.
-    if (pause >= options_.max_backoff) {
-      const auto left = static_cast<double>(options_.max_attempts_after_first - n + 1) * static_cast<double>(pause.count());
+    // All pauses are alike from where the cap is reached on, or where nothing grows.
+    if (pause >= options_.max_backoff || pause == ceiling(options_.max_attempts_after_first)) {
+      const auto left =
+          static_cast<double>(options_.max_attempts_after_first - n + 1) * static_cast<double>(pause.count());
       const auto sum = static_cast<double>(total.count()) + left;
-      return sum < static_cast<double>(Duration::max().count()) ? Duration(static_cast<Duration::rep>(sum)) : Duration::max();
+      return sum < static_cast<double>(Duration::max().count()) ? Duration(static_cast<Duration::rep>(sum))
+                                                                : Duration::max();
     }
     if (total > Duration::max() - pause) return Duration::max();
     total += pause;

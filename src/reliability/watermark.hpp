@@ -12,8 +12,8 @@ namespace maestro::messaging {
 /// Committing only that, a crash repeats messages and loses none.
 class Watermark {
  public:
-  /// A delivery is in someone's hands. Sequences grow, gaps are allowed (a log may have holes); one that comes again after
-  /// a release, or below what is settled already, changes nothing.
+  /// A delivery is in someone's hands. Sequences grow, gaps are allowed (a log may have holes); one that comes again
+  /// after a release, or below what is settled already, changes nothing.
   void track(std::uint64_t sequence) {
     if (size_ > 0 && sequence <= at(size_ - 1).sequence) return;
     if (settled_ && sequence <= *settled_ && size_ == 0) settled_.reset();  // the group's place was set back
@@ -22,8 +22,9 @@ class Watermark {
     ++unsettled_;
   }
 
-  /// The new watermark, if it moved. The watermark again for a sequence at or below it: it was delivered twice, so the broker
-  /// may have lost the first acknowledgement. Other sequences that are not tracked, or settled already, are ignored.
+  /// The new watermark, if it moved. The watermark again for a sequence at or below it: it was delivered twice, so the
+  /// broker may have lost the first acknowledgement. Other sequences that are not tracked, or settled already, are
+  /// ignored.
   std::optional<std::uint64_t> settle(std::uint64_t sequence) {
     auto* entry = find(sequence);
     if (!entry && settled_ && sequence <= *settled_) return settled_;
@@ -37,6 +38,12 @@ class Watermark {
       --size_;
     }
     return settled_;
+  }
+
+  /// Forgets everything: the partition went to another member, or the group's place was moved.
+  void reset() noexcept {
+    first_ = size_ = unsettled_ = 0;
+    settled_.reset();
   }
 
   [[nodiscard]] std::size_t unsettled() const noexcept { return unsettled_; }

@@ -1,4 +1,6 @@
 #include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <exception>
@@ -118,15 +120,23 @@ void VirtualClock::run_for(asio::io_context& context, Duration span) {
 }
 
 void run_virtual(asio::io_context& context, VirtualClock& clock, asio::awaitable<void> work) {
-  bool finished = false;
-  std::exception_ptr failure;
-  asio::co_spawn(context, std::move(work), [&](std::exception_ptr error) {
-    finished = true;
-    failure = error;
-  });
-  if (!clock.run_until(context, [&finished] { return finished; }))
+  struct Outcome {
+    bool finished = false;
+    std::exception_ptr failure;
+  };
+  const auto outcome = std::make_shared<Outcome>();
+  asio::cancellation_signal cancel;
+  asio::co_spawn(context, std::move(work), asio::bind_cancellation_slot(cancel.slot(), [outcome](std::exception_ptr error) {
+                   *outcome = {true, error};
+                 }));
+  const auto finished = [outcome] { return outcome->finished; };
+  if (!clock.run_until(context, finished)) {
+    // Whoever waits for ever ends now, while what it refers to is still there.
+    cancel.emit(asio::cancellation_type::terminal);
+    clock.run_until(context, finished);
     throw MessagingError(errc::timed_out, "the coroutine waits for something that can never come: no timer is left");
-  if (failure) std::rethrow_exception(failure);
+  }
+  if (outcome->failure) std::rethrow_exception(outcome->failure);
 }
 
 }  // namespace maestro::messaging

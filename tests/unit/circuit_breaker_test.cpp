@@ -1,0 +1,144 @@
+#include <maestro/messaging/circuit_breaker.hpp>
+
+#include "unit/unit.hpp"
+
+namespace maestro::messaging {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using unit::refusal;
+
+class Circuit : public testing::Test {
+ protected:
+  /// A call that ends at once; whether it was allowed.
+  bool call(CircuitBreaker& breaker, bool good) {
+    if (!breaker.allow(now)) return false;
+    good ? breaker.on_success(now) : breaker.on_failure(now);
+    return true;
+  }
+
+  TimePoint now{1h};
+};
+
+TEST_F(Circuit, OpensAfterFailuresInARow) {
+  CircuitBreaker breaker({.failure_threshold = 3, .reset_timeout = 10s});
+  EXPECT_TRUE(call(breaker, false));
+  EXPECT_TRUE(call(breaker, false));
+  EXPECT_TRUE(call(breaker, true));  // the row starts anew
+  EXPECT_TRUE(call(breaker, false));
+  EXPECT_TRUE(call(breaker, false));
+  EXPECT_EQ(breaker.state(now), CircuitState::closed);
+  EXPECT_TRUE(call(breaker, false));
+  EXPECT_EQ(breaker.state(now), CircuitState::open);
+  EXPECT_FALSE(breaker.allow(now));
+  EXPECT_EQ(breaker.opened(), 1U);
+  EXPECT_EQ(breaker.open_until(), now + 10s);
+}
+
+TEST_F(Circuit, LetsOneProbeThroughAfterTheReset) {
+  CircuitBreaker breaker({.failure_threshold = 1, .reset_timeout = 10s});
+  call(breaker, false);
+  now += 10s - 1ns;
+  EXPECT_FALSE(breaker.allow(now));
+  now += 1ns;
+  EXPECT_EQ(breaker.state(now), CircuitState::half_open);
+  EXPECT_TRUE(breaker.allow(now));
+  EXPECT_FALSE(breaker.allow(now));
+  EXPECT_FALSE(breaker.allow(now + 1h));
+  breaker.on_success(now);
+  EXPECT_EQ(breaker.state(now), CircuitState::closed);
+  EXPECT_TRUE(breaker.allow(now));
+  EXPECT_TRUE(breaker.allow(now));
+}
+
+TEST_F(Circuit, AFailedProbeOpensAgain) {
+  CircuitBreaker breaker({.failure_threshold = 5, .reset_timeout = 10s});
+  for (int i = 0; i < 5; ++i) call(breaker, false);
+  now += 10s;
+  EXPECT_TRUE(call(breaker, false));
+  EXPECT_EQ(breaker.state(now), CircuitState::open);
+  EXPECT_EQ(breaker.open_until(), now + 10s);
+  EXPECT_EQ(breaker.opened(), 2U);
+}
+
+TEST_F(Circuit, AnAbandonedProbeMakesRoomForTheNext) {
+  CircuitBreaker breaker({.failure_threshold = 1, .reset_timeout = 10s});
+  call(breaker, false);
+  now += 10s;
+  EXPECT_TRUE(breaker.allow(now));
+  breaker.on_abandoned();
+  EXPECT_EQ(breaker.state(now), CircuitState::half_open);
+  EXPECT_TRUE(breaker.allow(now));
+  EXPECT_FALSE(breaker.allow(now));
+}
+
+TEST_F(Circuit, AfterClosingTheRowStartsAnew) {
+  CircuitBreaker breaker({.failure_threshold = 2, .reset_timeout = 10s});
+  call(breaker, false);
+  call(breaker, false);
+  now += 10s;
+  call(breaker, true);
+  call(breaker, false);
+  EXPECT_EQ(breaker.state(now), CircuitState::closed);
+}
+
+TEST_F(Circuit, LateAnswersDoNotCloseAnOpenCircuit) {
+  CircuitBreaker breaker({.failure_threshold = 1, .reset_timeout = 10s});
+  EXPECT_TRUE(breaker.allow(now));
+  EXPECT_TRUE(breaker.allow(now));
+  breaker.on_failure(now);
+  breaker.on_success(now);
+  EXPECT_EQ(breaker.state(now), CircuitState::open);
+  breaker.on_failure(now + 1s);
+  EXPECT_EQ(breaker.open_until(), now + 10s);
+  EXPECT_EQ(breaker.opened(), 1U);
+}
+
+TEST_F(Circuit, TheRateCountsOverTheWindow) {
+  CircuitBreaker breaker({.failure_threshold = 1000, .failure_rate = 0.5, .minimum_calls = 10, .window = 10s});
+  for (int i = 0; i < 4; ++i) {
+    call(breaker, true);
+    call(breaker, false);
+  }
+  EXPECT_EQ(breaker.state(now), CircuitState::closed);  // half of them failed, but 8 calls say little
+  call(breaker, true);
+  call(breaker, false);
+  EXPECT_EQ(breaker.state(now), CircuitState::open);
+}
+
+TEST_F(Circuit, FailuresThatLeftTheWindowAreForgotten) {
+  CircuitBreaker breaker({.failure_threshold = 1000, .failure_rate = 0.5, .minimum_calls = 10, .window = 10s});
+  for (int i = 0; i < 9; ++i) call(breaker, false);
+  now += 11s;
+  for (int i = 0; i < 9; ++i) call(breaker, true);
+  call(breaker, false);
+  EXPECT_EQ(breaker.state(now), CircuitState::closed);
+}
+
+TEST_F(Circuit, ClosingForgetsTheWindow) {
+  CircuitBreaker breaker(
+      {.failure_threshold = 1000, .failure_rate = 0.5, .minimum_calls = 4, .window = 60s, .reset_timeout = 1s});
+  for (int i = 0; i < 4; ++i) call(breaker, false);
+  now += 1s;
+  call(breaker, true);
+  EXPECT_EQ(breaker.state(now), CircuitState::closed);
+  call(breaker, false);
+  EXPECT_EQ(breaker.state(now), CircuitState::closed);
+}
+
+TEST(CircuitBreakerOptions, OutOfRangeIsNamed) {
+  const auto why = [](CircuitBreakerOptions options) {
+    return refusal(errc::invalid_option, [&] { options.validate(); });
+  };
+  EXPECT_THAT(why({.failure_threshold = 0}), HasSubstr("failure_threshold: 0"));
+  EXPECT_THAT(why({.failure_rate = 1.1}), HasSubstr("failure_rate"));
+  EXPECT_THAT(why({.failure_rate = std::numeric_limits<double>::quiet_NaN()}), HasSubstr("failure_rate"));
+  EXPECT_THAT(why({.minimum_calls = 0}), HasSubstr("minimum_calls"));
+  EXPECT_THAT(why({.window = 9ms}), HasSubstr("window"));
+  EXPECT_THAT(why({.reset_timeout = 0s}), HasSubstr("reset_timeout"));
+  EXPECT_NO_THROW(CircuitBreakerOptions{}.validate());
+}
+
+}  // namespace
+}  // namespace maestro::messaging
