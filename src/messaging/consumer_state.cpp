@@ -24,6 +24,8 @@ constexpr std::size_t flush_count = 256;
 // What a crash may repeat at most of one partition, while one message of it is stuck.
 constexpr std::size_t window_limit = 100'000;
 
+constexpr Duration lag_period = std::chrono::seconds(5);
+
 std::uint64_t mix(std::uint64_t value) {
   value ^= value >> 33U;
   value *= 0xff51afd7ed558ccdULL;
@@ -526,17 +528,37 @@ void EventConsumer::State::park(Lanes::LaneId lane, Duration pause) {
 }
 
 awaitable<void> EventConsumer::State::run_timekeeper(std::shared_ptr<State> self) {
+  auto lag_due = TimePoint::min();
   while (!self->stopping_) {
     const auto now = self->broker_->clock->now();
     self->lanes_.unpark_due(now);
     if (self->lanes_.has_runnable()) self->wake_one();
     auto next = self->lanes_.next_due().value_or(TimePoint::max());
+    if (self->broker_->telemetry) {
+      if (now >= lag_due) {
+        co_await self->report_lag();
+        lag_due = now + lag_period;
+      }
+      next = std::min(next, lag_due);
+    }
     if (self->circuit_ && self->circuit_->state(now) == CircuitState::open) {
       next = std::min(next, self->circuit_->open_until());
     } else if (self->circuit_) {
       self->wake_fetchers();
     }
     co_await self->timekeeper_.wait_until(next);
+  }
+}
+
+awaitable<void> EventConsumer::State::report_lag() {
+  for (const auto& feed : feeds_) {
+    if (!feed->subscription) continue;
+    // A pattern is one label, so that the number of series is bounded: the lag of its topics is added up.
+    std::map<std::int32_t, std::int64_t> lags;
+    const auto state = co_await feed->subscription->state();
+    for (const auto& each : state.lag) lags[each.partition] += each.lag;
+    for (const auto& [partition, lag] : lags)
+      broker_->telemetry->lag(feed->route->topic, group_, partition, static_cast<double>(lag));
   }
 }
 

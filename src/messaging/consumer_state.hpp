@@ -66,6 +66,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void settle(Lanes::LaneId lane);
   void park(Lanes::LaneId lane, Duration pause);
   awaitable<void> drain();
+  awaitable<void> report_lag();
   void push(Feed& feed, Message message);
   void wake_one();
   void schedule_flush();

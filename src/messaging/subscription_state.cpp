@@ -78,7 +78,11 @@ awaitable<bool> Subscription::State::refill(std::size_t at_most) {
 awaitable<std::optional<Message>> Subscription::State::next() {
   settle_handed_out();
   if (closed_) co_return std::nullopt;
-  if (at_ == fetched_.size() && !co_await refill(std::min<std::size_t>(request_.prefetch, 512))) co_return std::nullopt;
+  std::shared_ptr<State> self;  // outlives the wait, should the subscription be destroyed meanwhile
+  if (at_ == fetched_.size()) {
+    self = shared_from_this();
+    if (!co_await refill(std::min<std::size_t>(request_.prefetch, 512))) co_return std::nullopt;
+  }
   auto& message = fetched_[at_++];
   hand_out(message);
   co_return std::move(message);
@@ -88,7 +92,11 @@ awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_m
   settle_handed_out();
   std::vector<Message> batch;
   if (closed_) co_return batch;
-  if (at_ == fetched_.size() && !co_await refill(std::max<std::size_t>(at_most, 1))) co_return batch;
+  std::shared_ptr<State> self;
+  if (at_ == fetched_.size()) {
+    self = shared_from_this();
+    if (!co_await refill(std::max<std::size_t>(at_most, 1))) co_return batch;
+  }
   if (at_ == 0 && fetched_.size() <= at_most) {
     batch = std::move(fetched_);
     fetched_.clear();

@@ -1,176 +1,135 @@
+#include "observability/http_endpoint.hpp"
+
 #include <fmt/format.h>
 
+#include <array>
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/core.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
-#include <maestro/messaging/error.hpp>
-#include <maestro/messaging/log.hpp>
-#include <maestro/messaging/monitoring.hpp>
-#include <maestro/messaging/utf8.hpp>
-#include <map>
+#include <boost/none.hpp>
 #include <optional>
+#include <string>
+#include <string_view>
 
 namespace maestro::messaging {
 
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = beast::http;
-using asio::ip::tcp;
 
 namespace {
+
 constexpr std::uint32_t header_limit = 8192;
-using Request = http::request<http::empty_body>;
+constexpr std::size_t discard_limit = 1024 * 1024;
+constexpr Duration discard_time = std::chrono::seconds(1);
+
+using Request = http::request_header<>;
+using RequestParser = http::request_parser<http::empty_body>;
 using Response = http::response<http::string_body>;
-}  // namespace
 
-struct MonitoringServer::State : std::enable_shared_from_this<MonitoringServer::State> {
-  State(asio::any_io_executor ex, MonitoringOptions given)
-      : executor(std::move(ex)), options(std::move(given)), acceptor(executor) {
-    if (!options.metrics) options.metrics = metrics_registry();
-  }
-
-  void listen() {
-    boost::system::error_code error;
-    const auto address = asio::ip::make_address(options.address, error);
-    const auto attempt = [&](auto&& step) {
-      if (!error) step();
-    };
-    const tcp::endpoint endpoint(address, options.port);
-    attempt([&] { acceptor.open(endpoint.protocol(), error); });
-    attempt([&] { acceptor.set_option(tcp::acceptor::reuse_address(true), error); });
-    attempt([&] { acceptor.bind(endpoint, error); });
-    attempt([&] { acceptor.listen(asio::socket_base::max_listen_connections, error); });
-    if (error)
-      throw MessagingError(errc::connection_failed,
-                           fmt::format("the monitoring endpoint cannot listen on {}:{}: {}", options.address, options.port,
-                                       error.message()));
-  }
-
-  asio::awaitable<void> run() {
-    if (!acceptor.is_open()) listen();
-    while (acceptor.is_open()) {
-      auto [error, socket] = co_await acceptor.async_accept(asio::as_tuple(asio::use_awaitable));
-      if (error == asio::error::operation_aborted) {
-        acceptor.close();
-        co_return;
-      }
-      if (error) continue;  // one connection's trouble is not the endpoint's
-      if (connections >= options.max_connections) continue;
-      ++connections;
-      auto self = shared_from_this();
-      auto served = serve(self, beast::tcp_stream(std::move(socket)));
-      asio::co_spawn(executor, std::move(served), [self](const std::exception_ptr&) { --self->connections; });
-    }
-  }
-
-  static asio::awaitable<void> serve(std::shared_ptr<State> self, beast::tcp_stream stream) {
-    beast::flat_buffer buffer(2 * header_limit);
-    for (;;) {
-      // Beast's own time limit is on the stream itself: it closes a slow client's socket without a coroutine of ours.
-      stream.expires_after(self->options.request_timeout);
-      http::request_parser<http::empty_body> parser;
-      parser.header_limit(header_limit);
-      parser.body_limit(std::uint64_t{0});
-      auto [error, bytes] = co_await http::async_read(stream, buffer, parser, asio::as_tuple(asio::use_awaitable));
-      Response response;
-      bool keep_alive = false;
-      if (error == http::error::header_limit) {
-        response = text(http::status::request_header_fields_too_large, "the header has more than 8192 bytes\n");
-      } else if (error == http::error::body_limit || error == http::error::unexpected_body) {
-        response = text(http::status::payload_too_large, "no body is taken here\n");
-      } else if (error && error.category() == http::make_error_code(http::error::bad_method).category() &&
-                 error != http::error::end_of_stream && error != http::error::partial_message) {
-        response = text(http::status::bad_request, fmt::format("not HTTP: {}\n", error.message()));
-      } else if (error) {
-        break;
-      } else {
-        keep_alive = parser.get().keep_alive();
-        response = co_await self->answer(parser.get());
-        if (parser.get().method() == http::verb::head) {
-          response.body().clear();
-        }
-      }
-      response.keep_alive(keep_alive);
-      stream.expires_after(self->options.request_timeout);
-      auto [write_error, written] = co_await http::async_write(stream, response, asio::as_tuple(asio::use_awaitable));
-      if (write_error || !keep_alive) break;
-    }
-    boost::system::error_code ignored;
-    stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  }
-
-  static Response text(http::status status, std::string body, std::string_view type = "text/plain; charset=utf-8") {
-    Response response(status, 11);
-    response.set(http::field::content_type, type);
-    response.set(http::field::cache_control, "no-store");
-    response.content_length(body.size());
-    response.body() = std::move(body);
-    return response;
-  }
-
-  asio::awaitable<Response> answer(const Request& request) {
-    const auto target = request.target().substr(0, request.target().find('?'));
-    const bool known = target == "/metrics" || target == "/livez" || target == "/healthz" || target == "/readyz";
-    if (!known)
-      co_return text(http::status::not_found, "not found; there are /metrics, /livez, /healthz and /readyz\n");
-    if (request.method() != http::verb::get && request.method() != http::verb::head) {
-      auto response = text(http::status::method_not_allowed, "only GET and HEAD\n");
-      response.set(http::field::allow, "GET, HEAD");
-      co_return response;
-    }
-    if (target == "/metrics")
-      co_return text(http::status::ok, options.metrics->expose(), "text/plain; version=0.0.4; charset=utf-8");
-    if (target != "/readyz") co_return text(http::status::ok, "ok\n");
-    co_return co_await readiness();
-  }
-
-  asio::awaitable<Response> readiness() {
-    boost::json::array not_ready;
-    const auto asked = checks;  // one may be added while another is asked
-    for (const auto& [name, check] : asked) {
-      std::vector<std::string> reasons;
-      try {
-        reasons = (co_await check()).not_ready;
-      } catch (const std::exception& failure) {
-        reasons = {failure.what()};
-      }
-      for (const auto& reason : reasons) not_ready.push_back({{"name", name}, {"reason", to_utf8(reason)}});
-    }
-    const bool ready = not_ready.empty();
-    const boost::json::value body{{"ready", ready}, {"not_ready", std::move(not_ready)}};
-    co_return text(ready ? http::status::ok : http::status::service_unavailable, boost::json::serialize(body) + "\n",
-                   "application/json");
-  }
-
-  asio::any_io_executor executor;
-  MonitoringOptions options;
-  tcp::acceptor acceptor;
-  std::size_t connections = 0;
-  std::map<std::string, std::function<asio::awaitable<ReadinessReport>()>> checks;
-};
-
-MonitoringServer::MonitoringServer(asio::any_io_executor executor, MonitoringOptions options)
-    : state_(std::make_shared<State>(std::move(executor), std::move(options))) {}
-
-MonitoringServer::~MonitoringServer() { stop(); }
-
-void MonitoringServer::listen() { state_->listen(); }
-std::uint16_t MonitoringServer::port() const { return state_->acceptor.local_endpoint().port(); }
-asio::awaitable<void> MonitoringServer::run() { return state_->run(); }
-
-void MonitoringServer::stop() {
-  boost::system::error_code ignored;
-  state_->acceptor.close(ignored);
+Response page(http::status status, std::string body, std::string_view type = "text/plain; charset=utf-8") {
+  Response response(status, 11);
+  response.set(http::field::content_type, type);
+  response.set(http::field::cache_control, "no-store");
+  response.body() = std::move(body);
+  return response;
 }
 
-void MonitoringServer::add_readiness(std::string name, std::function<asio::awaitable<ReadinessReport>()> check) {
-  state_->checks.insert_or_assign(std::move(name), std::move(check));
+asio::awaitable<Response> readiness(std::shared_ptr<Readiness> checks) {
+  boost::json::array reasons;
+  const auto not_ready = co_await checks->ask();
+  for (const auto& one : not_ready) reasons.push_back({{"name", one.name}, {"reason", one.reason}});
+  const boost::json::object body{{"ready", not_ready.empty()}, {"not_ready", std::move(reasons)}};
+  co_return page(not_ready.empty() ? http::status::ok : http::status::service_unavailable,
+                 boost::json::serialize(body) + "\n", "application/json");
+}
+
+asio::awaitable<Response> answer(const MonitoringPages& pages, const Request& request, bool has_body) {
+  const auto target = request.target().substr(0, request.target().find('?'));
+  const bool live = target == "/livez" || target == "/healthz";
+  if (!live && target != "/metrics" && target != "/readyz")
+    co_return page(http::status::not_found, "no such page; there are /metrics, /livez, /healthz and /readyz\n");
+  if (has_body) co_return page(http::status::payload_too_large, "no body is taken here\n");
+  if (request.method() != http::verb::get && request.method() != http::verb::head) {
+    auto refused = page(http::status::method_not_allowed,
+                        fmt::format("{} is not allowed here, only GET and HEAD\n",
+                                    std::string_view(request.method_string().data(), request.method_string().size())));
+    refused.set(http::field::allow, "GET, HEAD");
+    co_return refused;
+  }
+  if (live) co_return page(http::status::ok, "ok\n");
+  if (target == "/metrics")
+    co_return page(http::status::ok, pages.metrics->expose(), "text/plain; version=0.0.4; charset=utf-8");
+  co_return co_await readiness(pages.readiness);
+}
+
+/// What to say to bytes that are no request; nothing when there is nobody to say it to.
+std::optional<Response> refusal(const boost::system::error_code& error) {
+  static const auto& protocol = http::make_error_code(http::error::bad_method).category();
+  if (error == http::error::header_limit || error == http::error::buffer_overflow)
+    return page(http::status::request_header_fields_too_large,
+                fmt::format("the header has more than {} bytes\n", header_limit));
+  if (error.category() != protocol || error == http::error::end_of_stream || error == http::error::partial_message)
+    return std::nullopt;
+  return page(http::status::bad_request, fmt::format("not HTTP/1.1: {}\n", error.message()));
+}
+
+/// Takes what the client is still sending: closing a socket with unread bytes resets the connection, and the client
+/// would never see why it was refused.
+asio::awaitable<void> discard_rest(beast::tcp_stream& stream) {
+  std::array<char, 4096> bytes;
+  stream.expires_after(discard_time);
+  for (std::size_t taken = 0; taken < discard_limit;) {
+    auto [error, count] = co_await stream.async_read_some(asio::buffer(bytes), asio::as_tuple(asio::use_awaitable));
+    if (error) co_return;
+    taken += count;
+  }
+}
+
+}  // namespace
+
+asio::awaitable<void> serve(MonitoringPages pages, std::shared_ptr<beast::tcp_stream> stream) {
+  beast::flat_buffer buffer(2 * header_limit);
+  bool keep_alive = true;
+  bool unread = false;
+  while (keep_alive) {
+    RequestParser parser;
+    parser.header_limit(header_limit);
+    parser.body_limit(boost::none);  // a body is refused by its announcement, and never read
+    // The stream's own time limit rather than one of the Clock: it is about a peer's real time, covers a whole request
+    // however its bytes trickle in, and costs no coroutine beside the read.
+    stream->expires_after(pages.request_timeout);
+    auto [read_error, bytes] =
+        co_await http::async_read_header(*stream, buffer, parser, asio::as_tuple(asio::use_awaitable));
+    // Beast's limit lets a header pass that is a little longer and arrives in one piece.
+    if (!read_error && bytes > header_limit) read_error = http::error::header_limit;
+    std::optional<Response> response;
+    if (read_error) {
+      response = refusal(read_error);
+      if (!response) break;
+      keep_alive = false;
+      unread = true;
+    } else {
+      const auto& request = parser.get();
+      unread = parser.chunked() || parser.content_length().value_or(0) > 0;
+      keep_alive = request.keep_alive() && !unread;
+      response = co_await answer(pages, request, unread);
+      response->version(request.version());
+    }
+    response->keep_alive(keep_alive);
+    response->prepare_payload();
+    if (!read_error && parser.get().method() == http::verb::head) response->body().clear();  // its length stays
+    stream->expires_after(pages.request_timeout);
+    auto [write_error, written] = co_await http::async_write(*stream, *response, asio::as_tuple(asio::use_awaitable));
+    if (write_error) co_return;
+  }
+  boost::system::error_code ignored;
+  stream->socket().shutdown(asio::socket_base::shutdown_send, ignored);
+  if (unread) co_await discard_rest(*stream);
 }
 
 }  // namespace maestro::messaging

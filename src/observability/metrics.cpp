@@ -12,155 +12,235 @@
 #include <maestro/messaging/utf8.hpp>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <variant>
+
+#include "observability/metric_families.hpp"
 
 namespace maestro::messaging {
 namespace {
 
-struct FamilySpec {
-  std::string_view name;
-  prometheus::MetricType type;
-  std::string_view help;
-  std::vector<std::string_view> labels;
-};
+using Values = std::vector<std::string>;
 
-const std::vector<FamilySpec>& families() {
-  using prometheus::MetricType;
-  static const std::vector<FamilySpec> table{
-      {"messaging_messages_published_total", MetricType::Counter, "Messages published, by outcome.", {"broker", "topic", "status"}},
-      {"messaging_messages_consumed_total", MetricType::Counter, "Messages consumed, by what became of them.",
-       {"broker", "topic", "group", "status"}},
-      {"messaging_message_processing_duration_seconds", MetricType::Histogram, "Time in handlers.", {"broker", "topic", "group"}},
-      {"messaging_errors_total", MetricType::Counter, "Errors, by what was attempted.", {"broker", "operation", "error"}},
-      {"messaging_broker_health", MetricType::Gauge, "1 when the broker answers and subscriptions make progress.", {"broker"}},
-      {"messaging_publish_duration_seconds", MetricType::Histogram, "Time from publish to the broker's answer.",
-       {"broker", "topic"}},
-      {"messaging_consumer_lag", MetricType::Gauge, "Messages that a group has not settled.",
-       {"broker", "topic", "group", "partition"}},
-      {"messaging_in_flight", MetricType::Gauge, "Messages in handlers now.", {"broker", "topic", "group"}},
-      {"messaging_retries_total", MetricType::Counter, "Tries after the first.", {"broker", "topic", "group"}},
-      {"messaging_dead_letters_total", MetricType::Counter, "Messages dead-lettered, by reason.",
-       {"broker", "topic", "group", "reason"}},
-      {"messaging_circuit_state", MetricType::Gauge, "0 closed, 1 open, 2 half open.", {"broker", "operation"}},
-      {"messaging_reconnects_total", MetricType::Counter, "Connections made anew.", {"broker"}},
-      {"messaging_duplicates_total", MetricType::Counter, "Messages settled without the handler, for their id was done.",
-       {"broker", "topic", "group"}},
-  };
-  return table;
-}
-
-using Cell = std::variant<std::monostate, Counter, Gauge, Histogram>;
-
-struct Series {
-  std::vector<std::string> values;
-  Cell cell;
+// Lines of their own for each series: threads that count into two of them do not slow each other down.
+struct alignas(64) Series {
+  Values values;
+  std::variant<std::monostate, Counter, Gauge, Histogram> cell;
 };
 
 struct Family {
-  const FamilySpec* spec = nullptr;
-  std::deque<Series> series;  // cells never move
-  std::map<std::vector<std::string>, Series*> by_values;
+  const MetricFamilySpec* spec = nullptr;
+  std::deque<Series> series;  // a deque, because cells may never move
+  std::map<Values, Series*> by_values;
+  bool full = false;
 };
 
-prometheus::ClientMetric collect(const FamilySpec& spec, const Series& series) {
+struct Refresh {
+  std::weak_ptr<void> owner;
+  std::function<void()> run;
+};
+
+prometheus::MetricType prometheus_type(MetricKind kind) {
+  switch (kind) {
+    case MetricKind::counter:
+      return prometheus::MetricType::Counter;
+    case MetricKind::gauge:
+      return prometheus::MetricType::Gauge;
+    case MetricKind::histogram:
+      break;
+  }
+  return prometheus::MetricType::Histogram;
+}
+
+double seconds(Duration duration) {
+  return static_cast<double>(duration.count()) / 1e9;
+}
+
+prometheus::ClientMetric collect(const MetricFamilySpec& spec, const Series& series) {
   prometheus::ClientMetric metric;
   for (std::size_t i = 0; i < series.values.size(); ++i)
     metric.label.push_back({std::string(spec.labels[i]), series.values[i]});
-  if (const auto* counter = std::get_if<Counter>(&series.cell)) metric.counter.value = static_cast<double>(counter->value());
+  if (const auto* counter = std::get_if<Counter>(&series.cell))
+    metric.counter.value = static_cast<double>(counter->value());
   if (const auto* gauge = std::get_if<Gauge>(&series.cell)) metric.gauge.value = gauge->value();
   if (const auto* histogram = std::get_if<Histogram>(&series.cell)) {
     std::uint64_t total = 0;
     for (std::size_t i = 0; i <= Histogram::bounds.size(); ++i) {
       total += histogram->bucket(i);
-      const auto bound = i < Histogram::bounds.size() ? Histogram::bounds[i] : std::numeric_limits<double>::infinity();
-      metric.histogram.bucket.push_back({total, bound});
+      const bool bounded = i < Histogram::bounds.size();
+      metric.histogram.bucket.push_back(
+          {total, bounded ? seconds(Histogram::bounds[i]) : std::numeric_limits<double>::infinity()});
     }
+    // Not count(), which may have grown meanwhile: the total and the last bucket must agree.
     metric.histogram.sample_count = total;
     metric.histogram.sample_sum = histogram->sum_seconds();
   }
   return metric;
 }
 
+std::string label_value(std::string_view raw) {
+  auto text = to_utf8(raw);
+  // Prometheus' own parser takes a NUL for the end of the whole exposition.
+  for (auto at = text.find('\0'); at != std::string::npos; at = text.find('\0', at))
+    text.replace(at, 1, "\xEF\xBF\xBD");
+  return text;
+}
+
+Values values_of(const MetricFamilySpec& spec, const MetricLabels& labels) {
+  if (std::ranges::equal(labels, spec.labels, {}, &MetricLabels::value_type::first)) {
+    Values values;
+    values.reserve(labels.size());
+    for (const auto& label : labels) values.push_back(label_value(label.second));
+    return values;
+  }
+  std::vector<std::string_view> given;
+  for (const auto& label : labels) given.emplace_back(label.first);
+  throw MessagingError(errc::invalid_argument,
+                       fmt::format("metric \"{}\": its labels are {}; given were [{}]", spec.name,
+                                   fmt::join(spec.labels, ", "), fmt::join(given, ", ")));
+}
+
 }  // namespace
 
 void Histogram::observe(Duration duration) noexcept {
-  const auto seconds = static_cast<double>(duration.count()) / 1e9;
-  const auto index = static_cast<std::size_t>(std::ranges::lower_bound(bounds, seconds) - bounds.begin());
+  duration = std::max(duration, Duration::zero());
+  const auto index = static_cast<std::size_t>(std::ranges::lower_bound(bounds, duration) - bounds.begin());
   buckets_[index].fetch_add(1, std::memory_order_relaxed);
-  nanoseconds_.fetch_add(duration.count(), std::memory_order_relaxed);
+  nanoseconds_.fetch_add(static_cast<std::uint64_t>(duration.count()), std::memory_order_relaxed);
+}
+
+std::uint64_t Histogram::count() const noexcept {
+  std::uint64_t total = 0;
+  for (const auto& bucket : buckets_) total += bucket.load(std::memory_order_relaxed);
+  return total;
+}
+
+double Histogram::sum_seconds() const noexcept {
+  return static_cast<double>(nanoseconds_.load(std::memory_order_relaxed)) / 1e9;
 }
 
 struct MetricsRegistry::State {
-  mutable std::mutex mutex;
-  std::map<std::string, Family, std::less<>> families;
-
-  template <class Kind>
-  Kind& find(const std::string& name, prometheus::MetricType type, const MetricLabels& labels) {
-    const std::lock_guard lock(mutex);
-    const auto found = families.find(name);
-    if (found == families.end() || found->second.spec->type != type)
-      throw MessagingError(errc::invalid_argument, fmt::format("metric \"{}\": no such family of this kind", name));
-    auto& family = found->second;
-    std::vector<std::string> values;
-    bool same = labels.size() == family.spec->labels.size();
-    for (std::size_t i = 0; same && i < labels.size(); ++i) {
-      same = labels[i].first == family.spec->labels[i];
-      values.push_back(to_utf8(labels[i].second));
-    }
-    if (!same)
-      throw MessagingError(errc::invalid_argument,
-                           fmt::format("metric \"{}\": its labels are {}", name, fmt::join(family.spec->labels, ", ")));
-    if (const auto known = family.by_values.find(values); known != family.by_values.end())
-      return std::get<Kind>(known->second->cell);
-    if (family.series.size() >= series_limit) {
-      values.assign(values.size(), "other");
-      if (const auto other = family.by_values.find(values); other != family.by_values.end())
-        return std::get<Kind>(other->second->cell);
-      log(LogLevel::warning, "too many series; further ones count as \"other\"", {{"metric", name}});
-    }
-    auto& series = family.series.emplace_back();
-    series.values = values;
-    series.cell.template emplace<Kind>();
-    family.by_values.emplace(std::move(values), &series);
-    return std::get<Kind>(series.cell);
+  explicit State(std::size_t most) : limit(most) {
+    for (const auto& spec : metric_families()) families[spec.name].spec = &spec;
   }
+
+  Family& family(const std::string& name, MetricKind kind) {
+    const auto found = families.find(name);
+    if (found == families.end()) {
+      std::vector<std::string_view> known;
+      for (const auto& entry : families) known.push_back(entry.first);
+      throw MessagingError(errc::invalid_argument,
+                           fmt::format("metric \"{}\" does not exist; there are {}", name, fmt::join(known, ", ")));
+    }
+    const auto actual = found->second.spec->kind;
+    if (actual != kind)
+      throw MessagingError(errc::invalid_argument, fmt::format("metric \"{}\" is a {}; it was asked for as a {}", name,
+                                                               metric_kind_name(actual), metric_kind_name(kind)));
+    return found->second;
+  }
+
+  template <class Cell>
+  Cell& find(const std::string& name, MetricKind kind, const MetricLabels& labels) {
+    auto& asked = family(name, kind);  // the table never changes: no lock
+    auto values = values_of(*asked.spec, labels);
+    bool warn = false;
+    Cell* cell = nullptr;
+    {
+      const std::lock_guard lock(mutex);
+      auto known = asked.by_values.find(values);
+      if (known == asked.by_values.end() && asked.by_values.size() >= limit) {
+        warn = !std::exchange(asked.full, true);
+        values.assign(values.size(), "other");
+        known = asked.by_values.find(values);
+      }
+      if (known == asked.by_values.end()) {
+        auto& series = asked.series.emplace_back();
+        series.values = values;
+        series.cell.template emplace<Cell>();
+        known = asked.by_values.emplace(std::move(values), &series).first;
+      }
+      cell = &std::get<Cell>(known->second->cell);
+    }
+    // Without the lock: the sink may itself count.
+    if (warn)
+      log(LogLevel::warning, "a metric has too many series; further ones are counted as \"other\"",
+          {{"metric", name}, {"series_limit", std::to_string(limit)}});
+    return *cell;
+  }
+
+  void refresh_all() {
+    const std::lock_guard one_at_a_time(refresh_mutex);
+    std::erase_if(refreshes, [](const Refresh& refresh) { return refresh.owner.expired(); });
+    for (const auto& refresh : refreshes) {
+      const auto owner = refresh.owner.lock();
+      if (!owner) continue;
+      try {
+        refresh.run();
+      } catch (const std::exception& failure) {
+        log(LogLevel::warning, "metrics could not be refreshed for a scrape", {{"error", failure.what()}});
+      } catch (...) {
+        log(LogLevel::warning, "metrics could not be refreshed for a scrape", {{"error", "not a std::exception"}});
+      }
+    }
+  }
+
+  const std::size_t limit;
+  std::mutex mutex;  // for what is inside the families
+  std::map<std::string_view, Family> families;
+  std::mutex refresh_mutex;
+  std::vector<Refresh> refreshes;
 };
 
-MetricsRegistry::MetricsRegistry() : state_(std::make_unique<State>()) {
-  for (const auto& spec : families()) state_->families[std::string(spec.name)].spec = &spec;
-}
-
+MetricsRegistry::MetricsRegistry(std::size_t limit) : state_(std::make_unique<State>(limit)) {}
 MetricsRegistry::~MetricsRegistry() = default;
 
 Counter& MetricsRegistry::counter(const std::string& family, const MetricLabels& labels) {
-  return state_->find<Counter>(family, prometheus::MetricType::Counter, labels);
+  return state_->find<Counter>(family, MetricKind::counter, labels);
 }
 
 Gauge& MetricsRegistry::gauge(const std::string& family, const MetricLabels& labels) {
-  return state_->find<Gauge>(family, prometheus::MetricType::Gauge, labels);
+  return state_->find<Gauge>(family, MetricKind::gauge, labels);
 }
 
 Histogram& MetricsRegistry::histogram(const std::string& family, const MetricLabels& labels) {
-  return state_->find<Histogram>(family, prometheus::MetricType::Histogram, labels);
+  return state_->find<Histogram>(family, MetricKind::histogram, labels);
+}
+
+void MetricsRegistry::on_collect(std::weak_ptr<void> owner, std::function<void()> refresh) {
+  const std::lock_guard lock(state_->refresh_mutex);
+  std::erase_if(state_->refreshes, [](const Refresh& old) { return old.owner.expired(); });
+  state_->refreshes.push_back({std::move(owner), std::move(refresh)});
 }
 
 std::string MetricsRegistry::expose() const {
-  std::vector<prometheus::MetricFamily> collected;
+  state_->refresh_all();
+  // Only the pointers are taken under the lock: a long exposition must not hold up who looks a cell up.
+  std::vector<std::pair<const MetricFamilySpec*, std::vector<const Series*>>> found;
   {
     const std::lock_guard lock(state_->mutex);
     for (const auto& [name, family] : state_->families) {
       if (family.series.empty()) continue;
-      prometheus::MetricFamily out{name, std::string(family.spec->help), family.spec->type, {}};
-      for (const auto& series : family.series) out.metric.push_back(collect(*family.spec, series));
-      collected.push_back(std::move(out));
+      auto& pointers = found.emplace_back(family.spec, std::vector<const Series*>()).second;
+      pointers.reserve(family.series.size());
+      for (const auto& series : family.series) pointers.push_back(&series);
     }
+  }
+  std::vector<prometheus::MetricFamily> collected;
+  for (const auto& [spec, series] : found) {
+    auto& family = collected.emplace_back();
+    family.name = spec->name;
+    family.help = spec->help;
+    family.type = prometheus_type(spec->kind);
+    family.metric.reserve(series.size());
+    for (const auto* one : series) family.metric.push_back(collect(*spec, *one));
   }
   return prometheus::TextSerializer().Serialize(collected);
 }
 
-const std::shared_ptr<MetricsRegistry>& metrics_registry() {
-  static const auto registry = std::make_shared<MetricsRegistry>();
-  return registry;
+std::shared_ptr<MetricsRegistry> metrics_registry() {
+  // Never destroyed: whoever counts while the process ends finds it.
+  static const auto* registry = new std::shared_ptr<MetricsRegistry>(std::make_shared<MetricsRegistry>());
+  return *registry;
 }
 
 }  // namespace maestro::messaging

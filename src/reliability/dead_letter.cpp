@@ -52,7 +52,8 @@ std::optional<int> read_count(const Message& message, std::string_view name) {
 OutgoingMessage copy(const Message& message, std::string topic) {
   OutgoingMessage out;
   out.topic = std::move(topic);
-  out.payload = message.payload();
+  // A copy: the bytes' owner is what they arrived in, and a broker in this process would keep that alive by what it keeps of this.
+  out.payload = Payload(std::string(message.body()));
   if (message.key()) out.key = std::string(*message.key());
   // A copy of the block keeps names that another program chose and that `add` would refuse.
   constexpr std::size_t lengths = 2 * sizeof(std::uint32_t);

@@ -65,17 +65,19 @@ TEST_P(PublishSubscribe, GroupsShareAndEachGroupSeesAll) {
     }
     for (const auto& result : co_await client.publish_many(std::move(batch))) EXPECT_TRUE(result.ok());
     std::array<std::multiset<std::string>, 3> seen;
+    std::size_t ended = 0;
     for (std::size_t m = 0; m < members.size(); ++m) {
       auto reader = [](Subscription& from, std::multiset<std::string>& into) -> awaitable<void> {
         while (const auto message = co_await from.next()) into.insert(std::string(message->body()));
       };
-      asio::co_spawn(*context_, reader(members[m], seen[m]), asio::detached);
+      asio::co_spawn(*context_, reader(members[m], seen[m]), [&ended](const std::exception_ptr&) { ++ended; });
     }
     co_await until([&] { return seen[0].size() + seen[1].size() == 600 && seen[2].size() == 600; });
     EXPECT_GT(seen[0].size(), 100U);
     EXPECT_GT(seen[1].size(), 100U);
     for (const auto& one : seen[0]) EXPECT_EQ(seen[1].count(one), 0U) << one;
     co_await client.disconnect();
+    co_await until([&] { return ended == members.size(); });
   });
 }
 

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <maestro/messaging/time.hpp>
 #include <memory>
 #include <string>
@@ -11,7 +13,7 @@
 
 namespace maestro::messaging {
 
-/// Counts up. Any thread, a few nanoseconds.
+/// Counts up. Any thread, a few nanoseconds, no lock.
 class Counter {
  public:
   void add(std::uint64_t n = 1) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
@@ -21,6 +23,7 @@ class Counter {
   std::atomic<std::uint64_t> value_{0};
 };
 
+/// Goes up and down. Any thread, a few nanoseconds, no lock.
 class Gauge {
  public:
   void set(double value) noexcept { value_.store(value, std::memory_order_relaxed); }
@@ -31,43 +34,65 @@ class Gauge {
   std::atomic<double> value_{0};
 };
 
-/// Durations in buckets of 50 µs to 60 s.
+/// Counts durations in buckets of 50 µs to 60 s. Any thread, a few nanoseconds, no lock.
 class Histogram {
  public:
-  static constexpr std::array<double, 19> bounds{0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-                                                 0.1,     0.25,   0.5,     1,      2.5,   5,      10,    30,   60};
+  /// A bucket holds what is at most its bound, and more than the bound before.
+  static constexpr std::array<Duration, 19> bounds{
+      std::chrono::microseconds(50),  std::chrono::microseconds(100), std::chrono::microseconds(250),
+      std::chrono::microseconds(500), std::chrono::milliseconds(1),   std::chrono::microseconds(2500),
+      std::chrono::milliseconds(5),   std::chrono::milliseconds(10),  std::chrono::milliseconds(25),
+      std::chrono::milliseconds(50),  std::chrono::milliseconds(100), std::chrono::milliseconds(250),
+      std::chrono::milliseconds(500), std::chrono::seconds(1),        std::chrono::milliseconds(2500),
+      std::chrono::seconds(5),        std::chrono::seconds(10),       std::chrono::seconds(30),
+      std::chrono::seconds(60)};
 
+  /// A negative duration counts as zero.
   void observe(Duration duration) noexcept;
-  /// Observations in bucket `i` alone; the last one is what is over every bound.
-  [[nodiscard]] std::uint64_t bucket(std::size_t i) const noexcept { return buckets_[i].load(std::memory_order_relaxed); }
-  [[nodiscard]] double sum_seconds() const noexcept {
-    return static_cast<double>(nanoseconds_.load(std::memory_order_relaxed)) / 1e9;
+  /// Observations in bucket `i` alone (not those below it); `i == bounds.size()` is what is over every bound.
+  [[nodiscard]] std::uint64_t bucket(std::size_t i) const noexcept {
+    return buckets_[i].load(std::memory_order_relaxed);
   }
+  [[nodiscard]] std::uint64_t count() const noexcept;
+  /// Starts again from zero after 584 years of observed time, which Prometheus takes for a restart.
+  [[nodiscard]] double sum_seconds() const noexcept;
 
  private:
   std::array<std::atomic<std::uint64_t>, bounds.size() + 1> buckets_{};
-  std::atomic<std::int64_t> nanoseconds_{0};
+  std::atomic<std::uint64_t> nanoseconds_{0};
 };
 
+/// Label names and their values, in the order of the family.
 using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 
-/// The library's metrics. Look a cell up once and keep it: it stays valid as long as the registry. Each family has a bounded
-/// number of series; what comes after counts into one whose labels are all `other`, and a warning says so once.
+/// The library's metrics, for Prometheus. Looking a cell up by name and labels takes a lock: do it once and keep the
+/// reference, which stays valid as long as the registry. All functions may be called from any thread.
+///
+/// The families are fixed (`messaging_messages_published_total` and so on; the metrics page lists them). Each has a
+/// bounded number of series: what comes after the limit counts into one series whose label values are all `other`, and
+/// one warning a family is logged. Label values that are not UTF-8 have the malformed bytes replaced by U+FFFD.
 class MetricsRegistry {
  public:
   static constexpr std::size_t series_limit = 10'000;
 
-  MetricsRegistry();
+  /// `limit`: the most series that a family may have, `other` not counted.
+  explicit MetricsRegistry(std::size_t limit = series_limit);
   ~MetricsRegistry();
   MetricsRegistry(const MetricsRegistry&) = delete;
   MetricsRegistry& operator=(const MetricsRegistry&) = delete;
 
-  /// Throws `MessagingError(invalid_argument)` for a family that is not the library's, of another kind, or with other labels.
+  /// Throw `MessagingError(invalid_argument)` for a family that does not exist or is of another kind, and for labels
+  /// that are not exactly the family's.
   Counter& counter(const std::string& family, const MetricLabels& labels);
   Gauge& gauge(const std::string& family, const MetricLabels& labels);
   Histogram& histogram(const std::string& family, const MetricLabels& labels);
 
-  /// Everything in the text format that Prometheus scrapes (version 0.0.4).
+  /// Calls `refresh` at the start of every `expose()`, so that it can set gauges that are worth computing only then, as
+  /// long as `owner` lives. It runs on the thread that exposes, one at a time, with the owner kept alive meanwhile; it
+  /// must not call `expose()` or `on_collect()`. What it throws is logged and does not spoil the exposition.
+  void on_collect(std::weak_ptr<void> owner, std::function<void()> refresh);
+
+  /// Every family that has a series, in Prometheus' text format 0.0.4.
   [[nodiscard]] std::string expose() const;
 
  private:
@@ -75,7 +100,7 @@ class MetricsRegistry {
   std::unique_ptr<State> state_;
 };
 
-/// Where brokers with `enable_monitoring` count: one for the process.
-const std::shared_ptr<MetricsRegistry>& metrics_registry();
+/// The process's registry, into which brokers with `enable_monitoring` count.
+std::shared_ptr<MetricsRegistry> metrics_registry();
 
 }  // namespace maestro::messaging
