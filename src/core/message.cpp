@@ -3,6 +3,8 @@
 #include <boost/json/stream_parser.hpp>
 #include <maestro/messaging/message.hpp>
 
+#include "core/json.hpp"
+
 namespace maestro::messaging {
 
 std::string Position::to_string() const {
@@ -25,18 +27,22 @@ std::string Message::id() const {
   return fmt::format("{}/{}", topic(), position().to_string());
 }
 
-Value Message::value() const {
+Value parse_json(const Message& message, std::size_t max_depth) {
+  const auto body = message.body();
   boost::json::parse_options limits;
-  limits.max_depth = 32;
-  boost::json::stream_parser parser({}, limits);
+  limits.max_depth = max_depth;
+  unsigned char scratch[1024];
+  boost::json::stream_parser parser({}, limits, scratch);
   boost::system::error_code error;
-  const auto read = parser.write_some(body().data(), body().size(), error);
-  if (!error && read < body().size()) error = boost::json::make_error_code(boost::json::error::extra_data);
+  const auto read = parser.write_some(body.data(), body.size(), error);
+  if (!error && read < body.size()) error = boost::json::make_error_code(boost::json::error::extra_data);
   if (!error) parser.finish(error);
   if (error)
-    throw MessagingError(errc::undecodable, fmt::format("{} at {}: not JSON at byte {}: {}", topic(),
-                                                        position().to_string(), read, error.message()));
+    throw MessagingError(errc::undecodable, fmt::format("{} at {}: not JSON at byte {}: {}", message.topic(),
+                                                        message.position().to_string(), read, error.message()));
   return parser.release();
 }
+
+Value Message::value() const { return parse_json(*this, 32); }
 
 }  // namespace maestro::messaging

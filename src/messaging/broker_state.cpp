@@ -63,6 +63,16 @@ bool MessageBroker::State::on_executor() const noexcept {
   return false;
 }
 
+template <class Result, class... Arguments>
+awaitable<Result> MessageBroker::State::hop(awaitable<Result> (State::*work)(Arguments...), Arguments... arguments) {
+  // A coroutine of its own keeps the state and the arguments alive.
+  constexpr auto run = [](std::shared_ptr<State> state, auto member, Arguments... moved) -> awaitable<Result> {
+    co_return co_await ((*state).*member)(std::move(moved)...);
+  };
+  auto hopped = run(shared_from_this(), work, std::move(arguments)...);
+  return asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
+}
+
 void MessageBroker::State::require_open() const {
   if (closed_) throw MessagingError(errc::closed, "the broker was disconnected; make a new MessageBroker");
 }
@@ -123,13 +133,7 @@ void MessageBroker::State::require_closed_circuit() {
 }
 
 awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message) {
-  if (!on_executor()) {
-    auto work = [](std::shared_ptr<State> state, OutgoingMessage moved) -> awaitable<Receipt> {
-      co_return co_await state->publish(std::move(moved));
-    };
-    auto hopped = work(shared_from_this(), std::move(message));
-    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
-  }
+  if (!on_executor()) co_return co_await hop(&State::publish, std::move(message));
   require_open();
   topic(message.topic);
   require_closed_circuit();
@@ -166,13 +170,7 @@ awaitable<PublishResult> MessageBroker::State::publish_result(OutgoingMessage me
 }
 
 awaitable<std::vector<PublishResult>> MessageBroker::State::publish_many(std::vector<OutgoingMessage> messages) {
-  if (!on_executor()) {
-    auto work = [](std::shared_ptr<State> state, std::vector<OutgoingMessage> moved) -> awaitable<std::vector<PublishResult>> {
-      co_return co_await state->publish_many(std::move(moved));
-    };
-    auto hopped = work(shared_from_this(), std::move(messages));
-    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
-  }
+  if (!on_executor()) co_return co_await hop(&State::publish_many, std::move(messages));
   require_open();
   for (const auto& message : messages) topic(message.topic);  // all or none: a bad name sends nothing
   require_closed_circuit();
@@ -257,13 +255,7 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
 }
 
 awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
-  if (!on_executor()) {
-    auto work = [](std::shared_ptr<State> state, OutgoingMessage moved) -> awaitable<Receipt> {
-      co_return co_await state->enqueue(std::move(moved));
-    };
-    auto hopped = work(shared_from_this(), std::move(message));
-    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
-  }
+  if (!on_executor()) co_return co_await hop(&State::enqueue, std::move(message));
   require_open();
   topic(message.topic);
   while (buffered_ >= buffer_limit_) {
@@ -324,11 +316,7 @@ awaitable<void> MessageBroker::State::drain_buffer() {
 }
 
 awaitable<FlushReport> MessageBroker::State::flush() {
-  if (!on_executor()) {
-    auto work = [](std::shared_ptr<State> state) -> awaitable<FlushReport> { co_return co_await state->flush(); };
-    auto hopped = work(shared_from_this());
-    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
-  }
+  if (!on_executor()) co_return co_await hop(&State::flush);
   while (buffered_ > 0) co_await await_buffer();
   co_return std::exchange(flushed_, {});
 }
@@ -398,11 +386,7 @@ awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(
 }
 
 awaitable<bool> MessageBroker::State::health_check() {
-  if (!on_executor()) {
-    auto work = [](std::shared_ptr<State> state) -> awaitable<bool> { co_return co_await state->health_check(); };
-    auto hopped = work(shared_from_this());
-    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
-  }
+  if (!on_executor()) co_return co_await hop(&State::health_check);
   bool healthy = false;
   try {
     require_open();
@@ -427,11 +411,7 @@ awaitable<bool> MessageBroker::State::health_check() {
 }
 
 awaitable<BrokerStatus> MessageBroker::State::status() {
-  if (!on_executor()) {
-    auto work = [](std::shared_ptr<State> state) -> awaitable<BrokerStatus> { co_return co_await state->status(); };
-    auto hopped = work(shared_from_this());
-    co_return co_await asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
-  }
+  if (!on_executor()) co_return co_await hop(&State::status);
   BrokerStatus status;
   status.connected = connected_;
   status.messages_sent = sent_;

@@ -44,7 +44,6 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   void require_open() const;
   void attach(std::weak_ptr<Attached> attached) { attached_.push_back(std::move(attached)); }
   void count_received(std::uint64_t messages) noexcept { received_ += messages; }
-  void remember_error(std::string text) { last_error_ = std::move(text); }
   /// Publishes on this executor, for the library itself: no hop, no exception for a failed message.
   awaitable<PublishResult> publish_result(OutgoingMessage message);
 
@@ -60,6 +59,9 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
 
  private:
   [[nodiscard]] bool on_executor() const noexcept;
+  /// Runs the same member on this broker's executor, for a caller on another.
+  template <class Result, class... Arguments>
+  awaitable<Result> hop(awaitable<Result> (State::*work)(Arguments...), Arguments... arguments);
   /// Checks the name once, and keeps what is counted for it.
   TopicTelemetry& topic(const std::string& name);
   awaitable<void> ensure_connected();

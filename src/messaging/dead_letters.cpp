@@ -5,6 +5,7 @@
 #include <maestro/messaging/dead_letters.hpp>
 #include <maestro/messaging/event.hpp>
 
+#include "core/stable_hash.hpp"
 #include "messaging/broker_state.hpp"
 #include "runtime/notifier.hpp"
 
@@ -27,9 +28,7 @@ std::string replay_group(const std::string& topic, const DeadLetterFilter& filte
   if (!filter.reason && !filter.error_contains && !filter.key) return group;
   const auto text = fmt::format("{}\n{}\n{}", filter.reason ? to_string(*filter.reason) : "", filter.error_contains.value_or(""),
                                 filter.key.value_or(""));
-  std::uint64_t hash = 14695981039346656037ULL;  // FNV-1a: the same in every process
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  return fmt::format("{}.{:016x}", group, hash);
+  return fmt::format("{}.{:016x}", group, stable_hash(text));
 }
 
 /// What is in the topic now, by partition: [from, to).

@@ -6,6 +6,8 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/topic.hpp>
 
+#include "core/stable_hash.hpp"
+
 namespace maestro::messaging::memory {
 namespace {
 
@@ -13,13 +15,6 @@ constexpr unsigned partition_bits = 16;
 
 std::uint64_t lane_of(const Topic& topic, std::int32_t partition) {
   return topic.id << partition_bits | static_cast<std::uint64_t>(partition);
-}
-
-// FNV-1a: stable over processes and versions, so that a key keeps its partition.
-std::uint64_t hash_key(std::string_view key) {
-  std::uint64_t hash = 14695981039346656037ULL;
-  for (const char c : key) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  return hash;
 }
 
 std::int64_t size_of(const OutgoingMessage& message) {
@@ -77,7 +72,7 @@ Hub::Append Hub::append_locked(Topic& topic, OutgoingMessage& message, Receipt& 
   }
   const auto count = topic.partitions.size();
   const auto index = message.partition ? static_cast<std::size_t>(*message.partition)
-                     : message.key     ? hash_key(*message.key) % count
+                     : message.key     ? stable_hash(*message.key) % count
                                        : topic.round_robin++ % count;
   auto& partition = topic.partitions[index];
   if (partition.segments.empty() || partition.segments.back()->records.size() == Segment::capacity) {
