@@ -1,0 +1,253 @@
+#include "brokers/kafka/administration.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <maestro/messaging/log.hpp>
+#include <map>
+
+#include "brokers/kafka/failure.hpp"
+#include "brokers/kafka/pattern.hpp"
+
+namespace maestro::messaging::kafka {
+namespace ask {
+namespace {
+
+MetadataHandle metadata(const Client& client, rd_kafka_topic_t* only, Duration limit) {
+  const rd_kafka_metadata_t* found = nullptr;
+  check(rd_kafka_metadata(client.get(), only ? 0 : 1, only, &found, milliseconds(limit)), "asking for the topics");
+  return MetadataHandle(found);
+}
+
+/// An admin request and its answer.
+class Request {
+ public:
+  Request(const Client& client, rd_kafka_admin_op_t operation, Duration limit)
+      : client_(client),
+        limit_(milliseconds(limit)),
+        options_(rd_kafka_AdminOptions_new(client.get(), operation)),
+        queue_(rd_kafka_queue_new(client.get())) {
+    char text[256];
+    rd_kafka_AdminOptions_set_request_timeout(options_.get(), limit_, text, sizeof text);
+    if (operation == RD_KAFKA_ADMIN_OP_CREATETOPICS || operation == RD_KAFKA_ADMIN_OP_DELETETOPICS ||
+        operation == RD_KAFKA_ADMIN_OP_DELETERECORDS)
+      rd_kafka_AdminOptions_set_operation_timeout(options_.get(), limit_, text, sizeof text);
+  }
+
+  [[nodiscard]] const rd_kafka_AdminOptions_t* options() const { return options_.get(); }
+  [[nodiscard]] rd_kafka_queue_t* queue() const { return queue_.get(); }
+
+  EventHandle answer(std::string_view what) {
+    EventHandle event(rd_kafka_queue_poll(queue_.get(), limit_ + 1000));
+    if (!event) fail(RD_KAFKA_RESP_ERR__TIMED_OUT, what);
+    if (const auto error = rd_kafka_event_error(event.get())) fail(error, what, rd_kafka_event_error_string(event.get()));
+    return event;
+  }
+
+ private:
+  const Client& client_;
+  int limit_;
+  AdminOptionsHandle options_;
+  QueueHandle queue_;
+};
+
+void check_topic_result(const rd_kafka_topic_result_t* result, std::string_view what) {
+  if (const auto error = rd_kafka_topic_result_error(result)) {
+    const auto* text = rd_kafka_topic_result_error_string(result);
+    fail(error, what, text ? text : "");
+  }
+}
+
+std::vector<GroupInfo> groups_of(const Client& client, const TopicInfo& topic, Duration limit) {
+  Request list(client, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, limit);
+  rd_kafka_ListConsumerGroups(client.get(), list.options(), list.queue());
+  const auto listed = list.answer("listing the groups");
+  std::size_t count = 0;
+  const auto* found = rd_kafka_ListConsumerGroups_result_valid(rd_kafka_event_ListConsumerGroups_result(listed.get()), &count);
+  std::vector<GroupInfo> groups;
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < count; ++i) names.emplace_back(rd_kafka_ConsumerGroupListing_group_id(found[i]));
+  for (const auto& name : names) {
+    Request request(client, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, limit);
+    auto partitions = make_partitions(topic.partitions.size());
+    for (const auto& each : topic.partitions)
+      rd_kafka_topic_partition_list_add(partitions.get(), topic.name.c_str(), each.partition);
+    const GroupOffsetsHandle asked(rd_kafka_ListConsumerGroupOffsets_new(name.c_str(), partitions.get()));
+    rd_kafka_ListConsumerGroupOffsets_t* one[] = {asked.get()};
+    rd_kafka_ListConsumerGroupOffsets(client.get(), one, 1, request.options(), request.queue());
+    const auto answer = request.answer(fmt::format("asking for the place of group \"{}\"", name));
+    const auto* result = rd_kafka_event_ListConsumerGroupOffsets_result(answer.get());
+    const auto* const* places = rd_kafka_ListConsumerGroupOffsets_result_groups(result, &count);
+    GroupInfo info;
+    info.group = name;
+    bool has_place = false;
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto* offsets = rd_kafka_group_result_partitions(places[i]);
+      for (int k = 0; offsets && k < offsets->cnt; ++k) {
+        const auto& each = offsets->elems[k];
+        const auto partition = std::ranges::find(topic.partitions, each.partition, &PartitionInfo::partition);
+        if (partition == topic.partitions.end()) continue;
+        has_place |= each.offset >= 0;
+        info.lag += partition->next - std::clamp(each.offset, partition->first, partition->next);
+      }
+    }
+    if (has_place) groups.push_back(std::move(info));
+  }
+  if (groups.empty()) return groups;
+  std::vector<const char*> wanted;
+  for (const auto& each : groups) wanted.push_back(each.group.c_str());
+  Request request(client, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, limit);
+  rd_kafka_DescribeConsumerGroups(client.get(), wanted.data(), wanted.size(), request.options(), request.queue());
+  const auto answer = request.answer("describing the groups");
+  const auto* const* described =
+      rd_kafka_DescribeConsumerGroups_result_groups(rd_kafka_event_DescribeConsumerGroups_result(answer.get()), &count);
+  for (std::size_t i = 0; i < count; ++i)
+    for (auto& each : groups)
+      if (each.group == rd_kafka_ConsumerGroupDescription_group_id(described[i]))
+        each.members = rd_kafka_ConsumerGroupDescription_member_count(described[i]);
+  return groups;
+}
+
+}  // namespace
+
+std::vector<Topic> topics(const Client& client, Duration limit) {
+  const auto found = metadata(client, nullptr, limit);
+  std::vector<Topic> all;
+  for (int i = 0; i < found->topic_cnt; ++i) {
+    const auto& each = found->topics[i];
+    all.push_back({each.topic, each.partition_cnt, each.err});
+  }
+  std::ranges::sort(all, {}, &Topic::name);
+  return all;
+}
+
+bool create_topic(const Client& client, const std::string& topic, std::int32_t partitions, std::int64_t max_message_bytes,
+                  Duration limit) {
+  constexpr int cluster_default = -1;
+  constexpr std::int64_t brokers_default = 1'048'588;
+  char text[256];
+  const NewTopicHandle wanted(rd_kafka_NewTopic_new(topic.c_str(), partitions, cluster_default, text, sizeof text));
+  if (!wanted) throw MessagingError(errc::invalid_argument, fmt::format("creating the topic \"{}\": {}", topic, text));
+  // What the library may send, the topic has to take, with what a batch adds to it.
+  if (const auto room = max_message_bytes + 4096; room > brokers_default)
+    rd_kafka_NewTopic_set_config(wanted.get(), "max.message.bytes", std::to_string(room).c_str());
+  Request request(client, RD_KAFKA_ADMIN_OP_CREATETOPICS, limit);
+  rd_kafka_NewTopic_t* one[] = {wanted.get()};
+  rd_kafka_CreateTopics(client.get(), one, 1, request.options(), request.queue());
+  const auto what = fmt::format("creating the topic \"{}\"", topic);
+  const auto answer = request.answer(what);
+  std::size_t count = 0;
+  const auto* const* results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(answer.get()), &count);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (rd_kafka_topic_result_error(results[i]) == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) return false;
+    check_topic_result(results[i], what);
+  }
+  return true;
+}
+
+void await_leaders(const Client& client, const std::string& topic, Duration limit) {
+  const TopicHandle handle(rd_kafka_topic_new(client.get(), topic.c_str(), nullptr));
+  const QueueHandle pause(rd_kafka_queue_new(client.get()));  // nothing ever comes: a wait that needs no clock of ours
+  constexpr int between = 50;
+  auto error = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+  for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
+    const auto found = metadata(client, handle.get(), std::chrono::milliseconds(std::max(left, 1000)));
+    for (int i = 0; i < found->topic_cnt; ++i) {
+      const auto& each = found->topics[i];
+      error = each.err;
+      for (int k = 0; !error && k < each.partition_cnt; ++k)
+        if (each.partitions[k].leader < 0) error = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
+      if (!error && each.partition_cnt > 0) return;
+    }
+    if (error != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE && error != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) break;
+    static_cast<void>(EventHandle(rd_kafka_queue_poll(pause.get(), between)));
+  }
+  fail(error, fmt::format("the topic \"{}\"", topic));
+}
+
+void delete_topic(const Client& client, const std::string& topic, Duration limit) {
+  const DeleteTopicHandle wanted(rd_kafka_DeleteTopic_new(topic.c_str()));
+  Request request(client, RD_KAFKA_ADMIN_OP_DELETETOPICS, limit);
+  rd_kafka_DeleteTopic_t* one[] = {wanted.get()};
+  rd_kafka_DeleteTopics(client.get(), one, 1, request.options(), request.queue());
+  const auto what = fmt::format("deleting the topic \"{}\"", topic);
+  const auto answer = request.answer(what);
+  std::size_t count = 0;
+  const auto* const* results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(answer.get()), &count);
+  for (std::size_t i = 0; i < count; ++i) check_topic_result(results[i], what);
+}
+
+Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit) {
+  Range found;
+  check(rd_kafka_query_watermark_offsets(client, topic.c_str(), partition, &found.first, &found.next, milliseconds(limit)),
+        fmt::format("asking for the range of \"{}\"/{}", topic, partition));
+  return found;
+}
+
+TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit) {
+  // Of all topics: asked about one that is missing, some clusters would make it.
+  const auto all = topics(client, limit);
+  const auto found = std::ranges::find(all, topic, &Topic::name);
+  if (found == all.end()) throw MessagingError(errc::topic_not_found, fmt::format("the topic \"{}\" does not exist", topic));
+  TopicInfo info;
+  info.name = topic;
+  for (std::int32_t i = 0; i < found->partitions; ++i) {
+    const auto kept = range(client.get(), topic, i, limit);
+    info.partitions.push_back({i, kept.first, kept.next});
+    info.messages += kept.next - kept.first;
+  }
+  info.groups = groups_of(client, info, limit);
+  return info;
+}
+
+std::int64_t purge_topic(const Client& client, const std::string& topic, Duration limit) {
+  const auto all = topics(client, limit);
+  const auto found = std::ranges::find(all, topic, &Topic::name);
+  if (found == all.end()) throw MessagingError(errc::topic_not_found, fmt::format("the topic \"{}\" does not exist", topic));
+  auto before = make_partitions(static_cast<std::size_t>(found->partitions));
+  std::int64_t purged = 0;
+  for (std::int32_t i = 0; i < found->partitions; ++i) {
+    const auto kept = range(client.get(), topic, i, limit);
+    if (kept.next == kept.first) continue;
+    purged += kept.next - kept.first;
+    rd_kafka_topic_partition_list_add(before.get(), topic.c_str(), i)->offset = kept.next;
+  }
+  if (purged == 0) return 0;
+  const DeleteRecordsHandle wanted(rd_kafka_DeleteRecords_new(before.get()));
+  Request request(client, RD_KAFKA_ADMIN_OP_DELETERECORDS, limit);
+  rd_kafka_DeleteRecords_t* one[] = {wanted.get()};
+  rd_kafka_DeleteRecords(client.get(), one, 1, request.options(), request.queue());
+  const auto what = fmt::format("purging the topic \"{}\"", topic);
+  const auto answer = request.answer(what);
+  const auto* results = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(answer.get()));
+  for (int i = 0; i < results->cnt; ++i) check(results->elems[i].err, what);
+  return purged;
+}
+
+}  // namespace ask
+
+awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic, Duration limit) {
+  if (knows(topic)) co_return;
+  check_topic_name(topic);
+  const bool create = creates();
+  const auto partitions = static_cast<std::int32_t>(session_->options.integer("auto_create_partitions"));
+  const auto most = session_->options.integer("max_message_bytes");
+  std::function<bool()> work = [client, topic, create, partitions, most, limit] {
+    bool made = false;
+    if (create) {
+      try {
+        made = ask::create_topic(*client, topic, partitions, most, limit);
+      } catch (const MessagingError& failure) {
+        // Who may not create topics may still use those that others made.
+        if (failure.reason() != errc::authentication_failed) throw;
+      }
+    }
+    ask::await_leaders(*client, topic, limit);
+    return made;
+  };
+  if (co_await session_->blocking(std::move(work)))
+    log(LogLevel::info, "created a topic", {{"broker", "kafka"}, {"topic", topic}, {"partitions", std::to_string(partitions)}});
+  known_.insert(std::move(topic));
+}
+
+}  // namespace maestro::messaging::kafka

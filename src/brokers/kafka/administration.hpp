@@ -1,0 +1,56 @@
+#pragma once
+
+#include <maestro/messaging/transport.hpp>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "brokers/kafka/client.hpp"
+
+namespace maestro::messaging::kafka {
+
+/// What the cluster is asked about its topics. All of it blocks: for `Session::blocking`.
+namespace ask {
+
+struct Topic {
+  std::string name;
+  std::int32_t partitions = 0;
+  rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
+};
+
+std::vector<Topic> topics(const Client& client, Duration limit);
+/// What was asked for may be there already: then it is left as it is, and the result is false.
+bool create_topic(const Client& client, const std::string& topic, std::int32_t partitions, std::int64_t max_message_bytes,
+                  Duration limit);
+/// Until every partition of the topic has a leader. Throws `topic_not_found | connection_failed | …`.
+void await_leaders(const Client& client, const std::string& topic, Duration limit);
+void delete_topic(const Client& client, const std::string& topic, Duration limit);
+std::int64_t purge_topic(const Client& client, const std::string& topic, Duration limit);
+TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit);
+
+struct Range {
+  std::int64_t first = 0;
+  std::int64_t next = 0;
+};
+Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit);
+
+}  // namespace ask
+
+/// The topics that are known to exist. One that is missing is made where the options allow it.
+class Topics {
+ public:
+  Topics(std::shared_ptr<Session> session) : session_(std::move(session)) {}
+
+  [[nodiscard]] bool knows(const std::string& topic) const { return known_.contains(topic); }
+  void forget(const std::string& topic) { known_.erase(topic); }
+  /// Throws `invalid_topic | topic_not_found | …`.
+  awaitable<void> ensure(std::shared_ptr<Client> client, std::string topic, Duration limit);
+  [[nodiscard]] bool creates() const { return session_->options.boolean("auto_create_topics"); }
+
+ private:
+  std::shared_ptr<Session> session_;
+  std::set<std::string, std::less<>> known_;
+};
+
+}  // namespace maestro::messaging::kafka

@@ -1,0 +1,75 @@
+#include "brokers/kafka/client.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <system_error>
+
+#include "brokers/kafka/failure.hpp"
+
+namespace maestro::messaging::kafka {
+
+Client::Client(rd_kafka_type_t type, ConfHandle properties) {
+  char text[512] = "";
+  client_ = rd_kafka_new(type, properties.get(), text, sizeof text);
+  if (!client_) {
+    const std::string_view said = text;
+    const bool tls = said.find("ssl.") != std::string_view::npos || said.find("SSL") != std::string_view::npos ||
+                     said.find("certificate") != std::string_view::npos;
+    throw MessagingError(tls ? errc::tls_failed : errc::invalid_option, std::string("librdkafka: ").append(said));
+  }
+  static_cast<void>(properties.release());  // the client's now
+  if (type == RD_KAFKA_CONSUMER) {
+    rd_kafka_poll_set_consumer(client_);
+    events_ = rd_kafka_queue_get_consumer(client_);
+  } else {
+    events_ = rd_kafka_queue_get_main(client_);
+  }
+}
+
+Client::~Client() {
+  run_blocking([client = client_, events = events_] {
+    rd_kafka_queue_destroy(events);
+    rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+  });
+}
+
+std::shared_ptr<EventWatch> EventWatch::start(const boost::asio::any_io_executor& executor, std::shared_ptr<Client> client,
+                                              std::function<void()> ready) {
+  auto watch = std::make_shared<EventWatch>(executor, std::move(client), std::move(ready));
+  watch->wait();
+  return watch;
+}
+
+EventWatch::EventWatch(const boost::asio::any_io_executor& executor, std::shared_ptr<Client> client, std::function<void()> ready)
+    : descriptor_(executor), client_(std::move(client)), ready_(std::move(ready)) {
+  const int fd = ::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);  // 1: what came before this watch is looked at too
+  if (fd < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+  descriptor_.assign(fd);
+  static constexpr std::uint64_t one = 1;
+  rd_kafka_queue_io_event_enable(client_->events(), fd, &one, sizeof one);
+}
+
+void EventWatch::stop() {
+  if (!client_) return;
+  rd_kafka_queue_io_event_enable(client_->events(), -1, nullptr, 0);
+  client_.reset();
+  ready_ = nullptr;
+  boost::system::error_code ignored;
+  descriptor_.close(ignored);
+}
+
+void EventWatch::wait() {
+  descriptor_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                         [weak = weak_from_this()](const boost::system::error_code& error) {
+                           const auto self = weak.lock();
+                           if (error || !self || !self->client_) return;
+                           std::uint64_t rings = 0;
+                           static_cast<void>(::read(self->descriptor_.native_handle(), &rings, sizeof rings));
+                           const auto ready = self->ready_;
+                           ready();
+                           if (self->client_) self->wait();
+                         });
+}
+
+}  // namespace maestro::messaging::kafka

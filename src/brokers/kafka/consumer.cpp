@@ -1,0 +1,403 @@
+#include "brokers/kafka/consumer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <maestro/messaging/log.hpp>
+#include <maestro/messaging/topic.hpp>
+
+#include "brokers/kafka/pattern.hpp"
+#include "brokers/kafka/properties.hpp"
+
+namespace maestro::messaging::kafka {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr Duration tick_period = std::chrono::milliseconds(250);
+constexpr std::size_t most_ready = 50'000;
+
+}  // namespace
+
+Consumer::Consumer(std::shared_ptr<Session> session, SubscribeRequest request)
+    : session_(std::move(session)),
+      request_(std::move(request)),
+      marks_(most_ready, static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 2),
+      ready_(*session_->clock, session_->executor),
+      changed_(session_->clock, session_->executor),
+      ticker_(session_->clock->make_timer(session_->executor)),
+      commit_due_(session_->clock->now()) {}
+
+Consumer::~Consumer() { abandon(); }
+
+awaitable<void> Consumer::open(Duration limit) {
+  const auto self = shared_from_this();
+  const auto deadline = session_->clock->now() + limit;
+  // A private reader has no group, but librdkafka wants a name; it neither joins nor commits.
+  const auto group = request_.group.value_or(fmt::format("maestro-private-{}", static_cast<const void*>(this)));
+  client_ = std::make_shared<Client>(
+      RD_KAFKA_CONSUMER,
+      consumer_properties(*session_, group, is_private(), request_.auto_offset_reset == OffsetReset::latest));
+  watch_ = EventWatch::start(session_->executor, client_, [weak = weak_from_this()] {
+    if (const auto consumer = weak.lock()) consumer->serve();
+  });
+  schedule_tick();
+  if (is_private()) {
+    co_await discover(self);
+  } else {
+    const auto wanted = make_partitions(1);
+    rd_kafka_topic_partition_list_add(
+        wanted.get(), is_pattern(request_.topic) ? regex_of(request_.topic).c_str() : request_.topic.c_str(),
+        RD_KAFKA_PARTITION_UA);
+    check(rd_kafka_subscribe(client_->get(), wanted.get()), fmt::format("subscribing to \"{}\"", request_.topic));
+    // A pattern that nothing matches yet may wait for long.
+    const auto patience = is_pattern(request_.topic) ? std::min(deadline, session_->clock->now() + std::chrono::seconds(3)) : deadline;
+    while (!assigned_ && !lost_ && !closed_ && session_->clock->now() < patience) co_await changed_.wait_until(patience);
+  }
+  if (lost_) throw MessagingError(lost_->code, lost_->detail);
+}
+
+void Consumer::require_open() const {
+  if (closed_) throw MessagingError(errc::closed, fmt::format("the subscription to \"{}\" was closed", request_.topic));
+  if (lost_) throw MessagingError(lost_->code, lost_->detail);
+}
+
+void Consumer::schedule_tick() {
+  ticker_->expires_at(session_->clock->now() + tick_period);
+  ticker_->async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+    const auto self = weak.lock();
+    if (error || !self || self->closed_) return;
+    self->tick();
+    self->schedule_tick();
+  });
+}
+
+// Polling is what tells the group that we are alive, however long a handler takes.
+void Consumer::tick() {
+  const auto now = session_->clock->now();
+  serve();
+  if (now >= commit_due_) {
+    send_commits();
+    commit_due_ = now + session_->options.duration("commit_interval");
+  }
+  if (is_private() && assigned_ && now >= discover_due_ && !discovering_)
+    asio::co_spawn(session_->executor, discover(shared_from_this()), asio::detached);
+}
+
+void Consumer::serve() {
+  if (closed_ || !client_) return;
+  const auto self = shared_from_this();
+  const auto client = client_;
+  while (auto event = client->poll()) {
+    switch (rd_kafka_event_type(event.get())) {
+      case RD_KAFKA_EVENT_FETCH:
+        on_message(std::move(event));
+        break;
+      case RD_KAFKA_EVENT_REBALANCE:
+        on_rebalance(event.get());
+        break;
+      case RD_KAFKA_EVENT_OFFSET_COMMIT:
+        on_commit(event.get());
+        break;
+      case RD_KAFKA_EVENT_ERROR:
+        on_error(event.get());
+        break;
+      default:
+        break;
+    }
+    if (marks_.change() == FetchMarks::Change::pause) set_fetching(false);
+  }
+  if (has_ready()) ready_.notify();
+}
+
+void Consumer::on_message(EventHandle event) {
+  const auto* message = rd_kafka_event_message_next(event.get());
+  if (!message) return;
+  if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+    if (auto* lane = lane_of(*message)) lane->offsets.reached_end(message->offset);
+    return;
+  }
+  if (message->err) {
+    log(LogLevel::warning, describe(message->err, "consuming", rd_kafka_message_errstr(message)).detail,
+        {{"broker", "kafka"}, {"topic", request_.topic}});
+    return;
+  }
+  auto* lane = lane_of(*message);
+  if (!lane || lane->draining || !lane->offsets.accept(message->offset)) return;
+  const Fetched fetched{event.release(), message};
+  lane->ready.push_back(fetched);
+  marks_.add(fetched.bytes());
+}
+
+void Consumer::on_error(rd_kafka_event_t* event) {
+  const auto error = rd_kafka_event_error(event);
+  auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), rd_kafka_event_error_string(event));
+  const bool for_good = error == RD_KAFKA_RESP_ERR__FATAL || failure.code == errc::authentication_failed;
+  log(for_good ? LogLevel::error : error == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED ? LogLevel::warning : LogLevel::info,
+      failure.detail, {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
+  if (!for_good) return;
+  if (!lost_) lost_ = std::move(failure);
+  ready_.notify();
+  changed_.ring();
+}
+
+bool Consumer::has_ready() {
+  if (paused_) return false;
+  if (!due_.empty() && due_.begin()->first <= session_->clock->now()) return true;
+  return std::ranges::any_of(lanes_, [](const auto& each) { return !each.second->ready.empty(); });
+}
+
+std::size_t Consumer::take(std::vector<Message>& into, std::size_t at_most) {
+  require_open();
+  serve();
+  if (paused_ || lanes_.empty()) return 0;
+  auto taken = take_due(into, at_most);
+  // Every partition gets its turn to be first, so that a busy one starves no other.
+  auto at = lanes_.upper_bound(next_turn_);
+  for (std::size_t turn = 0; turn < lanes_.size() && taken < at_most; ++turn, ++at) {
+    if (at == lanes_.end()) at = lanes_.begin();
+    auto& lane = *at->second;
+    if (turn == 0) next_turn_ = lane.id;
+    while (taken < at_most && !lane.ready.empty()) {
+      const auto before = into.size();
+      take_from(lane, into, std::min(at_most - taken, Chunk::capacity));
+      taken += into.size() - before;
+    }
+  }
+  mind_marks();
+  return taken;
+}
+
+void Consumer::take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most) {
+  const auto count = std::min(at_most, lane.ready.size());
+  auto chunk = std::make_shared<Chunk>(client_);
+  const auto end = lane.ready.begin() + static_cast<std::ptrdiff_t>(count);
+  chunk->messages.assign(lane.ready.begin(), end);
+  lane.ready.erase(lane.ready.begin(), end);
+  for (std::size_t i = 0; i < count; ++i) {
+    marks_.remove(chunk->messages[i].bytes());
+    into.push_back(make_message(chunk, i, lane, 1));
+  }
+  lane.offsets.hand_out(chunk->messages.back().message->offset);
+  lane.handed_out.push_back(std::move(chunk));
+  // A private reader settles nothing: the last few are kept for a release.
+  constexpr std::size_t kept = 8;
+  if (is_private() && lane.handed_out.size() > kept) lane.handed_out.pop_front();
+}
+
+std::size_t Consumer::take_due(std::vector<Message>& into, std::size_t at_most) {
+  std::size_t taken = 0;
+  const auto now = session_->clock->now();
+  while (taken < at_most && !due_.empty() && due_.begin()->first <= now) {
+    const auto [id, offset] = due_.begin()->second;
+    due_.erase(due_.begin());
+    const auto found = lanes_.find(id);
+    if (found == lanes_.end()) continue;
+    auto& lane = *found->second;
+    for (const auto& chunk : lane.handed_out) {
+      const auto at = std::ranges::lower_bound(chunk->messages, offset, {}, [](const Fetched& each) { return each.message->offset; });
+      if (at == chunk->messages.end() || at->message->offset != offset) continue;
+      into.push_back(make_message(chunk, static_cast<std::size_t>(at - chunk->messages.begin()), lane,
+                                  ++lane.redeliveries[offset] + 1));
+      ++taken;
+      break;
+    }
+  }
+  return taken;
+}
+
+void Consumer::mind_marks() {
+  if (marks_.change() == FetchMarks::Change::resume) set_fetching(true);
+}
+
+void Consumer::set_fetching(bool fetch) {
+  const auto all = make_partitions(lanes_.size());
+  for (const auto& [id, lane] : lanes_)
+    if (!lane->draining) rd_kafka_topic_partition_list_add(all.get(), lane->topic.c_str(), lane->partition);
+  if (all->cnt == 0) return;
+  if (!fetch) {
+    rd_kafka_pause_partitions(client_->get(), all.get());
+    return;
+  }
+  rd_kafka_resume_partitions(client_->get(), all.get());
+  // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
+  const auto& one = all->elems[0];
+  run_blocking([client = client_, topic = std::string(one.topic), partition = one.partition] {
+    std::int64_t low = 0;
+    std::int64_t high = 0;
+    rd_kafka_query_watermark_offsets(client->get(), topic.c_str(), partition, &low, &high, 1000);
+  });
+}
+
+awaitable<void> Consumer::wait() {
+  const auto self = shared_from_this();
+  // Messages may always be ready: others on this executor get their turn now and then.
+  constexpr unsigned turns = 16;
+  if (++immediate_ % turns == 0) co_await asio::post(session_->executor, asio::use_awaitable);
+  for (;;) {
+    require_open();
+    serve();
+    if (has_ready()) co_return;
+    const auto due = due_.empty() || paused_ ? TimePoint::max() : due_.begin()->first;
+    co_await ready_.wait_until(due);
+  }
+}
+
+void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
+  if (closed_) return;
+  bool settled = false;
+  for (const auto& tag : tags) {
+    const auto found = lanes_.find(tag.lane);
+    if (found == lanes_.end()) continue;
+    auto& lane = *found->second;
+    const auto offset = static_cast<std::int64_t>(tag.sequence);
+    unsaid_ += lane.offsets.acknowledge(offset);
+    while (!lane.handed_out.empty() && lane.handed_out.front()->messages.back().message->offset <= offset)
+      lane.handed_out.pop_front();
+    if (!lane.redeliveries.empty()) lane.redeliveries.erase(lane.redeliveries.begin(), lane.redeliveries.upper_bound(offset));
+    settled |= lane.draining && lane.offsets.all_settled();
+  }
+  if (settled) changed_.ring();
+  if (unsaid_ >= session_->options.integer("commit_messages")) send_commits();
+}
+
+void Consumer::release(std::span<const DeliveryTag> tags, Duration delay) {
+  if (closed_) return;
+  const auto due = session_->clock->now() + delay;
+  for (const auto& tag : tags)
+    if (lanes_.contains(tag.lane)) due_.emplace(due, std::pair(tag.lane, static_cast<std::int64_t>(tag.sequence)));
+  ready_.notify();
+}
+
+void Consumer::pause() { paused_ = true; }
+
+void Consumer::resume() {
+  paused_ = false;
+  ready_.notify();
+}
+
+Lane* Consumer::find(const std::string& topic, std::int32_t partition) const {
+  for (const auto& [id, lane] : lanes_)
+    if (lane->partition == partition && lane->topic == topic) return lane.get();
+  return nullptr;
+}
+
+Lane* Consumer::lane_of(const rd_kafka_message_t& message) {
+  const auto [found, is_new] = by_handle_.try_emplace({message.rkt, message.partition}, nullptr);
+  if (is_new) found->second = find(rd_kafka_topic_name(message.rkt), message.partition);
+  return found->second;
+}
+
+Lane& Consumer::add_lane(std::string topic, std::int32_t partition, Offsets begin) {
+  remove_lane(topic, partition);
+  const auto id = next_lane_++;
+  return *lanes_.emplace(id, std::make_unique<Lane>(id, std::move(topic), partition, begin)).first->second;
+}
+
+void Consumer::drop_ready(Lane& lane) {
+  for (const auto& each : lane.ready) marks_.remove(each.bytes());
+  lane.drop_ready();
+}
+
+void Consumer::remove_lane(const std::string& topic, std::int32_t partition) {
+  by_handle_.clear();
+  auto* lane = find(topic, partition);
+  if (!lane) return;
+  drop_ready(*lane);
+  lanes_.erase(lane->id);
+}
+
+awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::int64_t offset) {
+  const auto self = shared_from_this();
+  require_open();
+  const auto limit = session_->options.duration("connect_timeout");
+  const auto deadline = session_->clock->now() + limit;
+  auto* lane = find(topic, partition);
+  while (!lane && co_await changed_.wait_until(deadline)) {
+    require_open();
+    lane = find(topic, partition);
+  }
+  if (!lane || lane->draining)
+    throw MessagingError(errc::not_owned, fmt::format("\"{}\"/{} is not assigned to this member", topic, partition));
+  if (offset < 0) {
+    std::function<ask::Range()> look = [client = client_, topic, partition, limit] {
+      return ask::range(client->get(), topic, partition, limit);
+    };
+    const auto range = co_await session_->blocking(std::move(look));
+    offset = offset == -1 ? range.first : range.next;
+    require_open();
+  }
+  // Of no wait: what is in librdkafka's queue is out of date from this call on.
+  const auto where = make_partitions(1);
+  rd_kafka_topic_partition_list_add(where.get(), topic.c_str(), partition)->offset = offset;
+  check(ErrorHandle(rd_kafka_seek_partitions(client_->get(), where.get(), 0)), fmt::format("seeking in \"{}\"", topic));
+  const auto committed = lane->offsets.committed();
+  add_lane(std::move(topic), partition, Offsets(offset, committed));
+}
+
+awaitable<SubscriptionState> Consumer::state() {
+  const auto self = shared_from_this();
+  SubscriptionState state;
+  state.connected = !closed_ && !lost_;
+  state.paused = paused_;
+  if (closed_ || !client_) co_return state;
+  struct Row {
+    std::string topic;
+    std::int32_t partition;
+    std::int64_t high;
+  };
+  auto rows = std::make_shared<std::vector<Row>>();
+  bool all_known = true;
+  for (const auto& [id, lane] : lanes_) {
+    std::int64_t low = -1;
+    std::int64_t high = -1;
+    rd_kafka_get_watermark_offsets(client_->get(), lane->topic.c_str(), lane->partition, &low, &high);
+    if (marks_.paused() || high < 0) high = -1;
+    all_known &= high >= 0;
+    rows->push_back({lane->topic, lane->partition, high});
+  }
+  if (!all_known) {
+    std::function<bool()> look = [client = client_, rows] {
+      for (auto& row : *rows) {
+        if (row.high >= 0) continue;
+        try {
+          row.high = ask::range(client->get(), row.topic, row.partition, std::chrono::seconds(2)).next;
+        } catch (const MessagingError&) {
+          return false;
+        }
+      }
+      return true;
+    };
+    co_await session_->blocking(std::move(look));
+  }
+  for (const auto& row : *rows) {
+    const auto* lane = find(row.topic, row.partition);
+    if (lane && row.high >= 0) state.lag.push_back({row.topic, row.partition, lane->offsets.lag(row.high, is_private())});
+  }
+  co_return state;
+}
+
+std::vector<std::string> Consumer::topics() const {
+  std::vector<std::string> names;
+  for (const auto& [id, lane] : lanes_) names.push_back(lane->topic);
+  return names;
+}
+
+std::optional<Consumer::Settlement> Consumer::settlement_of(DeliveryTag tag) const {
+  const auto found = lanes_.find(tag.lane);
+  if (closed_ || found == lanes_.end()) return std::nullopt;
+  return Settlement{found->second->topic, found->second->partition, static_cast<std::int64_t>(tag.sequence) + 1};
+}
+
+void Consumer::settled_by_transaction(DeliveryTag tag) {
+  acknowledge({&tag, 1});
+  if (const auto found = lanes_.find(tag.lane); found != lanes_.end())
+    found->second->offsets.commit_done(static_cast<std::int64_t>(tag.sequence) + 1);
+}
+
+}  // namespace maestro::messaging::kafka

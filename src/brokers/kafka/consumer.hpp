@@ -1,0 +1,116 @@
+#pragma once
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <maestro/messaging/transport.hpp>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "brokers/kafka/administration.hpp"
+#include "brokers/kafka/failure.hpp"
+#include "brokers/kafka/fetch_marks.hpp"
+#include "brokers/kafka/lane.hpp"
+#include "brokers/kafka/signal.hpp"
+
+namespace maestro::messaging::kafka {
+
+/// What stands behind a subscription: one librdkafka consumer, and the partitions that it has. Everything happens on the session's
+/// executor but what blocks. `KafkaSubscription` is its face.
+///
+/// consumer.cpp has the way of the messages; consumer_group.cpp the rebalances and commits; private_reader.cpp the assignment of a
+/// subscriber without a group.
+class Consumer : public std::enable_shared_from_this<Consumer> {
+ public:
+  Consumer(std::shared_ptr<Session> session, SubscribeRequest request);
+  ~Consumer();
+
+  /// Completes when the first assignment is in force, or after `limit`.
+  awaitable<void> open(Duration limit);
+  std::size_t take(std::vector<Message>& into, std::size_t at_most);
+  awaitable<void> wait();
+  void acknowledge(std::span<const DeliveryTag> tags);
+  void release(std::span<const DeliveryTag> tags, Duration delay);
+  awaitable<void> commit();
+  void pause();
+  void resume();
+  awaitable<void> close();
+  /// Leaves in the background; what was acknowledged is committed.
+  void abandon();
+  awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
+  awaitable<SubscriptionState> state();
+
+  // For a transaction that settles deliveries of this consumer.
+  struct Settlement {
+    std::string topic;
+    std::int32_t partition;
+    std::int64_t place;
+  };
+  [[nodiscard]] std::optional<Settlement> settlement_of(DeliveryTag tag) const;
+  void settled_by_transaction(DeliveryTag tag);
+  [[nodiscard]] bool is_private() const noexcept { return !request_.group; }
+  [[nodiscard]] const std::shared_ptr<Client>& client() const noexcept { return client_; }
+  [[nodiscard]] std::vector<std::string> topics() const;
+
+ private:
+  using LaneMap = std::map<std::uint64_t, std::unique_ptr<Lane>>;
+
+  void require_open() const;
+  void serve();
+  void on_message(EventHandle event);
+  void on_error(rd_kafka_event_t* event);
+  void on_rebalance(rd_kafka_event_t* event);
+  void on_commit(rd_kafka_event_t* event);
+  [[nodiscard]] bool has_ready();
+  std::size_t take_due(std::vector<Message>& into, std::size_t at_most);
+  void take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most);
+  void mind_marks();
+  void set_fetching(bool fetch);
+  void schedule_tick();
+  void tick();
+  void drop_ready(Lane& lane);
+
+  Lane* find(const std::string& topic, std::int32_t partition) const;
+  Lane* lane_of(const rd_kafka_message_t& message);
+  Lane& add_lane(std::string topic, std::int32_t partition, Offsets begin);
+  void remove_lane(const std::string& topic, std::int32_t partition);
+
+  static awaitable<void> assign(std::shared_ptr<Consumer> self, PartitionsHandle partitions);
+  static awaitable<void> revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost);
+  awaitable<void> find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Offsets>& begin);
+  void send_commits();
+  [[nodiscard]] PartitionsHandle unsaid_places() const;
+  [[nodiscard]] std::function<bool()> farewell();
+  static awaitable<void> discover(std::shared_ptr<Consumer> self);
+
+  std::shared_ptr<Session> session_;
+  SubscribeRequest request_;
+  std::shared_ptr<Client> client_;
+  std::shared_ptr<EventWatch> watch_;
+  FetchMarks marks_;
+  Notifier ready_;
+  Signal changed_;
+  std::unique_ptr<Timer> ticker_;
+
+  LaneMap lanes_;
+  boost::unordered_flat_map<std::pair<const void*, std::int32_t>, Lane*> by_handle_;
+  const rd_kafka_message_t* last_message_ = nullptr;
+  std::uint64_t next_lane_ = 1;
+  std::uint64_t next_turn_ = 0;
+  std::multimap<TimePoint, std::pair<std::uint64_t, std::int64_t>> due_;
+
+  std::int64_t unsaid_ = 0;
+  TimePoint commit_due_;
+  std::size_t commits_in_flight_ = 0;
+  std::string last_commit_error_;
+  bool assigned_ = false;
+  bool paused_ = false;
+  bool closed_ = false;
+  bool rebalancing_ = false;
+  bool discovering_ = false;
+  TimePoint discover_due_ = TimePoint::min();
+  std::optional<Failure> lost_;
+  unsigned immediate_ = 0;
+};
+
+}  // namespace maestro::messaging::kafka

@@ -1,0 +1,129 @@
+#include "brokers/kafka/failure.hpp"
+
+#include <fmt/format.h>
+
+namespace maestro::messaging::kafka {
+
+errc code_of(rd_kafka_resp_err_t error) {
+  switch (error) {
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
+    case RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+      return errc::authentication_failed;
+    case RD_KAFKA_RESP_ERR__SSL:
+      return errc::tls_failed;
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+      return errc::topic_not_found;
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+    case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS:
+    case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
+    case RD_KAFKA_RESP_ERR__INVALID_ARG:
+      return errc::invalid_argument;
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+      return errc::invalid_topic;
+    case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS:
+      return errc::already_exists;
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+      return errc::message_too_large;
+    case RD_KAFKA_RESP_ERR__QUEUE_FULL:
+      return errc::queue_full;
+    case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+      return errc::timed_out;
+    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+    case RD_KAFKA_RESP_ERR__WAIT_COORD:
+    case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
+    case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
+    case RD_KAFKA_RESP_ERR__DESTROY:
+    case RD_KAFKA_RESP_ERR__FATAL:
+    case RD_KAFKA_RESP_ERR__STATE:
+    case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+    case RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS:
+    case RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_NOT_COORDINATOR:
+    case RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
+      return errc::connection_failed;
+    default:
+      return errc::broker_error;
+  }
+}
+
+bool is_transient(rd_kafka_resp_err_t error) {
+  switch (error) {
+    case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS:
+    case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
+    case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+    case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
+    case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+    case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+      return true;
+    default:
+      return code_of(error) == errc::connection_failed;
+  }
+}
+
+Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_view text) {
+  std::string_view advice;
+  switch (error) {
+    case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+      advice = "; is the broker up, and has the topic enough replicas in sync (min.insync.replicas)?";
+      break;
+    case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
+    case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+      advice = "; bring the missing brokers back, or lower the topic's min.insync.replicas";
+      break;
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+      advice = "; the limits are the option max_message_bytes and the topic's max.message.bytes";
+      break;
+    case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
+      advice = "; the cluster has too few brokers for its default.replication.factor";
+      break;
+    default:
+      break;
+  }
+  return {code_of(error),
+          fmt::format("{}: {} ({}){}", what, text.empty() ? rd_kafka_err2str(error) : text, rd_kafka_err2name(error), advice)};
+}
+
+Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, std::string_view topic,
+                          bool creates_topics) {
+  auto failure = describe(error, fmt::format("publishing to \"{}\"", topic));
+  if (status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED) {
+    failure.code = errc::outcome_unknown;
+  } else if (failure.code == errc::topic_not_found && creates_topics) {
+    failure.code = errc::connection_failed;  // it was deleted meanwhile; the next try makes it again
+  }
+  return failure;
+}
+
+void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text) {
+  auto failure = describe(error, what, text);
+  throw MessagingError(failure.code, failure.detail);
+}
+
+void check(rd_kafka_resp_err_t error, std::string_view what) {
+  if (error) fail(error, what);
+}
+
+void check(ErrorHandle error, std::string_view what) {
+  if (error) fail(rd_kafka_error_code(error.get()), what, rd_kafka_error_string(error.get()));
+}
+
+}  // namespace maestro::messaging::kafka

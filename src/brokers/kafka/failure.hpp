@@ -1,0 +1,35 @@
+#pragma once
+
+#include <maestro/messaging/error.hpp>
+#include <string>
+#include <string_view>
+
+#include "brokers/kafka/handles.hpp"
+
+namespace maestro::messaging::kafka {
+
+struct Failure {
+  errc code = errc::broker_error;
+  std::string detail;
+};
+
+/// What an error of Kafka or of librdkafka is to us. `surely_not_done` decides between a failure and an unknown outcome where
+/// the error itself does not say.
+[[nodiscard]] errc code_of(rd_kafka_resp_err_t error);
+
+/// Whether trying again may help, with nothing done so far.
+[[nodiscard]] bool is_transient(rd_kafka_resp_err_t error);
+
+/// The error with Kafka's own name and text, and what to do about it where there is something to do.
+[[nodiscard]] Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {});
+
+/// What became of a message that was given to librdkafka.
+[[nodiscard]] Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, std::string_view topic,
+                                        bool creates_topics);
+
+[[noreturn]] void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {});
+/// Throws when there is an error.
+void check(rd_kafka_resp_err_t error, std::string_view what);
+void check(ErrorHandle error, std::string_view what);
+
+}  // namespace maestro::messaging::kafka

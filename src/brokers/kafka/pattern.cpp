@@ -1,0 +1,36 @@
+#include "brokers/kafka/pattern.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <maestro/messaging/error.hpp>
+
+namespace maestro::messaging::kafka {
+
+std::string regex_of(std::string_view pattern) {
+  std::string regex = "^";
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i];
+    if (c == '*') {
+      regex += "[^.]+";
+    } else if ((c == '>' || c == '#') && i + 1 == pattern.size()) {
+      regex += ".+";
+    } else if (c == '.') {
+      regex += "\\.";
+    } else {
+      regex += c;
+    }
+  }
+  return regex += '$';
+}
+
+void check_topic_name(std::string_view topic) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
+  if (!topic.empty() && topic != "." && topic != ".." && std::ranges::all_of(topic, allowed)) return;
+  throw MessagingError(errc::invalid_topic,
+                       fmt::format("\"{}\"; Kafka allows ASCII letters, digits, '.', '_' and '-'", topic));
+}
+
+}  // namespace maestro::messaging::kafka

@@ -1,0 +1,420 @@
+#include "brokers/kafka/producer.hpp"
+
+#include <fmt/format.h>
+
+#include <boost/asio/any_completion_handler.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/system/system_error.hpp>
+#include <maestro/messaging/log.hpp>
+
+#include "brokers/kafka/pattern.hpp"
+#include "brokers/kafka/properties.hpp"
+
+namespace maestro::messaging::kafka {
+
+namespace asio = boost::asio;
+
+namespace {
+
+struct Slot {
+  void* batch = nullptr;
+  std::size_t index = 0;
+};
+
+Timestamp from_milliseconds(std::int64_t milliseconds) { return Timestamp(std::chrono::milliseconds(milliseconds)); }
+
+HeadersHandle headers_of(const Headers& headers) {
+  HeadersHandle made(rd_kafka_headers_new(headers.view().count()));
+  for (const auto [name, value] : headers)
+    rd_kafka_header_add(made.get(), name.data(), static_cast<ssize_t>(name.size()), value.data(),
+                        static_cast<ssize_t>(value.size()));
+  return made;
+}
+
+}  // namespace
+
+struct Producer::Batch {
+  std::span<OutgoingMessage> messages;
+  std::span<PublishResult> results;  // empty once nobody waits any more
+  std::size_t outstanding = 0;
+  bool expired = false;              // its results were written although answers are missing
+  bool in_use = true;                // by the coroutine that published it
+  TimePoint deadline;
+  Slot single;
+  std::unique_ptr<Slot[]> slots;
+  std::list<std::unique_ptr<Batch>>::iterator place;
+  asio::any_completion_handler<void()> waiter;
+
+  Slot& slot(std::size_t index) { return slots ? slots[index] : single; }
+  void wake() {
+    if (waiter) std::exchange(waiter, {})();
+  }
+};
+
+Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> topics)
+    : session_(std::move(session)),
+      topics_(std::move(topics)),
+      max_message_bytes_(static_cast<std::size_t>(session_->options.integer("max_message_bytes"))),
+      creates_topics_(topics_->creates()),
+      client_timeout_(session_->options.duration("publish_timeout")),
+      moved_(session_->clock, session_->executor),
+      answered_(session_->clock, session_->executor),
+      sweeper_(session_->clock->make_timer(session_->executor)) {}
+
+Producer::~Producer() {
+  if (watch_) watch_->stop();
+  sweeper_->cancel();
+}
+
+void Producer::open() {
+  if (client_) {
+    serve();
+    expire([](const Batch&) { return true; });  // the old client's last answers are in
+  }
+  handles_.clear();
+  if (watch_) watch_->stop();
+  client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, producer_properties(*session_));
+  watch_ = EventWatch::start(session_->executor, client_, [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->serve();
+  });
+  failed_for_good_ = false;
+}
+
+awaitable<void> Producer::connect(Duration limit) {
+  const auto self = shared_from_this();
+  connecting_failure_.reset();
+  decisive_failure_ = false;
+  open();
+  const auto deadline = session_->clock->now() + limit;
+  const auto reached = std::make_shared<std::atomic<int>>(0);  // 1: yes, 2: the limit is over
+  // In slices, so that it ends soon after we gave up.
+  run_blocking([client = client_, reached, slices = milliseconds(limit) / 250 + 1] {
+    for (int i = 0; i < slices && reached->load() == 0; ++i) {
+      const rd_kafka_metadata_t* found = nullptr;
+      if (rd_kafka_metadata(client->get(), 0, nullptr, &found, 250) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        rd_kafka_metadata_destroy(found);
+        reached->store(1);
+        return;
+      }
+    }
+  });
+  struct Stop {
+    std::atomic<int>& reached;
+    ~Stop() { reached.store(2); }
+  } const stop{*reached};
+  constexpr Duration look = std::chrono::milliseconds(20);
+  while (reached->load() == 0 && !decisive_failure_ && session_->clock->now() < deadline)
+    co_await answered_.wait_until(std::min(deadline, session_->clock->now() + look));
+  if (reached->load() == 1) co_return;
+  auto failure = connecting_failure_.value_or(
+      Failure{errc::connection_failed, fmt::format("no answer from {}; is a broker listening there?", session_->servers)});
+  if (!decisive_failure_) {
+    failure.code = errc::connection_failed;
+    failure.detail = fmt::format("no Kafka at {} within {} ms (connect_timeout): {}", session_->servers, milliseconds(limit),
+                                 failure.detail);
+  }
+  watch_->stop();
+  client_.reset();
+  throw MessagingError(failure.code, failure.detail);
+}
+
+awaitable<void> Producer::close(Duration limit) {
+  const auto self = shared_from_this();
+  const auto deadline = session_->clock->now() + limit;
+  while (outstanding_ > 0 && session_->clock->now() < deadline) {
+    hurry();
+    co_await answered_.wait_until(std::min(deadline, session_->clock->now() + std::chrono::milliseconds(100)));
+  }
+  if (watch_) watch_->stop();
+  handles_.clear();
+  client_.reset();
+}
+
+void Producer::serve() {
+  const auto self = shared_from_this();
+  const auto client = client_;
+  while (auto event = client ? client->poll() : EventHandle()) {
+    switch (rd_kafka_event_type(event.get())) {
+      case RD_KAFKA_EVENT_DR:
+        while (const auto* message = rd_kafka_event_message_next(event.get())) on_delivery(*message);
+        break;
+      case RD_KAFKA_EVENT_ERROR:
+        on_error(*event);
+        break;
+      default:
+        break;
+    }
+  }
+  if (!line_.empty()) moved_.ring();
+  answered_.ring();
+  for (auto* batch : std::exchange(settled_, {})) batch->wake();
+}
+
+void Producer::on_error(const rd_kafka_event_t& event) {
+  auto* raw = const_cast<rd_kafka_event_t*>(&event);
+  const auto error = rd_kafka_event_error(raw);
+  auto failure = describe(error, "connecting", rd_kafka_event_error_string(raw));
+  if (failure.code == errc::authentication_failed || failure.code == errc::tls_failed) {
+    if (!decisive_failure_) connecting_failure_ = failure;
+    decisive_failure_ = true;
+  } else if (!decisive_failure_ && error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+    connecting_failure_ = failure;
+  }
+  if (error == RD_KAFKA_RESP_ERR__FATAL) failed_for_good_ = true;
+  log(error == RD_KAFKA_RESP_ERR__FATAL ? LogLevel::error : LogLevel::info, failure.detail, {{"broker", "kafka"}});
+}
+
+void Producer::on_delivery(const rd_kafka_message_t& message) {
+  auto& slot = *static_cast<Slot*>(message._private);
+  auto& batch = *static_cast<Batch*>(slot.batch);
+  --outstanding_;
+  --batch.outstanding;
+  if (!batch.results.empty()) {
+    auto& result = batch.results[slot.index];
+    auto& topic = batch.messages[slot.index].topic;
+    if (!message.err) {
+      result.receipt.topic = std::move(topic);
+      result.receipt.partition = message.partition;
+      result.receipt.offset = message.offset;
+      rd_kafka_timestamp_type_t kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+      if (const auto at = rd_kafka_message_timestamp(&message, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
+        result.receipt.timestamp = from_milliseconds(at);
+    } else {
+      auto failure = describe_delivery(message.err, rd_kafka_message_status(&message), topic, creates_topics_);
+      if (code_of(message.err) == errc::topic_not_found) {
+        topics_->forget(topic);
+        handles_.erase(topic);
+      }
+      refuse(result, std::move(failure));
+    }
+  }
+  if (batch.outstanding == 0) settle(batch);
+}
+
+void Producer::settle(Batch& batch) {
+  if (batch.in_use) {
+    settled_.push_back(&batch);
+  } else {
+    pending_.erase(batch.place);
+  }
+}
+
+void Producer::refuse(PublishResult& result, Failure failure) const {
+  result.error = make_error_code(failure.code);
+  result.detail = std::move(failure.detail);
+}
+
+rd_kafka_topic_t* Producer::handle_of(const std::string& topic) {
+  auto& handle = handles_[topic];
+  if (!handle) handle.reset(rd_kafka_topic_new(client_->get(), topic.c_str(), nullptr));
+  return handle.get();
+}
+
+Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& result, Batch& batch, std::size_t index) {
+  const auto size = message.payload.size() + message.headers.block().size() + (message.key ? message.key->size() : 0);
+  if (size > max_message_bytes_) {
+    refuse(result, {errc::message_too_large, fmt::format("{} bytes for \"{}\", max_message_bytes is {}", size, message.topic,
+                                                         max_message_bytes_)});
+    return Attempt::refused;
+  }
+  auto* topic = handle_of(message.topic);
+  auto& slot = batch.slot(index);
+  slot = {&batch, index};
+  const auto partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
+  auto* payload = const_cast<char*>(message.payload.data());
+  const void* key = message.key ? message.key->data() : nullptr;
+  const auto key_size = message.key ? message.key->size() : 0;
+  auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
+  if (message.headers.empty() && !message.timestamp) {
+    if (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, payload, message.payload.size(), key, key_size, &slot) != 0)
+      error = rd_kafka_last_error();
+  } else {
+    rd_kafka_vu_t values[8];
+    std::size_t count = 0;
+    const auto add = [&](rd_kafka_vtype_t type) -> rd_kafka_vu_t& {
+      values[count].vtype = type;
+      return values[count++];
+    };
+    add(RD_KAFKA_VTYPE_RKT).u.rkt = topic;
+    add(RD_KAFKA_VTYPE_PARTITION).u.i32 = partition;
+    add(RD_KAFKA_VTYPE_MSGFLAGS).u.i = RD_KAFKA_MSG_F_COPY;
+    add(RD_KAFKA_VTYPE_VALUE).u.mem = {payload, message.payload.size()};
+    add(RD_KAFKA_VTYPE_KEY).u.mem = {const_cast<void*>(key), key_size};
+    add(RD_KAFKA_VTYPE_OPAQUE).u.ptr = &slot;
+    if (message.timestamp)
+      add(RD_KAFKA_VTYPE_TIMESTAMP).u.i64 =
+          std::chrono::duration_cast<std::chrono::milliseconds>(message.timestamp->time_since_epoch()).count();
+    auto headers = message.headers.empty() ? HeadersHandle() : headers_of(message.headers);
+    if (headers) add(RD_KAFKA_VTYPE_HEADERS).u.headers = headers.get();
+    const ErrorHandle failure(rd_kafka_produceva(client_->get(), values, count));
+    if (failure) {
+      error = rd_kafka_error_code(failure.get());
+    } else {
+      static_cast<void>(headers.release());  // the message's now
+    }
+  }
+  if (!error) {
+    ++batch.outstanding;
+    ++outstanding_;
+    return Attempt::taken;
+  }
+  if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL) return Attempt::full;
+  if (error == RD_KAFKA_RESP_ERR__FATAL) failed_for_good_ = true;
+  if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
+    refuse(result, {errc::invalid_argument,
+                    fmt::format("partition {}: \"{}\" has none of this number", partition, message.topic)});
+  } else {
+    refuse(result, describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message.topic, creates_topics_));
+  }
+  return Attempt::refused;
+}
+
+bool Producer::ready_for(std::span<const OutgoingMessage> messages) {
+  const std::string* last = nullptr;
+  for (const auto& message : messages) {
+    if (last && *last == message.topic) continue;
+    if (!topics_->knows(message.topic)) return false;
+    last = &message.topic;
+  }
+  return true;
+}
+
+awaitable<void> Producer::ensure_topics(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                        TimePoint deadline) {
+  std::map<std::string, Failure, std::less<>> failures;
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const auto& topic = messages[i].topic;
+    if (topics_->knows(topic)) continue;
+    if (!failures.contains(topic)) {
+      try {
+        const auto left = std::max<Duration>(deadline - session_->clock->now(), std::chrono::milliseconds(1));
+        co_await topics_->ensure(client_, topic, left);
+        continue;
+      } catch (const MessagingError& failure) {
+        failures.emplace(topic, Failure{failure.reason(), failure.detail()});
+      }
+    }
+    refuse(results[i], failures.find(topic)->second);
+  }
+}
+
+awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) {
+  const auto self = shared_from_this();
+  if (messages.empty()) co_return;
+  if (!client_ || failed_for_good_) open();
+  // A time-out of librdkafka's own says whether the broker may have it, so it comes first where it can.
+  constexpr Duration grace = std::chrono::seconds(2);
+  const auto deadline = session_->clock->now() + timeout;
+  auto owned = std::make_unique<Batch>();
+  auto& batch = *owned;
+  batch.messages = messages;
+  batch.results = results;
+  batch.deadline = timeout < client_timeout_ ? deadline : deadline + grace;
+  if (messages.size() > 1) batch.slots = std::make_unique<Slot[]>(messages.size());
+  pending_.push_front(std::move(owned));
+  batch.place = pending_.begin();
+  struct Use {
+    Producer& producer;
+    Batch& batch;
+    bool in_line = false;
+    ~Use() {
+      leave_line();
+      batch.in_use = false;
+      batch.results = {};
+      std::erase(producer.settled_, &batch);
+      if (batch.outstanding == 0) producer.pending_.erase(batch.place);
+    }
+    void leave_line() {
+      if (!std::exchange(in_line, false)) return;
+      std::erase(producer.line_, &batch);
+      producer.moved_.ring();
+    }
+  } use{*this, batch};
+
+  if (!line_.empty() || !ready_for(messages)) {
+    line_.push_back(&batch);
+    use.in_line = true;
+    while (line_.front() != &batch)
+      if (!co_await moved_.wait_until(deadline)) break;
+    if (line_.front() == &batch) {
+      co_await ensure_topics(messages, results, deadline);
+    } else {
+      for (auto& result : results) refuse(result, {errc::timed_out, "earlier publishes did not get through in time"});
+    }
+  }
+  const bool alone = outstanding_ == 0;
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    if (results[i].error) continue;
+    while (attempt(messages[i], results[i], batch, i) == Attempt::full) {
+      if (!std::exchange(use.in_line, true)) line_.push_front(&batch);
+      hurry();
+      if (co_await moved_.wait_until(deadline)) continue;
+      refuse(results[i], {errc::queue_full, fmt::format("queue_messages ({}) messages wait for the broker",
+                                                        session_->options.integer("queue_messages"))});
+      break;
+    }
+  }
+  use.leave_line();
+  if (batch.outstanding > 0) {
+    if (alone) hurry();
+    schedule_sweep();
+    auto initiate = [&batch](asio::any_completion_handler<void()> handler) {
+      const auto slot = asio::get_associated_cancellation_slot(handler);
+      batch.waiter = std::move(handler);
+      if (slot.is_connected()) slot.assign([&batch](asio::cancellation_type) { batch.wake(); });
+    };
+    while (!batch.expired && batch.outstanding > 0) {
+      co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(initiate, asio::use_awaitable);
+      const auto cancellation = co_await asio::this_coro::cancellation_state;
+      if (cancellation.cancelled() != asio::cancellation_type::none && batch.outstanding > 0)
+        throw boost::system::system_error(asio::error::operation_aborted);
+    }
+  }
+}
+
+// A lone publish is not held back by the time for which librdkafka gathers batches: a flush suspends that while it runs.
+void Producer::hurry() {
+  if (hurrying_->exchange(true)) return;
+  run_blocking([client = client_, flag = hurrying_] {
+    flag->store(false);
+    rd_kafka_flush(client->get(), 1);
+  });
+}
+
+void Producer::schedule_sweep() {
+  if (std::exchange(sweeping_, true)) return;
+  sweeper_->expires_at(session_->clock->now() + std::chrono::milliseconds(500));
+  sweeper_->async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->sweeping_ = false;
+    if (!error) self->sweep();
+  });
+}
+
+void Producer::sweep() {
+  serve();
+  const auto now = session_->clock->now();
+  expire([now](const Batch& batch) { return batch.deadline <= now; });
+  if (!pending_.empty()) schedule_sweep();
+}
+
+void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
+  std::vector<Batch*> late;
+  for (const auto& batch : pending_)
+    if (batch->in_use && !batch->expired && batch->outstanding > 0 && is_late(*batch)) late.push_back(batch.get());
+  for (auto* batch : late) {
+    for (std::size_t i = 0; i < batch->results.size(); ++i) {
+      auto& result = batch->results[i];
+      if (result.error || result.receipt.offset >= 0) continue;
+      refuse(result, {errc::outcome_unknown, fmt::format("no answer for \"{}\" within the time allowed", batch->messages[i].topic)});
+    }
+    batch->results = {};
+    batch->expired = true;
+  }
+  for (auto* batch : late) batch->wake();
+}
+
+}  // namespace maestro::messaging::kafka

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <deque>
+#include <list>
+#include <maestro/messaging/transport.hpp>
+#include <memory>
+#include <optional>
+
+#include "brokers/kafka/administration.hpp"
+#include "brokers/kafka/client.hpp"
+#include "brokers/kafka/failure.hpp"
+#include "brokers/kafka/signal.hpp"
+
+namespace maestro::messaging::kafka {
+
+/// The idempotent producer. A publish is one `Batch`: its messages are counted down by the delivery reports, which come in bursts.
+class Producer : public std::enable_shared_from_this<Producer> {
+ public:
+  Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> topics);
+  ~Producer();
+
+  /// Throws `authentication_failed | tls_failed | connection_failed` within `limit`.
+  awaitable<void> connect(Duration limit);
+  /// Waits for what is outstanding, for `limit` at most.
+  awaitable<void> close(Duration limit);
+  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout);
+
+  [[nodiscard]] const std::shared_ptr<Client>& client() const noexcept { return client_; }
+
+ private:
+  struct Batch;
+  enum class Attempt { taken, refused, full };
+
+  void open();
+  void serve();
+  void on_error(const rd_kafka_event_t& event);
+  void on_delivery(const rd_kafka_message_t& message);
+  void settle(Batch& batch);
+  Attempt attempt(OutgoingMessage& message, PublishResult& result, Batch& batch, std::size_t index);
+  void refuse(PublishResult& result, Failure failure) const;
+  [[nodiscard]] bool ready_for(std::span<const OutgoingMessage> messages);
+  awaitable<void> ensure_topics(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
+  rd_kafka_topic_t* handle_of(const std::string& topic);
+  void hurry();
+  void schedule_sweep();
+  void sweep();
+  /// Ends the wait of those batches; what has no answer yet is of unknown outcome.
+  void expire(const std::function<bool(const Batch&)>& is_late);
+
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<Topics> topics_;
+  std::shared_ptr<Client> client_;
+  std::shared_ptr<EventWatch> watch_;
+  boost::unordered_flat_map<std::string, TopicHandle> handles_;
+  std::size_t max_message_bytes_;
+  bool creates_topics_;
+  Duration client_timeout_;
+
+  std::list<std::unique_ptr<Batch>> pending_;
+  std::vector<Batch*> settled_;
+  std::size_t outstanding_ = 0;
+  /// Publishers that wait for a topic or for room, in order; nobody overtakes them.
+  std::deque<const void*> line_;
+  Signal moved_;
+  Signal answered_;
+  std::unique_ptr<Timer> sweeper_;
+  bool sweeping_ = false;
+  std::shared_ptr<std::atomic<bool>> hurrying_ = std::make_shared<std::atomic<bool>>(false);
+  std::optional<Failure> connecting_failure_;
+  bool decisive_failure_ = false;
+  bool failed_for_good_ = false;
+};
+
+}  // namespace maestro::messaging::kafka

@@ -1,0 +1,170 @@
+#include "brokers/kafka/properties.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <maestro/messaging/error.hpp>
+#include <maestro/messaging/log.hpp>
+
+namespace maestro::messaging::kafka {
+namespace {
+
+class Properties {
+ public:
+  Properties() : conf_(rd_kafka_conf_new()) {}
+
+  void set(const std::string& name, const std::string& value, std::string_view option) {
+    char text[512];
+    switch (rd_kafka_conf_set(conf_.get(), name.c_str(), value.c_str(), text, sizeof text)) {
+      case RD_KAFKA_CONF_OK:
+        return;
+      case RD_KAFKA_CONF_UNKNOWN:
+        throw MessagingError(errc::unknown_option,
+                             fmt::format("{}: this librdkafka ({}) has no such property", option, rd_kafka_version_str()));
+      default:
+        // The text may repeat a value, and the value may be a password.
+        throw MessagingError(errc::invalid_option, fmt::format("{}: librdkafka does not take the value for {}", option, name));
+    }
+  }
+  void set(const std::string& name, const std::string& value) { set(name, value, name); }
+  void set(const std::string& name, std::int64_t value) { set(name, std::to_string(value)); }
+  /// For a property that only some versions have.
+  void set_if_known(const char* name, const char* value) { rd_kafka_conf_set(conf_.get(), name, value, nullptr, 0); }
+
+  void option(const Options& options, const char* option, const char* property) {
+    if (const auto value = options.text_if(option)) set(property, *value, option);
+  }
+
+  rd_kafka_conf_t* get() { return conf_.get(); }
+  ConfHandle take() { return std::move(conf_); }
+
+ private:
+  ConfHandle conf_;
+};
+
+// What librdkafka logs about connections comes as an error event too, and is told to people from there.
+void log_line(const rd_kafka_t*, int level, const char* facility, const char* text) {
+  constexpr int critical = 2;
+  const auto ours = level <= critical ? LogLevel::error : LogLevel::debug;
+  if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});
+}
+
+void set_security(Properties& to, const Options& options) {
+  to.set("security.protocol", options.text("security_protocol"), "security_protocol");
+  to.option(options, "sasl_mechanism", "sasl.mechanisms");
+  to.option(options, "sasl_username", "sasl.username");
+  to.option(options, "sasl_password", "sasl.password");
+  to.option(options, "ssl_ca_location", "ssl.ca.location");
+  to.option(options, "ssl_certificate_location", "ssl.certificate.location");
+  to.option(options, "ssl_key_location", "ssl.key.location");
+  to.option(options, "ssl_key_password", "ssl.key.password");
+  if (options.boolean("ssl_insecure_skip_verification")) {
+    to.set("enable.ssl.certificate.verification", "false");
+    to.set("ssl.endpoint.identification.algorithm", "none");
+  } else {
+    to.set("ssl.endpoint.identification.algorithm", "https");
+  }
+}
+
+Properties common(const Session& session) {
+  Properties made;
+  rd_kafka_conf_set_log_cb(made.get(), log_line);
+  made.set("bootstrap.servers", session.servers);
+  if (const auto id = session.options.text_if("client_id")) made.set("client.id", *id, "client_id");
+  set_security(made, session.options);
+  made.set("socket.keepalive.enable", "true");
+  made.set("socket.nagle.disable", "true");
+  made.set("reconnect.backoff.max.ms", 2000);
+  made.set("topic.metadata.refresh.interval.ms", 4000);
+  made.set("topic.metadata.propagation.max.ms", 10000);
+  made.set("log.connection.close", "false");
+  return made;
+}
+
+void set_raw(Properties& to, const Options& options) {
+  for (const auto& [name, value] : options.raw()) to.set(name, value, "raw." + name);
+}
+
+void set_producing(Properties& to, const Options& options) {
+  // librdkafka counts its batches against this limit too, and a batch over the broker's own (1,048,588 by default) is refused whole.
+  const auto most = options.integer("max_message_bytes") + 16'384;
+  to.set("message.max.bytes", std::clamp<std::int64_t>(most, 1'000'000, 1'000'000'000));
+  to.set("batch.size", 1'000'000);
+  to.set("enable.idempotence", "true");
+  to.set("acks", options.text("acks"), "acks");
+  to.set("compression.type", options.text("compression_type"), "compression_type");
+  to.set("max.in.flight.requests.per.connection", options.integer("max_in_flight_requests_per_connection"));
+  to.set("linger.ms", std::to_string(std::chrono::duration<double, std::milli>(options.duration("linger")).count()), "linger");
+  to.set("message.timeout.ms", milliseconds(options.duration("publish_timeout")));
+  to.set("queue.buffering.max.messages", options.integer("queue_messages"));
+  // The one that Java's clients use, so that a key is in the same partition for all programs.
+  to.set("partitioner", "murmur2_random");
+}
+
+}  // namespace
+
+std::string servers_of(const std::string& connection_string) {
+  constexpr std::string_view scheme = "kafka://";
+  std::string servers = connection_string;
+  if (servers.starts_with(scheme)) servers.erase(0, scheme.size());
+  while (servers.ends_with('/')) servers.pop_back();
+  const bool odd = servers.empty() || servers.find_first_of("/@?# \t") != std::string::npos;
+  if (odd)
+    throw MessagingError(errc::invalid_option,
+                         fmt::format("connection string \"{}\"; allowed is host:port[,host:port], bare or behind kafka://; "
+                                     "user and password are the options sasl_username and sasl_password",
+                                     redact(connection_string)));
+  return servers;
+}
+
+ConfHandle producer_properties(const Session& session) {
+  auto made = common(session);
+  set_producing(made, session.options);
+  set_raw(made, session.options);
+  rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
+  return made.take();
+}
+
+ConfHandle transactional_properties(const Session& session, const std::string& transactional_id) {
+  auto made = common(session);
+  set_producing(made, session.options);
+  made.set("transactional.id", transactional_id, "transactional_id");
+  made.set("transaction.timeout.ms", std::max(milliseconds(session.options.duration("publish_timeout")), 1000) * 2);
+  set_raw(made, session.options);
+  rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_ERROR);
+  return made.take();
+}
+
+ConfHandle consumer_properties(const Session& session, const std::string& group, bool is_private, bool from_end) {
+  const auto& options = session.options;
+  auto made = common(session);
+  made.set("group.id", group, "group_id");
+  made.set("enable.auto.commit", "false");
+  made.set("enable.auto.offset.store", "false");
+  made.set("auto.offset.reset", from_end ? "latest" : "earliest");
+  made.set("allow.auto.create.topics", "false");
+  made.set("isolation.level", options.text("isolation_level"), "isolation_level");
+  made.set("enable.partition.eof", "true");
+  made.set("partition.assignment.strategy", "cooperative-sticky");
+  if (!is_private) made.option(options, "group_instance_id", "group.instance.id");
+  const auto session_timeout = milliseconds(options.duration("session_timeout"));
+  made.set("session.timeout.ms", session_timeout);
+  made.set("heartbeat.interval.ms", std::clamp(session_timeout / 10, 100, 1000));
+  made.set("max.poll.interval.ms", std::max(milliseconds(options.duration("max_poll_interval")), session_timeout));
+  // Everything that arrives is moved into our own queue at once, whose marks pause the fetching: librdkafka's own limits would
+  // have its fetcher sleep for a second each time one is met.
+  const auto buffer = options.integer("fetch_buffer_bytes");
+  made.set("queued.min.messages", 10'000'000);
+  made.set("queued.max.messages.kbytes", 2'097'151);
+  made.set("fetch.max.bytes", std::max<std::int64_t>(buffer / 4, 1'048'576));
+  made.set("fetch.message.max.bytes", std::clamp<std::int64_t>(buffer / 16, 65'536, 1'048'576));
+  made.set("message.max.bytes", std::min<std::int64_t>(std::max<std::int64_t>(buffer / 4, 1'048'576), 1'000'000'000));
+  made.set("fetch.error.backoff.ms", 100);
+  made.set_if_known("fetch.queue.backoff.ms", "5");
+  set_raw(made, options);
+  rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT |
+                                           RD_KAFKA_EVENT_ERROR);
+  return made.take();
+}
+
+}  // namespace maestro::messaging::kafka

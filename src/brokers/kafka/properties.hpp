@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+
+#include "brokers/kafka/handles.hpp"
+#include "brokers/kafka/session.hpp"
+
+namespace maestro::messaging::kafka {
+
+/// The addresses of a connection string: `host:port[,host:port]`, bare or behind `kafka://`. Throws `invalid_option`.
+[[nodiscard]] std::string servers_of(const std::string& connection_string);
+
+/// librdkafka's configuration for what the options say. Throws `unknown_option | invalid_option` that names the key.
+[[nodiscard]] ConfHandle producer_properties(const Session& session);
+[[nodiscard]] ConfHandle transactional_properties(const Session& session, const std::string& transactional_id);
+/// `group` is the group's name, or one of its own for a private reader.
+[[nodiscard]] ConfHandle consumer_properties(const Session& session, const std::string& group, bool is_private, bool from_end);
+
+}  // namespace maestro::messaging::kafka
