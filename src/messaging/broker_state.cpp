@@ -132,17 +132,20 @@ void MessageBroker::State::require_closed_circuit() {
   }
 }
 
-awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message) {
-  if (!on_executor()) co_return co_await hop(&State::publish, std::move(message));
+awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::optional<TimePoint> began) {
+  if (!on_executor()) co_return co_await hop(&State::publish, std::move(message), std::move(began));
   require_open();
-  topic(message.topic);
+  const auto& cells = topic(message.topic);
   require_closed_circuit();
   PublishResult result;
   if (connected_ && !circuit_suspect_) {
-    const auto began = telemetry ? clock->now() : TimePoint{};
+    if (telemetry && !began) began = clock->now();
     if (transport->publish_now(message, result) && result.ok()) {
       ++sent_;
-      if (telemetry) judge({&message, 1}, {&result, 1}, began);
+      if (telemetry) {
+        cells.published->add();
+        cells.publish_duration->observe(clock->now() - *began);
+      }
       co_return std::move(result.receipt);
     }
   }

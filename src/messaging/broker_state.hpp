@@ -30,7 +30,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
 
   awaitable<void> connect();
   awaitable<void> disconnect();
-  awaitable<Receipt> publish(OutgoingMessage message);
+  /// `began`: a recent reading of the clock, if the caller has one.
+  awaitable<Receipt> publish(OutgoingMessage message, std::optional<TimePoint> began = std::nullopt);
   awaitable<std::vector<PublishResult>> publish_many(std::vector<OutgoingMessage> messages);
   awaitable<Receipt> enqueue(OutgoingMessage message);
   awaitable<FlushReport> flush();

@@ -272,10 +272,7 @@ void EventConsumer::State::push(Feed& feed, Message message) {
   } else if (options_.ordering == Ordering::key && message.key()) {
     lane = mix(std::hash<std::string_view>{}(*message.key()) + feed.index);
   }
-  Item item;
-  item.feed = &feed;
-  item.message = std::move(message);
-  lanes_.push(lane, std::move(item));
+  lanes_.emplace(lane, feed, std::move(message));
 }
 
 bool EventConsumer::State::may_take() {
@@ -309,13 +306,17 @@ void EventConsumer::State::wake_one() {
 
 awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, std::shared_ptr<Worker> worker) {
   self->wake_pending_ = false;
+  const auto& clock = self->broker_->clock;
+  std::optional<TimePoint> ended;  // when the last handler did, while that is now
   while (!self->stopping_) {
     if (!self->may_take()) {
       self->idle_.push_back(worker.get());
+      ended.reset();
       co_await worker->wake.wait();
       self->wake_pending_ = false;
       continue;
     }
+    // The lane is ours until it is finished or parked: its front stays where it is.
     const auto lane = self->lanes_.take_runnable();
     if (self->lanes_.has_runnable()) self->wake_one();
     ++self->handlers_;
@@ -323,53 +324,67 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
       State& state;
       ~Done() { --state.handlers_; }
     } const done{*self};
-    co_await self->process(lane);
+    auto& item = self->lanes_.front(lane);
+    if (!self->is_plain(item)) {
+      ended.reset();
+      if (!co_await self->prepare(lane)) continue;
+    }
+    auto& cells = item.feed->cells;
+    const auto began = !cells.processing ? TimePoint{} : ended ? *ended : clock->now();
+    if (cells.in_flight) cells.in_flight->add(1);
+    std::optional<Event> event;
+    std::exception_ptr error;
+    try {
+      auto data = self->serializer_->deserialize(item.message);
+      event.emplace(std::move(item.message), std::move(data), item.failures + 1);
+      const auto& handler = item.feed->route->handler;
+      co_await (self->options_.handler_executor ? self->handle(*event, handler) : handler(*event));
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (cells.in_flight) cells.in_flight->add(-1);
+    if (cells.processing) cells.processing->observe(*(ended = clock->now()) - began);
+    if (error) {
+      if (event) item.message = event->message();
+      co_await self->failed(lane, error);
+      ended.reset();
+      continue;
+    }
+    if (item.claim) {
+      co_await self->options_.deduplication->complete(self->group_, event->message().id(), *item.claim);
+      ended.reset();
+    }
+    self->succeeded(lane);
   }
 }
 
-awaitable<void> EventConsumer::State::process(Lanes::LaneId lane) {
-  // The lane is ours until it is finished or parked: its front stays where it is.
+awaitable<bool> EventConsumer::State::prepare(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
+  bool call = false;
   if (item.dead_letter) {
-    if (circuit_) circuit_->on_abandoned();
     co_await write_dead_letter(lane);
-    co_return;
+  } else {
+    call = co_await claimed(lane, item);
   }
-  if (options_.deduplication && !item.claim && !co_await claimed(lane, item)) {
-    if (circuit_) circuit_->on_abandoned();
-    co_return;
-  }
-  auto& cells = item.feed->cells;
-  const auto began = cells.processing ? broker_->clock->now() : TimePoint{};
-  if (cells.in_flight) cells.in_flight->add(1);
-  std::exception_ptr error;
-  try {
-    const Event event(item.message, serializer_->deserialize(item.message), item.failures + 1);
-    const auto& handler = item.feed->route->handler;
-    if (options_.handler_executor) {
-      auto work = handler(event);
-      co_await asio::co_spawn(*options_.handler_executor, std::move(work), asio::use_awaitable);
-    } else {
-      co_await handler(event);
-    }
-  } catch (...) {
-    error = std::current_exception();
-  }
-  if (cells.in_flight) cells.in_flight->add(-1);
-  if (cells.processing) cells.processing->observe(broker_->clock->now() - began);
-  if (error) {
-    co_await failed(lane, error);
-    co_return;
-  }
+  if (!call && circuit_) circuit_->on_abandoned();
+  co_return call;
+}
+
+awaitable<void> EventConsumer::State::handle(const Event& event, const EventHandler& handler) {
+  auto work = handler(event);
+  co_await asio::co_spawn(*options_.handler_executor, std::move(work), asio::use_awaitable);
+}
+
+void EventConsumer::State::succeeded(Lanes::LaneId lane) {
+  auto& item = lanes_.front(lane);
+  ++counts.handled;
+  if (item.feed->cells.handled) item.feed->cells.handled->add();
+  settle(lane);
   if (circuit_) {
     circuit_->on_success(broker_->clock->now());
     if (lanes_.has_runnable()) wake_one();
     wake_fetchers();
   }
-  if (item.claim) co_await options_.deduplication->complete(group_, item.message.id(), *item.claim);
-  ++counts.handled;
-  if (cells.handled) cells.handled->add();
-  settle(lane);
 }
 
 awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
@@ -489,7 +504,7 @@ awaitable<void> EventConsumer::State::write_dead_letter(Lanes::LaneId lane) {
 void EventConsumer::State::settle(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
   auto& feed = *item.feed;
-  feed.acknowledger.settle(item.message.tag());
+  feed.acknowledger.settle(item.tag);
   lanes_.finish(lane);
   if (feed.acknowledger.pending() >= flush_count) {
     flush_acknowledgements();

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <maestro/messaging/event.hpp>
 
 namespace maestro::messaging {
@@ -7,8 +8,18 @@ namespace {
 
 constexpr std::string_view digits = "0123456789abcdef";
 
+constexpr auto hex_pairs = [] {
+  std::array<char, 512> pairs{};
+  for (std::size_t i = 0; i < 256; ++i) {
+    pairs[2 * i] = digits[i >> 4U];
+    pairs[2 * i + 1] = digits[i & 0xFU];
+  }
+  return pairs;
+}();
+
+/// `count` digits, an even number of them.
 void write_hex(char* to, std::uint64_t value, int count) {
-  for (int i = count - 1; i >= 0; --i, value >>= 4U) to[i] = digits[value & 0xFU];
+  for (int i = count - 2; i >= 0; i -= 2, value >>= 8U) std::memcpy(to + i, &hex_pairs[2 * (value & 0xFFU)], 2);
 }
 
 void write_decimal(char* to, unsigned value, int count) {
@@ -126,7 +137,7 @@ std::optional<Timestamp> parse_rfc3339(std::string_view text) noexcept {
 }
 
 // The 12 bits after the version count within a millisecond (RFC 9562 section 6.2, method 1), and spill into the time.
-std::string IdGenerator::next(Timestamp now) {
+void IdGenerator::write(char* to, Timestamp now) {
   auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
   if (ms > last_ms_) {
     last_ms_ = ms;
@@ -136,12 +147,17 @@ std::string IdGenerator::next(Timestamp now) {
     counter_ = 0;
   }
   const auto random = random_();
+  write_hex(to, static_cast<std::uint64_t>(last_ms_) >> 16U, 8);
+  write_hex(to + 9, static_cast<std::uint64_t>(last_ms_) & 0xFFFFU, 4);
+  write_hex(to + 14, 0x7000U | counter_, 4);
+  write_hex(to + 19, 0x8000U | (random >> 48U & 0x3FFFU), 4);
+  write_hex(to + 24, random, 12);
+  for (const auto dash : {8, 13, 18, 23}) to[dash] = '-';
+}
+
+std::string IdGenerator::next(Timestamp now) {
   std::string id(36, '-');
-  write_hex(id.data(), static_cast<std::uint64_t>(last_ms_) >> 16U, 8);
-  write_hex(id.data() + 9, static_cast<std::uint64_t>(last_ms_) & 0xFFFFU, 4);
-  write_hex(id.data() + 14, 0x7000U | counter_, 4);
-  write_hex(id.data() + 19, 0x8000U | (random >> 48U & 0x3FFFU), 4);
-  write_hex(id.data() + 24, random, 12);
+  write(id.data(), now);
   return id;
 }
 

@@ -71,6 +71,8 @@ class IdGenerator {
  public:
   explicit IdGenerator(std::uint64_t seed) : random_(seed) {}
   std::string next(Timestamp now);
+  /// The same into 36 characters at `to`.
+  void write(char* to, Timestamp now);
 
  private:
   std::mt19937_64 random_;

@@ -31,6 +31,9 @@ class Clock {
   virtual ~Clock() = default;
   [[nodiscard]] virtual TimePoint now() const noexcept = 0;
   [[nodiscard]] virtual Timestamp wall() const noexcept = 0;
+  /// What `wall()` said when `now()` said `instant`, which must be recent: one reading of the clock serves for both. May
+  /// lag behind a step of the machine's wall clock by a millisecond.
+  [[nodiscard]] virtual Timestamp wall_at(TimePoint instant) const noexcept = 0;
   virtual std::unique_ptr<Timer> make_timer(boost::asio::any_io_executor executor) = 0;
 
   /// The machine's clock.
