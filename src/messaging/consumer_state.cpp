@@ -10,6 +10,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
+#include <set>
 
 #include "messaging/failure.hpp"
 
@@ -78,6 +79,7 @@ struct EventConsumer::State::Feed final : public Attached {
   TimePoint progress;
   std::weak_ptr<State> stop;
   ConsumeTelemetry cells;
+  std::set<std::int32_t> reported;  // partitions whose lag the metrics show
   asio::cancellation_signal cancel;
 };
 
@@ -233,6 +235,7 @@ awaitable<void> EventConsumer::State::drain() {
   for (const auto& feed : feeds_) {
     co_await feed->subscription->commit();
     co_await feed->subscription->close();
+    for (const auto partition : feed->reported) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
   }
 }
 
@@ -277,7 +280,10 @@ void EventConsumer::State::push(Feed& feed, Message message) {
 
 bool EventConsumer::State::may_take() {
   if (stopping_ || paused_ || !lanes_.has_runnable()) return false;
-  return !circuit_ || circuit_->allow(broker_->clock->now());
+  if (!circuit_) return true;
+  const auto call = circuit_->allow(broker_->clock->now());
+  if (call) call_ = *call;
+  return call.has_value();
 }
 
 void EventConsumer::State::wake_one() {
@@ -318,6 +324,7 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
     }
     // The lane is ours until it is finished or parked: its front stays where it is.
     const auto lane = self->lanes_.take_runnable();
+    if (self->circuit_) self->lanes_.front(lane).call = self->call_;
     if (self->lanes_.has_runnable()) self->wake_one();
     ++self->handlers_;
     struct Done {
@@ -360,13 +367,14 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
 
 awaitable<bool> EventConsumer::State::prepare(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
+  const auto probe = item.call;  // the item may be gone afterwards
   bool call = false;
   if (item.dead_letter) {
     co_await write_dead_letter(lane);
   } else {
     call = co_await claimed(lane, item);
   }
-  if (!call && circuit_) circuit_->on_abandoned();
+  if (!call && circuit_) circuit_->on_abandoned(probe);
   co_return call;
 }
 
@@ -377,11 +385,12 @@ awaitable<void> EventConsumer::State::handle(const Event& event, const EventHand
 
 void EventConsumer::State::succeeded(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
+  const auto call = item.call;
   ++counts.handled;
   if (item.feed->cells.handled) item.feed->cells.handled->add();
   settle(lane);
   if (circuit_) {
-    circuit_->on_success(broker_->clock->now());
+    circuit_->on_success(broker_->clock->now(), call);
     if (lanes_.has_runnable()) wake_one();
     wake_fetchers();
   }
@@ -423,8 +432,8 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
 awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_ptr error) {
   if (was_cancelled(error) && stopping_) {
     // Left unsettled: it will be delivered again.
-    if (circuit_) circuit_->on_abandoned();
     auto& item = lanes_.front(lane);
+    if (circuit_) circuit_->on_abandoned(item.call);
     if (item.claim) co_await options_.deduplication->abandon(group_, item.message.id(), *item.claim);
     lanes_.finish(lane);
     co_return;
@@ -440,9 +449,9 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
   const bool final_verdict = failure.reason != DeadLetterReason::retries_exhausted;
   if (circuit_) {
     if (final_verdict) {
-      circuit_->on_abandoned();
+      circuit_->on_abandoned(item.call);
     } else {
-      circuit_->on_failure(now);
+      circuit_->on_failure(now, item.call);
       if (circuit_->state(now) == CircuitState::open) timekeeper_.notify();
     }
     if (broker_->telemetry) broker_->telemetry->circuit("consume", static_cast<int>(circuit_->state(now)));
@@ -574,6 +583,11 @@ awaitable<void> EventConsumer::State::report_lag() {
     for (const auto& each : state.lag) lags[each.partition] += each.lag;
     for (const auto& [partition, lag] : lags)
       broker_->telemetry->lag(feed->route->topic, group_, partition, static_cast<double>(lag));
+    // What moved away is another member's to report.
+    for (const auto partition : feed->reported)
+      if (!lags.contains(partition)) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
+    feed->reported.clear();
+    for (const auto& [partition, lag] : lags) feed->reported.insert(partition);
   }
 }
 

@@ -49,6 +49,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
     std::optional<std::uint64_t> claim;       // of the deduplication store
     std::unique_ptr<Failure> dead_letter;     // waits to be written
     int dead_letter_tries = 0;
+    CircuitBreaker::Call call;                // that of the try which is on its way
   };
   using Lanes = KeyLanes<Item>;
   struct Worker {
@@ -99,6 +100,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   RetryPolicy retry_;
   std::shared_ptr<Serializer> serializer_;
   std::optional<CircuitBreaker> circuit_;
+  CircuitBreaker::Call call_;  // what the last `may_take` was allowed
 
   std::vector<std::shared_ptr<Route::State>> routes_;
   bool running_ = false;

@@ -5,6 +5,9 @@
 #include <boost/system/error_code.hpp>
 #include <chrono>
 #include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
 
 namespace maestro::messaging {
 
@@ -39,5 +42,12 @@ class Clock {
   /// The machine's clock.
   static std::shared_ptr<Clock> real();
 };
+
+/// UTC with milliseconds: `2026-01-31T12:00:00.000Z`.
+void append_rfc3339(std::string& to, Timestamp time);
+/// UTC with as many digits as the time has: 3, 6 or 9 of them.
+void append_exact_rfc3339(std::string& to, Timestamp time);
+/// Strict: date, `T`, time, optional fraction, `Z` or an offset.
+[[nodiscard]] std::optional<Timestamp> parse_rfc3339(std::string_view text) noexcept;
 
 }  // namespace maestro::messaging

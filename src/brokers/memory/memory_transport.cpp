@@ -42,10 +42,13 @@ class MemoryTransport final : public Transport, public Administration, public Tr
   awaitable<void> connect() override { co_return; }
   awaitable<void> disconnect() override { co_return; }
   awaitable<void> ping() override {
-    if (session_->faults.connection_breaks())
+    const bool was_lost = std::exchange(session_->connection_lost, session_->faults.connection_breaks());
+    if (session_->connection_lost)
       throw MessagingError(errc::connection_failed, "memory: the connection broke (injected fault)");
+    if (was_lost) session_->reconnected();
     co_return;
   }
+  void on_reconnect(std::function<void()> tell) override { session_->reconnected = std::move(tell); }
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
                           Duration timeout) override {
