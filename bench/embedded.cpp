@@ -49,7 +49,7 @@ MessageBroker fresh_broker(asio::any_io_executor executor, bool monitoring) {
   config.connection_string = fmt::format("memory://bench-{}", ++number);
   config.connection_config.insert_or_assign("partitions", 1);
   // What every group has acknowledged goes, so that the memory's first touch is not measured.
-  config.connection_config.insert_or_assign("max_messages", 10'000);
+  config.connection_config.insert_or_assign("max_messages", 2'000);
   config.enable_monitoring = monitoring;
   return {std::move(executor), std::move(config)};
 }
@@ -114,10 +114,12 @@ awaitable<void> events(asio::any_io_executor executor, std::size_t concurrency) 
     if (++handled == messages) consumer.stop();
     co_return;
   });
+  std::vector<std::string> keys;
+  for (int i = 0; i < 1000; ++i) keys.push_back(fmt::format("key-{}", i));
   bool ended = false;
   asio::co_spawn(executor, consumer.start(), [&](const std::exception_ptr&) { ended = true; });
   for (int i = 0; i < messages; ++i)
-    co_await publisher.publish("orders", sample(), {.key = fmt::format("key-{}", i % 1000)});
+    co_await publisher.publish("orders", sample(), {.key = keys[static_cast<std::size_t>(i) % keys.size()]});
   while (!ended) co_await asio::post(executor, asio::use_awaitable);
   if (consumer.counts().handled != messages) throw std::runtime_error("events are missing");
 }
@@ -148,6 +150,10 @@ int main(int argc, char** argv) {
       {{"event, 1 handler", {}}, [](asio::any_io_executor executor) { return events(std::move(executor), 1); }},
       {{"event, 64 handlers", {}}, [](asio::any_io_executor executor) { return events(std::move(executor), 64); }},
   };
+  if (argc > 2 && std::strcmp(argv[1], "--only") == 0) {  // for a profiler
+    for (int repetition = 0; repetition < repetitions; ++repetition) measure(rows.at(std::stoul(argv[2])).second);
+    return 0;
+  }
   for (int repetition = 0; repetition < repetitions; ++repetition)
     for (auto& [row, work] : rows) row.runs.push_back(measure(work));
   const auto json = rows[2].first.median();

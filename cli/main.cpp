@@ -1,9 +1,9 @@
 #include <exception>
+#include <maestro/messaging/nearest.hpp>
 #include <string>
 #include <vector>
 
 #include "command.hpp"
-#include "nearest_word.hpp"
 #include "output.hpp"
 
 namespace {
@@ -33,9 +33,10 @@ std::string unknown_verb(const CLI::App& app, const std::vector<std::string>& wo
     all += (all.empty() ? "" : ", ") + verb->get_name();
     verbs.push_back(verb->get_name());
   }
-  const auto nearest = nearest_word(words.front(), verbs);
+  const auto meant = maestro::messaging::nearest(words.front(), verbs);
+  const bool like = maestro::messaging::edit_distance(words.front().substr(0, 64), meant) < words.front().size() / 3 + 2;
   return "there is no verb '" + words.front() + "'. " +
-         (nearest.empty() ? "The verbs are " + all : "Did you mean '" + nearest + "'?");
+         (like ? "Did you mean '" + std::string(meant) + "'?" : "The verbs are " + all);
 }
 
 std::string sentence(std::string text) {

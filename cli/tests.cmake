@@ -29,7 +29,10 @@ maestro_command_test(topics_create 0 "topics|create|a.b|--partitions|3" OUTPUT "
 maestro_command_test(purge_unconfirmed 2 "dlq|purge|orders.audit.dlq" ERRORS "Say --yes")
 maestro_command_test(dead_letters_none 4 "dlq|list" ERRORS "no dead-letter topics")
 maestro_command_test(config 0 "config|memory" OUTPUT "auto_offset_reset")
+add_test(NAME command_config_markdown COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:maestro>;config;--markdown"
+  -DEXPECTED=${PROJECT_SOURCE_DIR}/docs/options.md -P ${PROJECT_SOURCE_DIR}/examples/compare_output.cmake)
+set_tests_properties(command_config_markdown PROPERTIES TIMEOUT 120 LABELS command)
 maestro_command_test(config_unknown_broker 2 "config|kafak" ERRORS "kafka")
-maestro_command_test(unknown_option 2 "status|-o|prefetsch=3" ERRORS "Did you mean 'prefetch'")
+maestro_command_test(unknown_option 2 "status|-o|prefetsch=3" ERRORS "did you mean .prefetch.")
 maestro_command_test(unknown_verb 2 "pubish" ERRORS "Did you mean 'publish'")
 maestro_command_test(completion 0 "completion|bash" OUTPUT "complete -o default -F _maestro maestro")

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <maestro/messaging/config.hpp>
 #include <maestro/messaging/error.hpp>
+#include <maestro/messaging/nearest.hpp>
 
-#include "core/nearest.hpp"
 #include "core/readable.hpp"
 
 namespace maestro::messaging {
@@ -81,6 +81,27 @@ std::vector<Range> secret_parameters(std::string_view text) {
     found.push_back({equals + 1, std::min(stop, text.size())});
   }
   return found;
+}
+
+std::string hide_secrets(std::string_view text) {
+  auto hidden = secret_parameters(text);
+  const auto from = address_start(text);
+  // A password may hold an @, / or ? that nobody escaped: what stands before the last @ may be part of one.
+  if (const auto at = text.rfind('@'); at != std::string_view::npos && at >= from) {
+    const auto colon = text.find(':', from);
+    hidden.push_back({colon < at ? colon + 1 : from, at});
+  } else {
+    hide_what_is_no_port(text, from, hidden);
+  }
+  std::ranges::sort(hidden, {}, &Range::from);
+  std::string shown;
+  std::size_t done = 0;
+  for (const auto& [first, last] : hidden) {
+    if (last <= done) continue;
+    if (first >= done) shown.append(text, done, first - done).append("***");
+    done = last;
+  }
+  return shown.append(text, std::min(done, text.size()));
 }
 
 }  // namespace
@@ -177,24 +198,10 @@ MessagingConfig MessagingConfig::from_url(std::string_view url) {
 }
 
 std::string redact(std::string_view text) {
-  auto hidden = secret_parameters(text);
-  const auto from = address_start(text);
-  // A password may hold an @, / or ? that nobody escaped: what stands before the last @ may be part of one.
-  if (const auto at = text.rfind('@'); at != std::string_view::npos && at >= from) {
-    const auto colon = text.find(':', from);
-    hidden.push_back({colon < at ? colon + 1 : from, at});
-  } else {
-    hide_what_is_no_port(text, from, hidden);
-  }
-  std::ranges::sort(hidden, {}, &Range::from);
-  std::string shown;
-  std::size_t done = 0;
-  for (const auto& [first, last] : hidden) {
-    if (last <= done) continue;
-    if (first >= done) shown.append(text, done, first - done).append("***");
-    done = last;
-  }
-  return shown.append(text, std::min(done, text.size()));
+  // What is hidden may make the rest look like another secret: until nothing changes any more.
+  auto shown = hide_secrets(text);
+  for (auto again = hide_secrets(shown); again != shown; again = hide_secrets(shown)) shown = std::move(again);
+  return shown;
 }
 
 }  // namespace maestro::messaging

@@ -39,6 +39,7 @@ constexpr Entry entries[] = {
     {errc::transaction_aborted, "transaction_aborted", "nothing of the transaction took effect", true},
     {errc::not_owned, "not_owned", "the delivery now belongs to another member", false},
     {errc::broker_error, "broker_error", "the broker refused it", false},
+    {errc::cannot_listen, "cannot_listen", "the address is not free, or not this machine's; choose another", false},
 };
 
 const Entry* find(int code) noexcept {

@@ -4,8 +4,8 @@
 
 namespace maestro::messaging {
 
-/// The payload as a JSON value, UTF-8 only, nested `max_depth` deep at most. Throws `MessagingError(undecodable)` that names
-/// the message and the byte.
+/// The payload as a JSON value, UTF-8 only, nested `max_depth` deep at most, every number finite. Throws
+/// `MessagingError(undecodable)` that names the message, and the byte where it is no JSON.
 Value parse_json(const Message& message, std::size_t max_depth);
 
 }  // namespace maestro::messaging

@@ -1,7 +1,6 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <atomic>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
@@ -10,22 +9,40 @@
 #include <maestro/messaging/utf8.hpp>
 #include <memory>
 #include <mutex>
+#include <optional>
+
+#include "core/readable.hpp"
 
 namespace maestro::messaging {
 namespace {
 
-LogLevel level_from_environment() noexcept {
+constexpr std::pair<std::string_view, LogLevel> levels[] = {{"debug", LogLevel::debug},
+                                                            {"info", LogLevel::info},
+                                                            {"warning", LogLevel::warning},
+                                                            {"error", LogLevel::error},
+                                                            {"off", LogLevel::off}};
+
+struct Environment {
+  LogLevel level = LogLevel::warning;
+  std::optional<std::string> misspelt = std::nullopt;
+};
+
+Environment read_environment() {
   const auto* name = std::getenv("MESSAGING_LOG_LEVEL");
   const std::string_view text = name ? name : "";
-  if (text == "debug") return LogLevel::debug;
-  if (text == "info") return LogLevel::info;
-  if (text == "error") return LogLevel::error;
-  if (text == "off") return LogLevel::off;
-  return LogLevel::warning;
+  for (const auto& [known, level] : levels)
+    if (text == known) return {level};
+  if (text.empty()) return {};
+  return {LogLevel::warning, std::string(text)};
+}
+
+const Environment& environment() {
+  static const auto* kept = new Environment(read_environment());
+  return *kept;
 }
 
 std::atomic<LogLevel>& threshold() noexcept {
-  static std::atomic<LogLevel> level{level_from_environment()};
+  static std::atomic<LogLevel> level{environment().level};
   return level;
 }
 
@@ -55,26 +72,59 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
   return spdlog::level::off;
 }
 
-bool is_control(char c) {
-  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-}
-
 bool needs_quotes(std::string_view value) {
-  return value.empty() || value.find_first_of(" \"=") != std::string_view::npos ||
-         std::ranges::any_of(value, is_control);
+  if (value.empty() || value.find_first_of(" \"=") != std::string_view::npos) return true;
+  for (; !value.empty(); value.remove_prefix(1))
+    if (control_character(value) > 0) return true;
+  return false;
 }
 
 /// Text that can neither start a line of its own nor steer a terminal.
 std::string one_line(std::string_view raw) {
-  auto text = to_utf8(raw);
-  std::ranges::replace_if(text, is_control, ' ');
-  return text;
+  return without_control_characters(to_utf8(raw));
 }
 
+/// The same as a JSON text: every control character escaped, those that JSON itself would leave alone (DEL and C1) too.
 std::string quoted(std::string_view raw) {
-  auto text = boost::json::serialize(boost::json::string(to_utf8(raw)));
-  std::ranges::replace(text, '\x7f', ' ');  // the one control character that JSON leaves alone
-  return text;
+  const auto text = boost::json::serialize(boost::json::string(to_utf8(raw)));
+  std::string escaped;
+  escaped.reserve(text.size());
+  for (std::string_view rest = text; !rest.empty();) {
+    const auto length = control_character(rest);
+    if (length > 0) {
+      escaped += fmt::format("\\u{:04x}", static_cast<unsigned char>(rest[length - 1]));
+    } else {
+      escaped += rest[0];
+    }
+    rest.remove_prefix(length > 0 ? length : 1);
+  }
+  return escaped;
+}
+
+void emit(LogRecord record) {
+  std::shared_ptr<const LogSink> current;
+  {
+    const std::lock_guard lock(sink().mutex);
+    current = sink().current;
+  }
+  if (!current) return;
+  try {
+    (*current)(record);
+  } catch (...) {  // NOLINT(bugprone-empty-catch): a broken sink must not break messaging, and there is nowhere to tell
+  }
+}
+
+/// Once, before the first line that the library would log.
+void say_what_is_misspelt() {
+  static std::atomic<bool> said{false};
+  const auto& misspelt = environment().misspelt;
+  if (!misspelt || said.exchange(true)) return;
+  std::string allowed;
+  for (const auto& [name, level] : levels) allowed += (allowed.empty() ? "" : ", ") + std::string(name);
+  emit({LogLevel::warning,
+        fmt::format("MESSAGING_LOG_LEVEL: \"{}\" is no level; allowed are {}. It is warning now", readable(*misspelt),
+                    allowed),
+        {}});
 }
 
 }  // namespace
@@ -94,17 +144,8 @@ bool log_enabled(LogLevel level) noexcept {
 }
 
 void log(LogLevel level, std::string message, std::vector<std::pair<std::string, std::string>> fields) {
-  if (!log_enabled(level)) return;
-  std::shared_ptr<const LogSink> current;
-  {
-    const std::lock_guard lock(sink().mutex);
-    current = sink().current;
-  }
-  if (!current) return;
-  try {
-    (*current)({level, std::move(message), std::move(fields)});
-  } catch (...) {  // NOLINT(bugprone-empty-catch): a broken sink must not break messaging, and there is nowhere to tell
-  }
+  say_what_is_misspelt();
+  if (log_enabled(level)) emit({level, std::move(message), std::move(fields)});
 }
 
 LogSink make_log_sink(LogFormat format) {
@@ -124,9 +165,8 @@ LogSink make_log_sink(LogFormat format) {
   }
   logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})");
   return [logger](const LogRecord& record) {
-    const auto text = [](std::string_view raw) { return boost::json::serialize(boost::json::string(to_utf8(raw))); };
-    std::string line = "\"message\":" + text(record.message);
-    for (const auto& [name, value] : record.fields) line += ',' + text(name) + ':' + text(value);
+    std::string line = "\"message\":" + quoted(record.message);
+    for (const auto& [name, value] : record.fields) line += ',' + quoted(name) + ':' + quoted(value);
     logger->log(spdlog_level(record.level), "{}", line);
   };
 }

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json/stream_parser.hpp>
+#include <cmath>
 #include <maestro/messaging/message.hpp>
 
 #include "core/json.hpp"
@@ -27,6 +29,23 @@ std::string Message::id() const {
   return fmt::format("{}/{}", topic(), position().to_string());
 }
 
+namespace {
+
+/// Boost.JSON reads 1e400 as infinity, and 0e999 as no number at all.
+bool has_only_numbers(const Value& value) {
+  if (const auto* number = value.if_double()) return std::isfinite(*number);
+  if (const auto* array = value.if_array()) return std::ranges::all_of(*array, has_only_numbers);
+  if (const auto* object = value.if_object())
+    return std::ranges::all_of(*object, [](const auto& member) { return has_only_numbers(member.value()); });
+  return true;
+}
+
+MessagingError undecodable(const Message& message, std::string_view why) {
+  return {errc::undecodable, fmt::format("{} at {}: {}", message.topic(), message.position().to_string(), why)};
+}
+
+}  // namespace
+
 Value parse_json(const Message& message, std::size_t max_depth) {
   const auto body = message.body();
   boost::json::parse_options limits;
@@ -37,12 +56,14 @@ Value parse_json(const Message& message, std::size_t max_depth) {
   const auto read = parser.write_some(body.data(), body.size(), error);
   if (!error && read < body.size()) error = boost::json::make_error_code(boost::json::error::extra_data);
   if (!error) parser.finish(error);
-  if (error)
-    throw MessagingError(errc::undecodable, fmt::format("{} at {}: not JSON at byte {}: {}", message.topic(),
-                                                        message.position().to_string(), read, error.message()));
-  return parser.release();
+  if (error) throw undecodable(message, fmt::format("not JSON at byte {}: {}", read, error.message()));
+  auto value = parser.release();
+  if (!has_only_numbers(value)) throw undecodable(message, "a number in the JSON is out of the range of a double");
+  return value;
 }
 
-Value Message::value() const { return parse_json(*this, 32); }
+Value Message::value() const {
+  return parse_json(*this, 32);
+}
 
 }  // namespace maestro::messaging

@@ -7,8 +7,8 @@
 #include <cstdlib>
 #include <maestro/messaging/config.hpp>
 #include <maestro/messaging/error.hpp>
+#include <maestro/messaging/nearest.hpp>
 
-#include "core/nearest.hpp"
 #include "core/readable.hpp"
 
 namespace maestro::messaging {

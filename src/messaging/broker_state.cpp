@@ -52,7 +52,9 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
       breaker_(breaker_options(options)),
       publish_timeout_(options.duration("publish_timeout")),
       buffer_limit_(static_cast<std::size_t>(options.integer("buffer_messages"))) {
-  if (config.enable_monitoring) telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
+  if (!config.enable_monitoring) return;
+  telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
+  transport->on_reconnect([counts = telemetry] { counts->reconnect(); });
 }
 
 bool MessageBroker::State::on_executor() const noexcept {
@@ -121,35 +123,39 @@ awaitable<void> MessageBroker::State::connect() {
   co_await ensure_connected();
 }
 
-void MessageBroker::State::require_closed_circuit() {
-  if (!circuit_suspect_) return;
+CircuitBreaker::Call MessageBroker::State::require_closed_circuit() {
+  if (!circuit_suspect_) return {};
   const auto now = clock->now();
-  if (!breaker_.allow(now)) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(breaker_.open_until() - now);
-    throw MessagingError(errc::circuit_open,
-                         fmt::format("{} publishes failed in a row (the last: {}); the next try is in {} ms",
-                                     options.integer("circuit_failure_threshold"), last_error_, left.count()));
-  }
+  if (const auto call = breaker_.allow(now)) return *call;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(breaker_.open_until() - now);
+  throw MessagingError(
+      errc::circuit_open,
+      fmt::format("{} publishes failed in a row (the last: {}); {}", options.integer("circuit_failure_threshold"),
+                  last_error_, left.count() > 0 ? fmt::format("the next try is in {} ms", left.count())
+                                                : "another publish is trying whether it works again"));
 }
 
-awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message) {
-  if (!on_executor()) co_return co_await hop(&State::publish, std::move(message));
+awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::optional<TimePoint> began) {
+  if (!on_executor()) co_return co_await hop(&State::publish, std::move(message), std::move(began));
   require_open();
-  topic(message.topic);
-  require_closed_circuit();
+  const auto& cells = topic(message.topic);
+  const auto call = require_closed_circuit();
   PublishResult result;
   if (connected_ && !circuit_suspect_) {
-    const auto began = telemetry ? clock->now() : TimePoint{};
+    if (telemetry && !began) began = clock->now();
     if (transport->publish_now(message, result) && result.ok()) {
       ++sent_;
-      if (telemetry) judge({&message, 1}, {&result, 1}, began);
+      if (telemetry) {
+        cells.published->add();
+        cells.publish_duration->observe(clock->now() - *began);
+      }
       co_return std::move(result.receipt);
     }
   }
   if (!result.error) {
-    co_await send({&message, 1}, {&result, 1});
+    co_await send({&message, 1}, {&result, 1}, call);
   } else {
-    co_await settle_failed({&message, 1}, {&result, 1});
+    co_await settle_failed({&message, 1}, {&result, 1}, call);
   }
   result.value();
   co_return std::move(result.receipt);
@@ -160,8 +166,8 @@ awaitable<PublishResult> MessageBroker::State::publish_result(OutgoingMessage me
   try {
     require_open();
     topic(message.topic);
-    require_closed_circuit();
-    co_await send({&message, 1}, {&result, 1});
+    const auto call = require_closed_circuit();
+    co_await send({&message, 1}, {&result, 1}, call);
   } catch (const MessagingError& failure) {
     result.error = failure.code();
     result.detail = failure.detail();
@@ -173,31 +179,38 @@ awaitable<std::vector<PublishResult>> MessageBroker::State::publish_many(std::ve
   if (!on_executor()) co_return co_await hop(&State::publish_many, std::move(messages));
   require_open();
   for (const auto& message : messages) topic(message.topic);  // all or none: a bad name sends nothing
-  require_closed_circuit();
+  const auto call = require_closed_circuit();
   std::vector<PublishResult> results(messages.size());
-  co_await send(messages, results);
+  co_await send(messages, results, call);
   co_return results;
 }
 
-awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
+awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                           CircuitBreaker::Call call) {
   const auto began = telemetry ? clock->now() : TimePoint{};
-  if (!connected_) co_await ensure_connected();
-  // A message that was taken is moved from, its topic into the receipt.
-  co_await transport->publish(messages, results, publish_timeout_);
-  if (!std::ranges::all_of(results, &PublishResult::ok)) co_await retry_failed(messages, results);
-  finish(messages, results, began);
+  try {
+    if (!connected_) co_await ensure_connected();
+    // A message that was taken is moved from, its topic into the receipt.
+    co_await transport->publish(messages, results, publish_timeout_);
+    if (!std::ranges::all_of(results, &PublishResult::ok)) co_await retry_failed(messages, results);
+  } catch (...) {
+    breaker_.on_abandoned(call);
+    throw;
+  }
+  finish(messages, results, began, call);
 }
 
-awaitable<void> MessageBroker::State::settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
+awaitable<void> MessageBroker::State::settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                                    CircuitBreaker::Call call) {
   const auto began = clock->now();
   co_await retry_failed(messages, results);
-  finish(messages, results, began);
+  finish(messages, results, began, call);
 }
 
 void MessageBroker::State::finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
-                                  TimePoint began) {
+                                  TimePoint began, CircuitBreaker::Call call) {
   const bool all = std::ranges::all_of(results, &PublishResult::ok);
-  if (!all || circuit_suspect_ || telemetry) judge(messages, results, began);
+  if (!all || circuit_suspect_ || telemetry) judge(messages, results, began, call);
   sent_ += all ? results.size() : static_cast<std::size_t>(std::ranges::count_if(results, &PublishResult::ok));
 }
 
@@ -229,18 +242,16 @@ awaitable<void> MessageBroker::State::retry_failed(std::span<OutgoingMessage> me
 }
 
 void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
-                                 TimePoint began) {
+                                 TimePoint began, CircuitBreaker::Call call) {
   const auto now = clock->now();
   for (std::size_t i = 0; i < results.size(); ++i) {
     const auto& result = results[i];
     if (result.ok()) {
-      if (circuit_suspect_) breaker_.on_success(now);
+      if (circuit_suspect_) breaker_.on_success(now, call);
     } else if (is_brokers_fault(result.error)) {
-      breaker_.on_failure(now);
+      breaker_.on_failure(now, call);
       circuit_suspect_ = true;
       last_error_ = result.detail;
-    } else if (circuit_suspect_) {
-      breaker_.on_abandoned();
     }
     if (!telemetry) continue;
     auto& cells = topic(result.ok() ? result.receipt.topic : messages[i].topic);
@@ -249,6 +260,7 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
     if (!result.ok()) telemetry->error("publish", result.error);
   }
   if (!circuit_suspect_) return;
+  breaker_.on_abandoned(call);  // should no result have said anything about the broker
   const auto state = breaker_.state(now);
   if (state == CircuitState::closed && std::ranges::all_of(results, &PublishResult::ok)) circuit_suspect_ = false;
   if (telemetry) telemetry->circuit("publish", static_cast<int>(state));
@@ -290,8 +302,8 @@ awaitable<void> MessageBroker::State::drain_buffer() {
     }
     std::vector<PublishResult> results(batch.size());
     try {
-      require_closed_circuit();
-      co_await send(batch, results);
+      const auto call = require_closed_circuit();
+      co_await send(batch, results, call);
     } catch (const boost::system::system_error& failure) {
       const auto* known = dynamic_cast<const MessagingError*>(&failure);
       for (auto& result : results) {

@@ -30,7 +30,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
 
   awaitable<void> connect();
   awaitable<void> disconnect();
-  awaitable<Receipt> publish(OutgoingMessage message);
+  /// `began`: a recent reading of the clock, if the caller has one.
+  awaitable<Receipt> publish(OutgoingMessage message, std::optional<TimePoint> began = std::nullopt);
   awaitable<std::vector<PublishResult>> publish_many(std::vector<OutgoingMessage> messages);
   awaitable<Receipt> enqueue(OutgoingMessage message);
   awaitable<FlushReport> flush();
@@ -65,14 +66,17 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   /// Checks the name once, and keeps what is counted for it.
   TopicTelemetry& topic(const std::string& name);
   awaitable<void> ensure_connected();
-  void require_closed_circuit();
-  /// One or many messages: breaker, transport, retries until `publish_timeout`, counts. All topics are known.
-  awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
+  CircuitBreaker::Call require_closed_circuit();
+  /// One or many messages: transport, retries until `publish_timeout`, counts, the breaker's verdict. All topics are known.
+  awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results, CircuitBreaker::Call call);
   /// The rest of `send` for messages that were tried once.
-  awaitable<void> settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
-  void finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began);
+  awaitable<void> settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                CircuitBreaker::Call call);
+  void finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
+              CircuitBreaker::Call call);
   awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
-  void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began);
+  void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
+             CircuitBreaker::Call call);
   awaitable<void> drain_buffer();
   awaitable<void> await_buffer();
   std::vector<std::shared_ptr<Attached>> open_subscriptions();

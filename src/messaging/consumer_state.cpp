@@ -10,6 +10,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
+#include <set>
 
 #include "messaging/failure.hpp"
 
@@ -78,6 +79,7 @@ struct EventConsumer::State::Feed final : public Attached {
   TimePoint progress;
   std::weak_ptr<State> stop;
   ConsumeTelemetry cells;
+  std::set<std::int32_t> reported;  // partitions whose lag the metrics show
   asio::cancellation_signal cancel;
 };
 
@@ -233,6 +235,7 @@ awaitable<void> EventConsumer::State::drain() {
   for (const auto& feed : feeds_) {
     co_await feed->subscription->commit();
     co_await feed->subscription->close();
+    for (const auto partition : feed->reported) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
   }
 }
 
@@ -272,15 +275,15 @@ void EventConsumer::State::push(Feed& feed, Message message) {
   } else if (options_.ordering == Ordering::key && message.key()) {
     lane = mix(std::hash<std::string_view>{}(*message.key()) + feed.index);
   }
-  Item item;
-  item.feed = &feed;
-  item.message = std::move(message);
-  lanes_.push(lane, std::move(item));
+  lanes_.emplace(lane, feed, std::move(message));
 }
 
 bool EventConsumer::State::may_take() {
   if (stopping_ || paused_ || !lanes_.has_runnable()) return false;
-  return !circuit_ || circuit_->allow(broker_->clock->now());
+  if (!circuit_) return true;
+  const auto call = circuit_->allow(broker_->clock->now());
+  if (call) call_ = *call;
+  return call.has_value();
 }
 
 void EventConsumer::State::wake_one() {
@@ -309,67 +312,88 @@ void EventConsumer::State::wake_one() {
 
 awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, std::shared_ptr<Worker> worker) {
   self->wake_pending_ = false;
+  const auto& clock = self->broker_->clock;
+  std::optional<TimePoint> ended;  // when the last handler did, while that is now
   while (!self->stopping_) {
     if (!self->may_take()) {
       self->idle_.push_back(worker.get());
+      ended.reset();
       co_await worker->wake.wait();
       self->wake_pending_ = false;
       continue;
     }
+    // The lane is ours until it is finished or parked: its front stays where it is.
     const auto lane = self->lanes_.take_runnable();
+    if (self->circuit_) self->lanes_.front(lane).call = self->call_;
     if (self->lanes_.has_runnable()) self->wake_one();
     ++self->handlers_;
     struct Done {
       State& state;
       ~Done() { --state.handlers_; }
     } const done{*self};
-    co_await self->process(lane);
+    auto& item = self->lanes_.front(lane);
+    if (!self->is_plain(item)) {
+      ended.reset();
+      if (!co_await self->prepare(lane)) continue;
+    }
+    auto& cells = item.feed->cells;
+    const auto began = !cells.processing ? TimePoint{} : ended ? *ended : clock->now();
+    if (cells.in_flight) cells.in_flight->add(1);
+    std::optional<Event> event;
+    std::exception_ptr error;
+    try {
+      auto data = self->serializer_->deserialize(item.message);
+      event.emplace(std::move(item.message), std::move(data), item.failures + 1);
+      const auto& handler = item.feed->route->handler;
+      co_await (self->options_.handler_executor ? self->handle(*event, handler) : handler(*event));
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (cells.in_flight) cells.in_flight->add(-1);
+    if (cells.processing) cells.processing->observe(*(ended = clock->now()) - began);
+    if (error) {
+      if (event) item.message = event->message();
+      co_await self->failed(lane, error);
+      ended.reset();
+      continue;
+    }
+    if (item.claim) {
+      co_await self->options_.deduplication->complete(self->group_, event->message().id(), *item.claim);
+      ended.reset();
+    }
+    self->succeeded(lane);
   }
 }
 
-awaitable<void> EventConsumer::State::process(Lanes::LaneId lane) {
-  // The lane is ours until it is finished or parked: its front stays where it is.
+awaitable<bool> EventConsumer::State::prepare(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
+  const auto probe = item.call;  // the item may be gone afterwards
+  bool call = false;
   if (item.dead_letter) {
-    if (circuit_) circuit_->on_abandoned();
     co_await write_dead_letter(lane);
-    co_return;
+  } else {
+    call = co_await claimed(lane, item);
   }
-  if (options_.deduplication && !item.claim && !co_await claimed(lane, item)) {
-    if (circuit_) circuit_->on_abandoned();
-    co_return;
-  }
-  auto& cells = item.feed->cells;
-  const auto began = cells.processing ? broker_->clock->now() : TimePoint{};
-  if (cells.in_flight) cells.in_flight->add(1);
-  std::exception_ptr error;
-  try {
-    const Event event(item.message, serializer_->deserialize(item.message), item.failures + 1);
-    const auto& handler = item.feed->route->handler;
-    if (options_.handler_executor) {
-      auto work = handler(event);
-      co_await asio::co_spawn(*options_.handler_executor, std::move(work), asio::use_awaitable);
-    } else {
-      co_await handler(event);
-    }
-  } catch (...) {
-    error = std::current_exception();
-  }
-  if (cells.in_flight) cells.in_flight->add(-1);
-  if (cells.processing) cells.processing->observe(broker_->clock->now() - began);
-  if (error) {
-    co_await failed(lane, error);
-    co_return;
-  }
+  if (!call && circuit_) circuit_->on_abandoned(probe);
+  co_return call;
+}
+
+awaitable<void> EventConsumer::State::handle(const Event& event, const EventHandler& handler) {
+  auto work = handler(event);
+  co_await asio::co_spawn(*options_.handler_executor, std::move(work), asio::use_awaitable);
+}
+
+void EventConsumer::State::succeeded(Lanes::LaneId lane) {
+  auto& item = lanes_.front(lane);
+  const auto call = item.call;
+  ++counts.handled;
+  if (item.feed->cells.handled) item.feed->cells.handled->add();
+  settle(lane);
   if (circuit_) {
-    circuit_->on_success(broker_->clock->now());
+    circuit_->on_success(broker_->clock->now(), call);
     if (lanes_.has_runnable()) wake_one();
     wake_fetchers();
   }
-  if (item.claim) co_await options_.deduplication->complete(group_, item.message.id(), *item.claim);
-  ++counts.handled;
-  if (cells.handled) cells.handled->add();
-  settle(lane);
 }
 
 awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
@@ -408,8 +432,8 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
 awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_ptr error) {
   if (was_cancelled(error) && stopping_) {
     // Left unsettled: it will be delivered again.
-    if (circuit_) circuit_->on_abandoned();
     auto& item = lanes_.front(lane);
+    if (circuit_) circuit_->on_abandoned(item.call);
     if (item.claim) co_await options_.deduplication->abandon(group_, item.message.id(), *item.claim);
     lanes_.finish(lane);
     co_return;
@@ -425,9 +449,9 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
   const bool final_verdict = failure.reason != DeadLetterReason::retries_exhausted;
   if (circuit_) {
     if (final_verdict) {
-      circuit_->on_abandoned();
+      circuit_->on_abandoned(item.call);
     } else {
-      circuit_->on_failure(now);
+      circuit_->on_failure(now, item.call);
       if (circuit_->state(now) == CircuitState::open) timekeeper_.notify();
     }
     if (broker_->telemetry) broker_->telemetry->circuit("consume", static_cast<int>(circuit_->state(now)));
@@ -489,7 +513,7 @@ awaitable<void> EventConsumer::State::write_dead_letter(Lanes::LaneId lane) {
 void EventConsumer::State::settle(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
   auto& feed = *item.feed;
-  feed.acknowledger.settle(item.message.tag());
+  feed.acknowledger.settle(item.tag);
   lanes_.finish(lane);
   if (feed.acknowledger.pending() >= flush_count) {
     flush_acknowledgements();
@@ -559,6 +583,11 @@ awaitable<void> EventConsumer::State::report_lag() {
     for (const auto& each : state.lag) lags[each.partition] += each.lag;
     for (const auto& [partition, lag] : lags)
       broker_->telemetry->lag(feed->route->topic, group_, partition, static_cast<double>(lag));
+    // What moved away is another member's to report.
+    for (const auto partition : feed->reported)
+      if (!lags.contains(partition)) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
+    feed->reported.clear();
+    for (const auto& [partition, lag] : lags) feed->reported.insert(partition);
   }
 }
 

@@ -40,13 +40,16 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
  private:
   struct Feed;   // a route at work
   struct Item {  // a message in a lane
-    Feed* feed = nullptr;
-    Message message;
+    Item(Feed& from, Message&& received) : feed(&from), tag(received.tag()), message(std::move(received)) {}
+    Feed* feed;
+    DeliveryTag tag;
+    Message message;  // in the event while its handler runs
     int failures = 0;
     Timestamp first_failed_at{};
     std::optional<std::uint64_t> claim;       // of the deduplication store
     std::unique_ptr<Failure> dead_letter;     // waits to be written
     int dead_letter_tries = 0;
+    CircuitBreaker::Call call;                // that of the try which is on its way
   };
   using Lanes = KeyLanes<Item>;
   struct Worker {
@@ -59,8 +62,15 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   static awaitable<void> run_worker(std::shared_ptr<State> self, std::shared_ptr<Worker> worker);
   static awaitable<void> run_timekeeper(std::shared_ptr<State> self);
   awaitable<void> fetch(Feed& feed);
-  awaitable<void> process(Lanes::LaneId lane);
+  /// Whether there is more to do before the handler than to call it.
+  [[nodiscard]] bool is_plain(const Item& item) const noexcept {
+    return !item.dead_letter && (item.claim || !options_.deduplication);
+  }
+  /// True when the handler is to be called.
+  awaitable<bool> prepare(Lanes::LaneId lane);
+  awaitable<void> handle(const Event& event, const EventHandler& handler);
   awaitable<bool> claimed(Lanes::LaneId lane, Item& item);
+  void succeeded(Lanes::LaneId lane);
   awaitable<void> failed(Lanes::LaneId lane, std::exception_ptr error);
   awaitable<void> write_dead_letter(Lanes::LaneId lane);
   void settle(Lanes::LaneId lane);
@@ -90,6 +100,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   RetryPolicy retry_;
   std::shared_ptr<Serializer> serializer_;
   std::optional<CircuitBreaker> circuit_;
+  CircuitBreaker::Call call_;  // what the last `may_take` was allowed
 
   std::vector<std::shared_ptr<Route::State>> routes_;
   bool running_ = false;

@@ -1,9 +1,13 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <map>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/experimental/parallel_group.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/dead_letters.hpp>
 #include <maestro/messaging/event.hpp>
+#include <map>
 
 #include "core/stable_hash.hpp"
 #include "messaging/broker_state.hpp"
@@ -11,9 +15,13 @@
 
 namespace maestro::messaging {
 
+namespace asio = boost::asio;
+
 namespace {
 
 constexpr std::string_view suffix = ".dlq";
+// How long nothing may come before one looks whether what was waited for is still there.
+constexpr Duration look_again = std::chrono::seconds(1);
 
 bool fits(const DeadLetterFilter& filter, const DeadLetter& letter) {
   if (filter.reason && letter.reason != *filter.reason) return false;
@@ -41,9 +49,35 @@ Extent extent_of(const TopicInfo& info) {
   return extent;
 }
 
+/// Leaves only what is still kept: a purge, or the retention, may have taken the rest.
+void forget_what_is_gone(Extent& extent, const TopicInfo& now) {
+  const auto kept = extent_of(now);
+  std::erase_if(extent, [&](const auto& entry) {
+    const auto found = kept.find(entry.first);
+    return found == kept.end() || found->second.first >= entry.second.second;
+  });
+}
+
 bool past(const Extent& extent, const Message& message) {
   const auto found = extent.find(message.position().partition);
   return found == extent.end() || message.position().offset >= found->second.second;
+}
+
+struct Outcome {
+  std::optional<Message> message;
+  bool timed_out = false;
+};
+
+/// The next message, or what else happened within `span`. A message that comes at the last moment is not lost.
+awaitable<Outcome> next_within(Clock& clock, Subscription& from, Duration span) {
+  const auto executor = co_await asio::this_coro::executor;
+  auto [order, failure, message, no_time] =
+      co_await asio::experimental::make_parallel_group(asio::co_spawn(executor, from.next(), asio::deferred),
+                                                       asio::co_spawn(executor, sleep_for(clock, span), asio::deferred))
+          .async_wait(asio::experimental::wait_for_one(), asio::use_awaitable);
+  if (!failure) co_return Outcome{std::move(message), false};
+  if (no_time) std::rethrow_exception(failure);  // it failed before the time was up, or both were cancelled
+  co_return Outcome{std::nullopt, true};
 }
 
 }  // namespace
@@ -69,7 +103,11 @@ awaitable<std::vector<DeadLetter>> DeadLetters::list(DeadLetterFilter filter, st
   if (left.empty()) co_return letters;
   auto reader = co_await broker_.subscribe(topic_, {.auto_offset_reset = OffsetReset::earliest});
   while (!left.empty() && letters.size() < limit) {
-    const auto message = co_await reader.next();
+    const auto [message, timed_out] = co_await next_within(*broker_.clock(), reader, look_again);
+    if (timed_out) {
+      forget_what_is_gone(left, co_await broker_.administration().describe_topic(topic_));
+      continue;
+    }
     if (!message) break;
     if (past(left, *message)) continue;
     if (message->position().offset + 1 == left[message->position().partition].second)
@@ -81,11 +119,26 @@ awaitable<std::vector<DeadLetter>> DeadLetters::list(DeadLetterFilter filter, st
 }
 
 awaitable<std::optional<DeadLetter>> DeadLetters::show(std::int32_t partition, std::int64_t offset) {
-  const auto letters = co_await list({}, std::numeric_limits<std::size_t>::max());
-  const auto found = std::ranges::find_if(letters, [&](const DeadLetter& letter) {
-    return letter.message.position().partition == partition && letter.message.position().offset == offset;
-  });
-  co_return found == letters.end() ? std::nullopt : std::optional(*found);
+  co_await broker_.connect();
+  auto left = extent_of(co_await broker_.administration().describe_topic(topic_));
+  std::erase_if(left, [&](const auto& entry) { return entry.first != partition; });
+  if (left.empty() || offset < left[partition].first || offset >= left[partition].second) co_return std::nullopt;
+  auto reader = co_await broker_.subscribe(topic_, {.auto_offset_reset = OffsetReset::latest, .prefetch = 1});
+  co_await reader.seek(topic_, partition, offset);
+  std::optional<DeadLetter> letter;
+  while (!left.empty()) {
+    const auto [message, timed_out] = co_await next_within(*broker_.clock(), reader, look_again);
+    if (timed_out) {
+      forget_what_is_gone(left, co_await broker_.administration().describe_topic(topic_));
+      continue;
+    }
+    if (!message) break;
+    if (message->position().partition != partition) continue;
+    if (message->position().offset == offset) letter = read_dead_letter(*message);
+    break;
+  }
+  co_await reader.close();
+  co_return letter;
 }
 
 awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
@@ -116,7 +169,15 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   IdGenerator ids(broker_.state()->random());
   const auto began = broker_.clock()->now();
   while (!left.empty() && (!options.limit || report.replayed < *options.limit)) {
-    const auto message = co_await subscription.next();
+    const auto [message, timed_out] = co_await next_within(*broker_.clock(), subscription, look_again);
+    if (timed_out) {
+      const auto now = co_await broker_.administration().describe_topic(topic_);
+      forget_what_is_gone(left, now);
+      // Another replay of the same filter shares the group, and may have done the rest.
+      for (const auto& known : now.groups)
+        if (known.group == group && known.lag == 0) left.clear();
+      continue;
+    }
     if (!message) break;
     if (past(left, *message)) continue;
     if (message->position().offset + 1 == left[message->position().partition].second)

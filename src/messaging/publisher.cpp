@@ -1,53 +1,76 @@
 #include <maestro/messaging/publisher.hpp>
 
 #include "messaging/broker_state.hpp"
+#include "serialization/event_envelope.hpp"
 
 namespace maestro::messaging {
 
 struct EventPublisher::State {
+  State(std::shared_ptr<Serializer> with, std::string from, std::mt19937_64& random)
+      : serializer(std::move(with)),
+        content_type(serializer->content_type()),
+        source(std::move(from)),
+        ids(random()),
+        traces(random()),
+        envelope(source, content_type) {}
+
+  Headers headers(const Value& data, std::string_view topic, Timestamp now, EventOptions& options);
+
   std::shared_ptr<Serializer> serializer;
   std::string content_type;
   std::string source;
   IdGenerator ids;
   std::mt19937_64 traces;
+  EventEnvelope envelope;
 };
+
+Headers EventPublisher::State::headers(const Value& data, std::string_view topic, Timestamp now, EventOptions& options) {
+  auto& attributes = options.attributes;
+  const bool ordinary = !attributes.id && !attributes.source && !attributes.subject && !attributes.time;
+  if (ordinary && options.headers.empty())
+    return envelope.make(attributes.type ? *attributes.type : event_type_of(data, topic), now, ids, traces);
+  if (!attributes.id) attributes.id = ids.next(now);
+  if (!attributes.source) attributes.source = source;
+  if (!attributes.type) attributes.type = std::string(event_type_of(data, topic));
+  if (!attributes.time) attributes.time = now;
+  Headers headers;
+  write_event_headers(headers, attributes, content_type);
+  for (const auto& [name, value] : options.headers) headers.set(name, value);
+  if (!options.headers.find("traceparent")) {
+    const auto trace = make_traceparent(traces);
+    headers.add("traceparent", {trace.data(), trace.size()});
+  }
+  return headers;
+}
 
 EventPublisher::EventPublisher(MessageBroker broker, PublisherOptions options)
     : EventPublisher(std::move(broker), std::make_shared<JsonSerializer>(), std::move(options)) {}
 
 EventPublisher::EventPublisher(MessageBroker broker, std::shared_ptr<Serializer> serializer, PublisherOptions options)
-    : broker_(std::move(broker)) {
-  auto& random = broker_.state()->random;
-  state_ = std::make_shared<State>(State{serializer, serializer->content_type(),
-                                         options.source.value_or(broker_.options().text_if("client_id").value_or("maestro")),
-                                         IdGenerator(random()), std::mt19937_64(random())});
-}
+    : broker_(std::move(broker)),
+      state_(std::make_shared<State>(std::move(serializer),
+                                     options.source.value_or(broker_.options().text_if("client_id").value_or("maestro")),
+                                     broker_.state()->random)) {}
 
 OutgoingMessage EventPublisher::make_message(std::string topic, const Value& data, EventOptions options) {
-  const auto now = broker_.clock()->wall();
-  auto& attributes = options.attributes;
-  if (!attributes.id) attributes.id = state_->ids.next(now);
-  if (!attributes.source) attributes.source = state_->source;
-  if (!attributes.type) attributes.type = std::string(event_type_of(data, topic));
-  if (!attributes.time) attributes.time = now;
+  return make_message(std::move(topic), data, options, broker_.clock()->wall());
+}
+
+OutgoingMessage EventPublisher::make_message(std::string topic, const Value& data, EventOptions& options, Timestamp now) {
   OutgoingMessage message;
-  write_event_headers(message.headers, attributes, state_->content_type);
-  for (const auto& [name, value] : options.headers) message.headers.set(name, value);
-  if (!options.headers.find("traceparent")) {
-    const auto trace = make_traceparent(state_->traces);
-    message.headers.add("traceparent", {trace.data(), trace.size()});
-  }
-  message.topic = std::move(topic);
+  message.headers = state_->headers(data, topic, now, options);
   message.payload = state_->serializer->serialize(data);
+  message.topic = std::move(topic);
   message.key = std::move(options.key);
+  message.timestamp = now;
   return message;
 }
 
 awaitable<Receipt> EventPublisher::publish(std::string topic, Value data, EventOptions options) {
-  const bool confirm = options.confirm;
-  auto message = make_message(std::move(topic), data, std::move(options));
   const auto& state = broker_.state();
-  return confirm ? state->publish(std::move(message)) : state->enqueue(std::move(message));
+  const auto now = state->clock->now();
+  auto message = make_message(std::move(topic), data, options, state->clock->wall_at(now));
+  return options.confirm ? state->publish(std::move(message), now) : state->enqueue(std::move(message));
 }
 
 }  // namespace maestro::messaging

@@ -54,6 +54,8 @@ void Telemetry::health(bool healthy) {
   registry_->gauge("messaging_broker_health", {{"broker", broker_}}).set(healthy ? 1 : 0);
 }
 
+void Telemetry::reconnect() { registry_->counter("messaging_reconnects_total", {{"broker", broker_}}).add(); }
+
 void Telemetry::circuit(const std::string& operation, int state) {
   registry_->gauge("messaging_circuit_state", {{"broker", broker_}, {"operation", operation}}).set(state);
 }

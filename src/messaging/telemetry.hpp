@@ -37,6 +37,7 @@ class Telemetry {
   void error(const std::string& operation, const boost::system::error_code& code);
   void dead_letter(const std::string& topic, const std::string& group, const std::string& reason);
   void health(bool healthy);
+  void reconnect();
   void circuit(const std::string& operation, int state);
   void lag(const std::string& topic, const std::string& group, int partition, double value);
 

@@ -104,7 +104,9 @@ Values values_of(const MetricFamilySpec& spec, const MetricLabels& labels) {
 
 void Histogram::observe(Duration duration) noexcept {
   duration = std::max(duration, Duration::zero());
-  const auto index = static_cast<std::size_t>(std::ranges::lower_bound(bounds, duration) - bounds.begin());
+  const auto index = duration <= bounds[0]
+                         ? std::size_t{0}
+                         : static_cast<std::size_t>(std::ranges::lower_bound(bounds, duration) - bounds.begin());
   buckets_[index].fetch_add(1, std::memory_order_relaxed);
   nanoseconds_.fetch_add(static_cast<std::uint64_t>(duration.count()), std::memory_order_relaxed);
 }

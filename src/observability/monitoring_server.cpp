@@ -51,7 +51,7 @@ MonitoringOptions checked(MonitoringOptions options) {
              error == asio::error::address_family_not_supported) {
     text += "; an IP address of this machine is allowed, as 127.0.0.1 or 0.0.0.0";
   }
-  throw MessagingError(errc::connection_failed, text);
+  throw MessagingError(errc::cannot_listen, text);
 }
 
 }  // namespace

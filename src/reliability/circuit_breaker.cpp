@@ -45,25 +45,24 @@ bool CircuitBreaker::rate_exceeded(TimePoint now) const noexcept {
   return calls >= options_.minimum_calls && failures >= options_.failure_rate * calls;
 }
 
-void CircuitBreaker::on_success(TimePoint now) noexcept {
+void CircuitBreaker::on_success(TimePoint now, Call call) noexcept {
   count(now, false);
   in_row_ = 0;
-  if (state_ == CircuitState::half_open && probing_) {
-    state_ = CircuitState::closed;
-    slices_ = {};
-  }
+  if (!is_probe(call)) return;
   probing_ = false;
+  state_ = CircuitState::closed;
+  slices_ = {};
 }
 
-void CircuitBreaker::on_failure(TimePoint now) noexcept {
+void CircuitBreaker::on_failure(TimePoint now, Call call) noexcept {
   count(now, true);
   if (in_row_ < options_.failure_threshold) ++in_row_;  // it may stay open for any number of late failures
-  if (state_ == CircuitState::half_open && probing_) {
+  if (is_probe(call)) {
+    probing_ = false;
     open(now);
   } else if (state_ == CircuitState::closed && (in_row_ >= options_.failure_threshold || rate_exceeded(now))) {
     open(now);
   }
-  probing_ = false;
 }
 
 void CircuitBreaker::open(TimePoint now) noexcept {

@@ -1,10 +1,11 @@
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <array>
 #include <charconv>
 #include <maestro/messaging/dead_letter.hpp>
 #include <maestro/messaging/utf8.hpp>
+
+#include "core/control_characters.hpp"
 
 namespace maestro::messaging {
 namespace {
@@ -15,37 +16,32 @@ constexpr int most_replays = 1'000'000;
 constexpr std::string_view prefix = "dlq-";
 constexpr std::array<std::string_view, 4> reasons{"retries_exhausted", "rejected", "undecodable", "invalid"};
 
-/// Well-formed text without control characters (C0, DEL and C1) but for line ends and tabs.
-std::string clean(std::string_view raw, std::size_t limit) {
-  const auto given = to_utf8(raw.substr(0, limit * 4));
-  std::string text;
-  text.reserve(given.size());
-  for (std::size_t i = 0; i < given.size(); ++i) {
-    const char c = given[i];
-    const bool c1 = c == '\xC2' && static_cast<unsigned char>(given[i + 1]) < 0xA0;
-    const bool c0 = (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f;
-    text += c0 || c1 ? ' ' : c;
-    i += c1;
-  }
-  return std::string(cut_utf8(text, limit));
+/// Well-formed text without control characters, but for those in `kept`.
+std::string clean(std::string_view raw, std::size_t limit, std::string_view kept = {}) {
+  return std::string(cut_utf8(without_control_characters(to_utf8(raw.substr(0, limit * 4)), kept), limit));
 }
 
 std::string rfc3339(Timestamp time) {
-  const auto whole = std::chrono::floor<std::chrono::seconds>(time);
-  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(time - whole).count();
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(whole)), ms);
+  std::string text;
+  append_rfc3339(text, time);
+  return text;
 }
 
-/// A count from a header: digits only, capped. Foreign text sets nothing.
+/// A count from a header as this library writes it: digits, no leading zero, capped. Foreign text sets nothing.
 std::optional<int> read_count(const Message& message, std::string_view name) {
   const auto text = message.header(name);
-  if (!text) return std::nullopt;
+  if (!text || text->empty() || text->find_first_not_of("0123456789") != std::string_view::npos ||
+      (text->front() == '0' && text->size() > 1))
+    return std::nullopt;
   int count = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), count);
-  if (end != text->data() + text->size() || text->starts_with('-')) return std::nullopt;
-  if (error == std::errc::result_out_of_range) return most_replays;
-  if (error != std::errc()) return std::nullopt;
-  return std::min(count, most_replays);
+  return error == std::errc() ? std::min(count, most_replays) : most_replays;
+}
+
+/// How often it was replayed. One that cannot be read counts as at the limit, so that nobody's header starts the count anew.
+int read_replays(const Message& message) {
+  if (!message.header("dlq-replay-count")) return 0;
+  return read_count(message, "dlq-replay-count").value_or(most_replays);
 }
 
 /// The message without what an earlier dead-lettering left.
@@ -93,11 +89,11 @@ OutgoingMessage make_dead_letter(const Message& message, std::string topic, std:
   headers.add("dlq-reason", to_string(failure.reason));
   headers.add("dlq-error-type", clean(failure.error_type, longest_message));
   headers.add("dlq-error-message", clean(failure.message, longest_message));
-  if (!failure.stack.empty()) headers.add("dlq-error-stack", clean(failure.stack, longest_stack));
+  if (!failure.stack.empty()) headers.add("dlq-error-stack", clean(failure.stack, longest_stack, "\n\t"));
   headers.add("dlq-attempts", std::to_string(failure.attempts));
   headers.add("dlq-first-failed-at", rfc3339(failure.first_failed_at));
   headers.add("dlq-failed-at", rfc3339(failure.failed_at));
-  headers.add("dlq-replay-count", std::to_string(read_count(message, "dlq-replay-count").value_or(0)));
+  headers.add("dlq-replay-count", std::to_string(read_replays(message)));
   if (const auto id = message.header("dlq-message-id")) headers.add("dlq-message-id", *id);
   return out;
 }
@@ -123,7 +119,7 @@ std::optional<DeadLetter> read_dead_letter(const Message& message) {
   letter.attempts = *attempts;
   letter.first_failed_at = text("dlq-first-failed-at");
   letter.failed_at = text("dlq-failed-at");
-  letter.replay_count = read_count(message, "dlq-replay-count").value_or(0);
+  letter.replay_count = read_replays(message);
   letter.message = message;
   return letter;
 }
@@ -136,7 +132,7 @@ OutgoingMessage make_replay(const Message& dead_letter, std::string new_id) {
   if (!event || dead_letter.header("message-id")) out.headers.set("message-id", new_id);
   out.headers.add("dlq-message-id", old_id);
   out.headers.add("dlq-replay-count",
-                  std::to_string(std::min(read_count(dead_letter, "dlq-replay-count").value_or(0) + 1, most_replays)));
+                  std::to_string(std::min(read_replays(dead_letter) + 1, most_replays)));
   return out;
 }
 

@@ -21,8 +21,10 @@ class KeyLanes {
  public:
   using LaneId = std::uint32_t;
 
-  void push(std::uint64_t key, Item item) {
-    const auto node = new_node(std::move(item));
+  /// Makes the item, of these arguments, the last of its key's lane.
+  template <class... Arguments>
+  void emplace(std::uint64_t key, Arguments&&... arguments) {
+    const auto node = new_node(std::forward<Arguments>(arguments)...);
     const auto [found, is_new] = by_key_.try_emplace(key, 0);
     if (is_new) {
       found->second = new_lane(key, node);
@@ -36,6 +38,8 @@ class KeyLanes {
     }
     ++size_;
   }
+
+  void push(std::uint64_t key, Item item) { emplace(key, std::move(item)); }
 
   [[nodiscard]] bool has_runnable() const noexcept { return runnable_first_ != none; }
 
@@ -160,11 +164,12 @@ class KeyLanes {
 
   Node& at(std::uint32_t node) { return pages_[node >> page_bits][node & (page_size - 1)]; }
 
-  std::uint32_t new_node(Item&& item) {
+  template <class... Arguments>
+  std::uint32_t new_node(Arguments&&... arguments) {
     if (free_nodes_ == none) add_page();
     const auto id = free_nodes_;
     auto& node = at(id);
-    node.item.emplace(std::move(item));
+    node.item.emplace(std::forward<Arguments>(arguments)...);
     free_nodes_ = std::exchange(node.next, none);
     return id;
   }

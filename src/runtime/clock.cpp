@@ -21,6 +21,17 @@ class RealClock final : public Clock {
  public:
   [[nodiscard]] TimePoint now() const noexcept override { return std::chrono::steady_clock::now(); }
   [[nodiscard]] Timestamp wall() const noexcept override { return std::chrono::system_clock::now(); }
+  [[nodiscard]] Timestamp wall_at(TimePoint instant) const noexcept override {
+    // The distance of the two clocks, measured anew each millisecond.
+    constexpr Duration period = std::chrono::milliseconds(1);
+    thread_local TimePoint measured = TimePoint::min();
+    thread_local Duration distance{};
+    if (instant < measured || instant >= measured + period) {
+      measured = now();
+      distance = wall().time_since_epoch() - measured.time_since_epoch();
+    }
+    return Timestamp(instant.time_since_epoch() + distance);
+  }
   std::unique_ptr<Timer> make_timer(boost::asio::any_io_executor executor) override {
     return std::make_unique<RealTimer>(std::move(executor));
   }

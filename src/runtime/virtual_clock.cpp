@@ -92,7 +92,8 @@ VirtualClock::~VirtualClock() {
 
 TimePoint VirtualClock::now() const noexcept { return state_->now; }
 
-Timestamp VirtualClock::wall() const noexcept { return wall_origin + state_->now.time_since_epoch(); }
+Timestamp VirtualClock::wall() const noexcept { return wall_at(state_->now); }
+Timestamp VirtualClock::wall_at(TimePoint instant) const noexcept { return wall_origin + instant.time_since_epoch(); }
 
 std::unique_ptr<Timer> VirtualClock::make_timer(asio::any_io_executor executor) {
   return std::make_unique<VirtualTimer>(state_, std::move(executor));

@@ -29,6 +29,11 @@ namespace detail {
 std::string nested(const std::string& path, std::string_view field) {
   return path.empty() ? std::string(field) : fmt::format("{}.{}", path, field);
 }
+
+void refuse_unnamed(std::string_view field, const std::string& number, const std::string& names) {
+  throw MessagingError(errc::invalid_event, fmt::format("{}: {} has no name; allowed are {}",
+                                                        field.empty() ? "the event" : field, number, names));
+}
 }  // namespace detail
 
 }  // namespace maestro::messaging

@@ -7,6 +7,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cstdlib>
 #include <maestro/messaging.hpp>
@@ -96,6 +97,35 @@ class Contract : public ::testing::TestWithParam<TransportUnderTest> {
     if (*started.error) std::rethrow_exception(*started.error);
   }
 
+  /// Starts the work, cancels it after so many turns of the loop and of the clock, and waits for its end. Whether it was
+  /// done nevertheless.
+  awaitable<bool> cancelled_after(int steps, awaitable<void> work) {
+    struct Outcome {
+      bool ended = false;
+      std::exception_ptr error;
+    };
+    const auto outcome = std::make_shared<Outcome>();
+    asio::cancellation_signal cancel;
+    asio::co_spawn(*context_, std::move(work),
+                   asio::bind_cancellation_slot(cancel.slot(), [outcome](std::exception_ptr error) { *outcome = {true, error}; }));
+    for (int step = 0; step < steps && !outcome->ended; ++step) {
+      if (step % 4 == 3) {
+        co_await sleep(1ms);
+      } else {
+        co_await asio::post(*context_, asio::use_awaitable);
+      }
+    }
+    cancel.emit(asio::cancellation_type::terminal);
+    co_await until([&] { return outcome->ended; });
+    if (!outcome->error) co_return true;
+    try {
+      std::rethrow_exception(outcome->error);
+    } catch (const boost::system::system_error& failure) {
+      EXPECT_EQ(failure.code(), asio::error::operation_aborted) << failure.what();
+    }
+    co_return false;
+  }
+
   awaitable<void> sleep(Duration span) { co_await sleep_for(*clock_, span); }
 
   /// Waits for a condition, for an hour of virtual time at most.
@@ -116,6 +146,16 @@ class Contract : public ::testing::TestWithParam<TransportUnderTest> {
 };
 
 inline std::string transport_name(const ::testing::TestParamInfo<TransportUnderTest>& info) { return info.param.name; }
+
+/// For rules that need what only the embedded broker has: small limits, and faults on demand.
+inline std::vector<TransportUnderTest> embedded() {
+  auto all = transports();
+  std::erase_if(all, [](const TransportUnderTest& each) { return each.name != "memory"; });
+  return all;
+}
+
+#define MAESTRO_CONTRACT_ON_MEMORY(suite) \
+  INSTANTIATE_TEST_SUITE_P(All, suite, ::testing::ValuesIn(embedded()), transport_name)
 
 #define MAESTRO_CONTRACT(suite) \
   INSTANTIATE_TEST_SUITE_P(All, suite, ::testing::ValuesIn(transports()), transport_name)

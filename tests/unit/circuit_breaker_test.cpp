@@ -13,8 +13,9 @@ class Circuit : public testing::Test {
  protected:
   /// A call that ends at once; whether it was allowed.
   bool call(CircuitBreaker& breaker, bool good) {
-    if (!breaker.allow(now)) return false;
-    good ? breaker.on_success(now) : breaker.on_failure(now);
+    const auto allowed = breaker.allow(now);
+    if (!allowed) return false;
+    good ? breaker.on_success(now, *allowed) : breaker.on_failure(now, *allowed);
     return true;
   }
 
@@ -43,10 +44,11 @@ TEST_F(Circuit, LetsOneProbeThroughAfterTheReset) {
   EXPECT_FALSE(breaker.allow(now));
   now += 1ns;
   EXPECT_EQ(breaker.state(now), CircuitState::half_open);
-  EXPECT_TRUE(breaker.allow(now));
+  const auto probe = breaker.allow(now);
+  ASSERT_TRUE(probe);
   EXPECT_FALSE(breaker.allow(now));
   EXPECT_FALSE(breaker.allow(now + 1h));
-  breaker.on_success(now);
+  breaker.on_success(now, *probe);
   EXPECT_EQ(breaker.state(now), CircuitState::closed);
   EXPECT_TRUE(breaker.allow(now));
   EXPECT_TRUE(breaker.allow(now));
@@ -66,8 +68,9 @@ TEST_F(Circuit, AnAbandonedProbeMakesRoomForTheNext) {
   CircuitBreaker breaker({.failure_threshold = 1, .reset_timeout = 10s});
   call(breaker, false);
   now += 10s;
-  EXPECT_TRUE(breaker.allow(now));
-  breaker.on_abandoned();
+  const auto probe = breaker.allow(now);
+  ASSERT_TRUE(probe);
+  breaker.on_abandoned(*probe);
   EXPECT_EQ(breaker.state(now), CircuitState::half_open);
   EXPECT_TRUE(breaker.allow(now));
   EXPECT_FALSE(breaker.allow(now));
@@ -85,14 +88,40 @@ TEST_F(Circuit, AfterClosingTheRowStartsAnew) {
 
 TEST_F(Circuit, LateAnswersDoNotCloseAnOpenCircuit) {
   CircuitBreaker breaker({.failure_threshold = 1, .reset_timeout = 10s});
-  EXPECT_TRUE(breaker.allow(now));
-  EXPECT_TRUE(breaker.allow(now));
-  breaker.on_failure(now);
-  breaker.on_success(now);
+  const auto first = breaker.allow(now);
+  const auto second = breaker.allow(now);
+  const auto third = breaker.allow(now);
+  ASSERT_TRUE(first && second && third);
+  breaker.on_failure(now, *first);
+  breaker.on_success(now, *second);
   EXPECT_EQ(breaker.state(now), CircuitState::open);
-  breaker.on_failure(now + 1s);
+  breaker.on_failure(now + 1s, *third);
   EXPECT_EQ(breaker.open_until(), now + 10s);
   EXPECT_EQ(breaker.opened(), 1U);
+}
+
+TEST_F(Circuit, OnlyTheProbeDecidesWhileHalfOpen) {
+  CircuitBreaker breaker({.failure_threshold = 1, .reset_timeout = 10s});
+  const auto early = breaker.allow(now);
+  const auto late = breaker.allow(now);
+  ASSERT_TRUE(early && late);
+  breaker.on_failure(now, *early);
+  now += 10s;
+  const auto probe = breaker.allow(now);
+  ASSERT_TRUE(probe);
+  breaker.on_success(now, *late);
+  EXPECT_EQ(breaker.state(now), CircuitState::half_open) << "a late success is not the probe's";
+  breaker.on_failure(now, *late);
+  EXPECT_EQ(breaker.state(now), CircuitState::half_open) << "a late failure is not the probe's";
+  breaker.on_abandoned(*late);
+  EXPECT_FALSE(breaker.allow(now)) << "the probe is still on its way";
+  breaker.on_abandoned(*probe);
+  const auto second = breaker.allow(now);
+  ASSERT_TRUE(second);
+  breaker.on_success(now, *probe);
+  EXPECT_EQ(breaker.state(now), CircuitState::half_open) << "the probe before was given up";
+  breaker.on_success(now, *second);
+  EXPECT_EQ(breaker.state(now), CircuitState::closed);
 }
 
 TEST_F(Circuit, TheRateCountsOverTheWindow) {

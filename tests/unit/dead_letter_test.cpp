@@ -101,8 +101,12 @@ TEST(DeadLetter, TheCutIsRightAtEveryOffset) {
 TEST(DeadLetter, TextIsMadeWellFormedAndFreeOfControlCharacters) {
   auto why = failure();
   why.message = std::string("a\0b\x1b[31m\r\xff\n\tc\x7f", 14);
+  why.error_type = "T\nX-Header: y\xC2\x9B";
+  why.stack = "one\n\ttwo\x1b\xC2\x9B";
   const auto out = make_dead_letter(message_of("b"), "d", "g", why);
-  EXPECT_EQ(out.headers.find("dlq-error-message"), "a b [31m \uFFFD\n\tc ");
+  EXPECT_EQ(out.headers.find("dlq-error-message"), "a b [31m \uFFFD  c ");
+  EXPECT_EQ(out.headers.find("dlq-error-type"), "T X-Header: y ");
+  EXPECT_EQ(out.headers.find("dlq-error-stack"), "one\n\ttwo  ") << "a stack keeps its lines";
 }
 
 TEST(DeadLetter, AnotherFailureReplacesTheHeadersOfTheFirst) {
@@ -153,13 +157,19 @@ int replays(std::string_view text) {
 
 TEST(DeadLetter, CountsAreDigitsAndCapped) {
   EXPECT_EQ(replays("7"), 7);
-  EXPECT_EQ(replays("007"), 7);
+  EXPECT_EQ(replays("0"), 0);
   EXPECT_EQ(replays("1000000"), 1'000'000);
   EXPECT_EQ(replays("1000001"), 1'000'000);
   EXPECT_EQ(replays("99999999999999999999999"), 1'000'000);
   for (const auto* bad :
-       {"", "-1", "+1", " 1", "1 ", "1x", "0x1", "1.0", "99999999999999999999999x", "-99999999999999999999999"})
-    EXPECT_EQ(replays(bad), 0) << bad;
+       {"", "007", "-1", "+1", " 1", "1 ", "1x", "0x1", "1.0", "99999999999999999999999x", "-99999999999999999999999"})
+    EXPECT_EQ(replays(bad), 1'000'000) << "what cannot be read does not start the count anew: " << bad;
+}
+
+TEST(DeadLetter, AMalformedReplayCountStaysAtTheLimit) {
+  const Headers headers{{"dlq-topic", "t"}, {"dlq-replay-count", "zero"}};
+  EXPECT_EQ(make_replay(message_of("", headers), "n").headers.find("dlq-replay-count"), "1000000");
+  EXPECT_EQ(make_dead_letter(message_of("", headers), "d", "g", failure()).headers.find("dlq-replay-count"), "1000000");
 }
 
 TEST(DeadLetter, TheReplayCountStopsAtItsCap) {

@@ -134,6 +134,8 @@ TEST(Event, TypeFallsBackFromFieldToTopic) {
   EXPECT_EQ(event_type_of({{"event_type", "e"}, {"type", "t"}}, "topic"), "e");
   EXPECT_EQ(event_type_of({{"type", "t"}}, "topic"), "t");
   EXPECT_EQ(event_type_of({{"event_type", 1}, {"type", "t"}}, "topic"), "t");
+  EXPECT_EQ(event_type_of({{"event_type", ""}, {"type", "t"}}, "topic"), "t");
+  EXPECT_EQ(event_type_of({{"event_type", ""}}, "topic"), "topic");
   EXPECT_EQ(event_type_of({{"other", "x"}}, "topic"), "topic");
   EXPECT_EQ(event_type_of(Value(1), "topic"), "topic");
 }

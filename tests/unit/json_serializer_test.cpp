@@ -72,6 +72,13 @@ TEST(JsonSerializer, NumbersThatJsonLacksAreRefused) {
   }
 }
 
+TEST(JsonSerializer, NumbersThatNoDoubleHoldsAreNotRead) {
+  for (const auto* bad : {"1e400", "-1e400", "0e999", "[1, {\"a\": 1e309}]", "{\"a\": [0, 2e308]}"})
+    EXPECT_THAT(undecodable(bad), HasSubstr("orders.created at 0/7: a number")) << bad;
+  EXPECT_EQ(JsonSerializer().deserialize(message_of("1e-400")), 0.0);
+  EXPECT_EQ(refusal(errc::undecodable, [] { (void)message_of("1e400").value(); }).empty(), false);
+}
+
 TEST(JsonSerializer, TextThatIsNotUtf8IsRefused) {
   const Value value{{"name", "\xff"}};
   EXPECT_THAT(refusal(errc::invalid_event, [&] { (void)JsonSerializer().serialize(value); }), HasSubstr("UTF-8"));

@@ -91,6 +91,32 @@ TEST_F(Log, TextIsOneLineWithoutControlCharacters) {
   EXPECT_THAT(line, testing::Not(HasSubstr("\x1b[31m")));
 }
 
+TEST_F(Log, C1ControlCharactersSteerNoTerminal) {
+  const LogRecord record{LogLevel::error, "a\xC2\x9B" "2J", {{"value", "b\xC2\x80"}, {"e", "\xC3\xA9\xC2\xA0"}}};
+  const auto text = printed(LogFormat::text, record);
+  EXPECT_THAT(text, HasSubstr("a 2J value=\"b\\u0080\" e=\xC3\xA9\xC2\xA0\n"));
+  const auto json = printed(LogFormat::json, record);
+  EXPECT_THAT(json, testing::Not(HasSubstr("\xC2\x9B")));
+  EXPECT_EQ(boost::json::parse(json).at("message").as_string(), "a\xC2\x9B" "2J");
+}
+
+using LogDeathTest = Log;
+
+TEST_F(LogDeathTest, AMisspeltLevelIsSaid) {
+  // A process of its own: the variable is read once.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const unit::EnvironmentVariable variable("MESSAGING_LOG_LEVEL", "debgu\n");
+  EXPECT_EXIT(
+      {
+        log(LogLevel::debug, "hidden");
+        log(LogLevel::error, "shown");
+        std::exit(0);
+      },
+      testing::ExitedWithCode(0),
+      testing::AllOf(HasSubstr("MESSAGING_LOG_LEVEL: \"debgu\\x0a\" is no level; allowed are debug, info, warning, error, off"),
+                     HasSubstr("shown"), testing::Not(HasSubstr("hidden"))));
+}
+
 TEST_F(Log, JsonIsOneObjectALine) {
   const auto line =
       printed(LogFormat::json, {LogLevel::error, "quote \" brace {} percent %v\n\xff", {{"we\"ird", "a\tb"}}});

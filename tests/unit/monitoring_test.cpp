@@ -1,3 +1,5 @@
+#include <sys/resource.h>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/detached.hpp>
@@ -6,7 +8,9 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/json/parse.hpp>
+#include <maestro/messaging/log.hpp>
 #include <maestro/messaging/monitoring.hpp>
+#include <maestro/messaging/virtual_clock.hpp>
 
 #include "unit/unit.hpp"
 
@@ -203,10 +207,41 @@ TEST_F(Monitoring, ConnectionsAreBounded) {
 
 TEST_F(Monitoring, APortThatIsTakenIsNamed) {
   MonitoringServer second(context.get_executor(), {.port = server->port(), .metrics = registry});
-  EXPECT_THAT(unit::refusal(errc::connection_failed, [&] { second.listen(); }),
+  EXPECT_THAT(unit::refusal(errc::cannot_listen, [&] { second.listen(); }),
               HasSubstr("127.0.0.1:" + std::to_string(server->port())));
   MonitoringServer nowhere(context.get_executor(), {.address = "localhost?", .metrics = registry});
-  EXPECT_THAT(unit::refusal(errc::connection_failed, [&] { nowhere.listen(); }), HasSubstr("localhost?:9464"));
+  EXPECT_THAT(unit::refusal(errc::cannot_listen, [&] { nowhere.listen(); }), HasSubstr("localhost?:9464"));
+}
+
+TEST_F(Monitoring, WithoutDescriptorsItWaitsAndThenGoesOn) {
+  std::size_t warnings = 0;
+  set_log_sink([&](const LogRecord&) { ++warnings; });
+  const auto clock = std::make_shared<VirtualClock>();
+  start({.clock = clock});
+  context.restart();
+  context.poll();
+  tcp::socket client(context);
+  client.open(tcp::v4());
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  auto none = before;
+  none.rlim_cur = 0;  // what is open stays open, nothing new is
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  client.connect({asio::ip::make_address("127.0.0.1"), server->port()});
+  for (int i = 0; i < 1000; ++i) {
+    context.restart();
+    context.poll();
+  }
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(warnings, 1U) << "it does not try again at once";
+  clock->run_for(context, std::chrono::seconds(2));
+  set_log_sink(make_log_sink(LogFormat::text));
+  run([&]() -> asio::awaitable<void> {
+    beast::tcp_stream stream(std::move(client));
+    co_await asio::async_write(stream, asio::buffer(std::string_view("GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")),
+                               asio::use_awaitable);
+    EXPECT_EQ((co_await read(stream)).result_int(), 200U);
+  });
 }
 
 TEST_F(Monitoring, StopEndsRun) {

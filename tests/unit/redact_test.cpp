@@ -97,6 +97,13 @@ TEST(FromUrl, OthersAreRefusedWithoutTheirPassword) {
     refusal(errc::invalid_option, [&] { (void)MessagingConfig::from_url(bad); });
 }
 
+TEST(Redact, WhatWasRedactedStaysAsItIs) {
+  for (const auto* text : {"amqp@T/1:h@v?pass=_h@v?h&u=5&p", "redis://u:p@h?key=a@b", "a@b:c@d,e:f", ":@:@"}) {
+    const auto shown = redact(text);
+    EXPECT_EQ(redact(shown), shown) << text;
+  }
+}
+
 TEST(FromUrl, AMemoryUrlCarriesOptions) {
   const auto config = MessagingConfig::from_url("memory://demo?partitions=3&fault_delay=0.5&");
   EXPECT_EQ(config.connection_string, "memory://demo");

@@ -46,6 +46,13 @@ struct Many {
 };
 BOOST_DESCRIBE_STRUCT(Many, (), (numbers))
 
+struct Sample {
+  std::chrono::system_clock::time_point at;
+  float value = 0;
+  std::vector<Color> colors;
+};
+BOOST_DESCRIBE_STRUCT(Sample, (), (at, value, colors))
+
 }  // namespace maestro::messaging::shop
 
 namespace maestro::messaging {
@@ -105,6 +112,29 @@ TEST(Typed, RoundTrips) {
   EXPECT_EQ(data.at("created").as_string(), "1970-01-01T00:00:01.500Z");
   EXPECT_EQ(data.at("billing").at("floor"), Value(nullptr));
   EXPECT_EQ(to_value(from_value<Order>(data)), data);
+}
+
+TEST(Typed, TimesKeepAllTheirDigits) {
+  for (const auto* text : {"1970-01-01T00:00:01.500Z", "1970-01-01T00:00:01.500025Z", "1969-12-31T23:59:59.999999999Z"}) {
+    const auto sample = from_value<Sample>({{"at", text}, {"value", 1}, {"colors", boost::json::array{}}});
+    EXPECT_EQ(to_value(sample).at("at").as_string(), text);
+  }
+}
+
+TEST(Typed, AnEnumValueWithoutANameIsNotWritten) {
+  Sample sample;
+  sample.colors = {Color::red, static_cast<Color>(7)};
+  EXPECT_EQ(refusal(errc::invalid_event, [&] { (void)to_value(sample); }), "colors: 7 has no name; allowed are red, green");
+}
+
+TEST(Typed, ANumberThatIsTooLargeForItsFieldIsRefused) {
+  const auto with_value = [](double value) -> Value {
+    return {{"at", "1970-01-01T00:00:00Z"}, {"value", value}, {"colors", boost::json::array{}}};
+  };
+  for (const auto value : {1e300, -1e300})
+    EXPECT_THAT(refusal(errc::invalid_event, [&] { (void)from_value<Sample>(with_value(value)); }),
+                HasSubstr("value: expected number in the range of the field, got"));
+  EXPECT_EQ(from_value<Sample>(with_value(3e38)).value, 3e38F);
 }
 
 TEST(Typed, EveryWrongFieldIsNamed) {

@@ -27,7 +27,8 @@ struct Failure {
 [[nodiscard]] std::string dead_letter_topic(std::string_view topic, std::string_view group);
 
 /// The copy that goes to the dead-letter topic: payload, key and headers as they were, and the `dlq-…` headers. The stack is cut
-/// to 8 KiB and the error's text to 1 KiB, between characters. A message that was dead-lettered before keeps its replay count.
+/// to 8 KiB and the error's text to 1 KiB, between characters; control characters become spaces, but for the stack's line ends
+/// and tabs. A message that was dead-lettered before keeps its replay count; one that cannot be read counts as a million.
 [[nodiscard]] OutgoingMessage make_dead_letter(const Message& message, std::string topic, std::string_view group,
                                                const Failure& failure);
 

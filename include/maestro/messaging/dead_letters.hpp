@@ -41,7 +41,8 @@ class DeadLetters {
   /// The dead-letter topics of the broker: those that end in `.dlq`, with how many messages they keep.
   static awaitable<std::vector<TopicInfo>> topics(MessageBroker broker);
 
-  /// At most `limit` dead letters, oldest first in each partition, read privately: nothing is settled.
+  /// At most `limit` dead letters, oldest first in each partition, read privately: nothing is settled. Of those that a purge
+  /// takes away meanwhile, those that it had read already.
   awaitable<std::vector<DeadLetter>> list(DeadLetterFilter filter = {}, std::size_t limit = 100);
   /// The dead letter at `partition/offset`, whole. None when there is none.
   awaitable<std::optional<DeadLetter>> show(std::int32_t partition, std::int64_t offset);

@@ -32,6 +32,7 @@ enum class errc {
   transaction_aborted,      ///< Nothing of the transaction took effect.
   not_owned,                ///< The delivery is no longer this member's to settle.
   broker_error,             ///< The broker's own verdict; its text travels along.
+  cannot_listen,            ///< The monitoring endpoint's address or port is not to be had.
 };
 
 const boost::system::error_category& messaging_category() noexcept;

@@ -61,16 +61,13 @@ void write_event_headers(Headers& headers, const EventAttributes& attributes, st
 /// The type of an event whose publisher names none: the data's text field `event_type` or `type`, else the topic.
 [[nodiscard]] std::string_view event_type_of(const Value& data, std::string_view topic) noexcept;
 
-/// UTC with milliseconds: `2026-01-31T12:00:00.000Z`.
-void append_rfc3339(std::string& to, Timestamp time);
-/// Strict: date, `T`, time, optional fraction, `Z` or an offset.
-[[nodiscard]] std::optional<Timestamp> parse_rfc3339(std::string_view text) noexcept;
-
 /// Ids that sort by time: UUID version 7 (RFC 9562), from a seed.
 class IdGenerator {
  public:
   explicit IdGenerator(std::uint64_t seed) : random_(seed) {}
   std::string next(Timestamp now);
+  /// The same into 36 characters at `to`.
+  void write(char* to, Timestamp now);
 
  private:
   std::mt19937_64 random_;

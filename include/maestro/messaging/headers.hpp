@@ -87,6 +87,12 @@ class Headers {
     for (const auto& [name, value] : headers) add(name, value);
   }
   explicit Headers(HeadersView view) : block_(view.block()) {}
+  /// Takes over what `block()` of other headers gave.
+  static Headers from_block(std::string block) {
+    Headers headers;
+    headers.block_ = std::move(block);
+    return headers;
+  }
 
   /// Throws `MessagingError(invalid_argument)` for an empty name, or one with a control character or `:`.
   void add(std::string_view name, std::string_view value);

@@ -22,7 +22,8 @@ using LogSink = std::function<void(const LogRecord&)>;
 /// Where the library's log lines go; may be called at any time, from any thread. An empty sink silences it.
 /// The default is text on standard error (`make_log_sink`).
 void set_log_sink(LogSink sink);
-/// Lines below this level are not even put together. Default: `warning` and above; `MESSAGING_LOG_LEVEL` overrides it.
+/// Lines below this level are not even put together. Default: `warning` and above; `MESSAGING_LOG_LEVEL` (`debug`,
+/// `info`, `warning`, `error`, `off`) overrides it, and what it says wrongly is logged once.
 void set_log_level(LogLevel level) noexcept;
 [[nodiscard]] bool log_enabled(LogLevel level) noexcept;
 

@@ -53,7 +53,7 @@ class MonitoringServer {
   MonitoringServer& operator=(const MonitoringServer&) = delete;
 
   /// Binds the port; does nothing when it is bound already. To be called before `run()`, which does it by itself
-  /// otherwise. Throws `MessagingError` naming address, port and what to change: `connection_failed` when the port is
+  /// otherwise. Throws `MessagingError` naming address, port and what to change: `cannot_listen` when the port is
   /// in use, needs more rights, or the address is not one of this machine; `closed` after `stop()`.
   void listen();
   /// The port that is bound; 0 before `listen()`. Any thread.

@@ -40,6 +40,7 @@ class EventPublisher {
 
  private:
   struct State;
+  OutgoingMessage make_message(std::string topic, const Value& data, EventOptions& options, Timestamp now);
   MessageBroker broker_;
   std::shared_ptr<State> state_;
 };

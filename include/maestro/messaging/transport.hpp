@@ -2,6 +2,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
+#include <functional>
 #include <maestro/messaging/capabilities.hpp>
 #include <maestro/messaging/message.hpp>
 #include <memory>
@@ -76,6 +77,9 @@ class Transport {
   virtual awaitable<void> disconnect() = 0;
   /// A round trip to the server; throws when there is none.
   virtual awaitable<void> ping() = 0;
+  /// `tell` is called on the transport's executor each time that a lost connection, its own or a subscription's, is there
+  /// again. Called once, before `connect()`.
+  virtual void on_reconnect(std::function<void()> tell) = 0;
 
   /// Completes when the broker has answered for every message, or when `timeout` has passed: `results[i]` then says for each
   /// whether it was done, surely not done, or `outcome_unknown`. What was done may be moved from; a message with an error is as it

@@ -93,8 +93,10 @@ void read(const Value& value, T& to, const std::string& path, FieldErrors& error
   } else if constexpr (std::is_floating_point_v<T>) {
     if (!value.is_number()) {
       errors.expected(path, "number", value);
+    } else if (const auto number = value.to_number<double>(); std::abs(number) > std::numeric_limits<T>::max()) {
+      errors.expected(path, "number in the range of the field", value);
     } else {
-      to = static_cast<T>(value.to_number<double>());
+      to = static_cast<T>(number);
     }
   } else if constexpr (std::is_same_v<T, std::string>) {
     if (const auto* text = value.if_string()) {
@@ -147,30 +149,35 @@ void read(const Value& value, T& to, const std::string& path, FieldErrors& error
   }
 }
 
+[[noreturn]] void refuse_unnamed(std::string_view field, const std::string& number, const std::string& names);
+
 template <class T>
-Value write(const T& from) {
+Value write(const T& from, std::string_view field = {}) {
   if constexpr (std::is_enum_v<T>) {
-    const char* name = boost::describe::enum_to_string(from, "");
-    return Value(name);
+    if (const char* name = boost::describe::enum_to_string(from, nullptr)) return Value(name);
+    std::string names;
+    boost::mp11::mp_for_each<boost::describe::describe_enumerators<T>>(
+        [&](auto enumerator) { names += (names.empty() ? "" : ", ") + std::string(enumerator.name); });
+    refuse_unnamed(field, std::to_string(static_cast<std::underlying_type_t<T>>(from)), names);
   } else if constexpr (std::is_same_v<T, std::chrono::system_clock::time_point>) {
     std::string text;
-    append_rfc3339(text, from);
+    append_exact_rfc3339(text, from);
     return Value(text);
   } else if constexpr (is_optional<T>::value) {
-    return from ? write(*from) : Value(nullptr);
+    return from ? write(*from, field) : Value(nullptr);
   } else if constexpr (is_vector<T>::value) {
     boost::json::array array;
     array.reserve(from.size());
-    for (const auto& element : from) array.push_back(write(element));
+    for (const auto& element : from) array.push_back(write(element, field));
     return array;
   } else if constexpr (is_map<T>::value) {
     boost::json::object object;
-    for (const auto& [name, element] : from) object.emplace(name, write(element));
+    for (const auto& [name, element] : from) object.emplace(name, write(element, name));
     return object;
   } else if constexpr (DescribedEvent<T>) {
     boost::json::object object;
     boost::mp11::mp_for_each<boost::describe::describe_members<T, members>>(
-        [&](auto member) { object.emplace(member.name, write(from.*member.pointer)); });
+        [&](auto member) { object.emplace(member.name, write(from.*member.pointer, member.name)); });
     return object;
   } else {
     return Value(from);
@@ -179,7 +186,8 @@ Value write(const T& from) {
 
 }  // namespace detail
 
-/// The event as data: an object with a field for each described member; enums by name, times as RFC 3339 text.
+/// The event as data: an object with a field for each described member; enums by name, times as RFC 3339 text with
+/// all their digits. Throws `MessagingError(invalid_event)` for an enum value that has no name.
 template <DescribedEvent T>
 [[nodiscard]] Value to_value(const T& event) {
   return detail::write(event);

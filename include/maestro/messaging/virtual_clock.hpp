@@ -19,6 +19,7 @@ class VirtualClock final : public Clock {
 
   [[nodiscard]] TimePoint now() const noexcept override;
   [[nodiscard]] Timestamp wall() const noexcept override;
+  [[nodiscard]] Timestamp wall_at(TimePoint instant) const noexcept override;
   std::unique_ptr<Timer> make_timer(boost::asio::any_io_executor executor) override;
 
   /// Runs the context, jumping from timer to timer, until `done` says so or nothing is left to do.

@@ -75,11 +75,10 @@ Hub::Append Hub::append_locked(Topic& topic, OutgoingMessage& message, Receipt& 
                      : message.key     ? stable_hash(*message.key) % count
                                        : topic.round_robin++ % count;
   auto& partition = topic.partitions[index];
-  if (partition.segments.empty() || partition.segments.back()->records.size() == Segment::capacity) {
-    auto segment = std::make_shared<Segment>();
+  if (partition.segments.empty() || partition.segments.back()->full()) {
+    auto segment = segments_->make();
     segment->base = partition.next;
     segment->topic = topic.name;
-    segment->records.reserve(Segment::capacity);
     partition.segments.push_back(std::move(segment));
   }
   auto& segment = *partition.segments.back();
@@ -87,8 +86,7 @@ Hub::Append Hub::append_locked(Topic& topic, OutgoingMessage& message, Receipt& 
   receipt.offset = partition.next++;
   receipt.timestamp = message.timestamp.value_or(now);
   segment.bytes += size;
-  segment.records.push_back(
-      {std::move(message.key), std::move(message.payload), std::move(message.headers), *receipt.timestamp});
+  segment.append(message, *receipt.timestamp);
   receipt.topic = std::move(message.topic);
   ++topic.messages;
   topic.bytes += size;
@@ -297,9 +295,9 @@ std::size_t Hub::take(Member* member, const std::string& group_name, std::vector
       const auto& record = segment->records[static_cast<std::size_t>(offset - segment->base)];
       Message::Parts parts;
       parts.topic = *segment->topic;
-      if (record.key) parts.key = *record.key;
-      parts.payload = record.payload.view();
-      parts.headers = record.headers.view();
+      parts.key = record.key;
+      parts.payload = record.payload;
+      parts.headers = record.headers;
       parts.timestamp = record.timestamp;
       parts.position = {index, offset, {}};
       parts.tag = {at->first, static_cast<std::uint64_t>(offset)};

@@ -12,29 +12,14 @@
 #include <string>
 #include <vector>
 
+#include "brokers/memory/segment.hpp"
+
 namespace maestro::messaging::memory {
 
 struct Limits {
   std::int32_t partitions = 6;
   std::int64_t max_messages = 0;
   std::int64_t max_bytes = 0;
-};
-
-/// A stored message. Never moves and never changes once it is in its segment.
-struct Record {
-  std::optional<std::string> key;
-  Payload payload;
-  Headers headers;
-  Timestamp timestamp;
-};
-
-/// A run of consecutive records; deliveries keep their segment alive.
-struct Segment {
-  static constexpr std::size_t capacity = 128;
-  std::int64_t base = 0;
-  std::shared_ptr<const std::string> topic;
-  std::vector<Record> records;
-  std::int64_t bytes = 0;
 };
 
 struct Partition {
@@ -89,7 +74,7 @@ class Hub {
   static std::shared_ptr<Hub> named(const std::string& name);
 
   enum class Append { stored, full, no_such_partition };
-  /// Stores the message; fills in the receipt. Wakes whoever waits for it.
+  /// Stores the message, taking over its topic alone; fills in the receipt. Wakes whoever waits for it.
   Append append(OutgoingMessage& message, Receipt& receipt, const Limits& limits, Timestamp now);
   struct Settlement {
     Member* member;
@@ -153,6 +138,7 @@ class Hub {
   void trim(Topic& topic);
   void ring_publishers();
 
+  std::shared_ptr<SegmentPool> segments_ = std::make_shared<SegmentPool>();
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Topic>, std::less<>> topics_;
   std::map<Member*, Subscription> subscriptions_;

@@ -17,6 +17,8 @@ struct Session {
   Limits limits;
   Duration rebalance_timeout;
   Faults faults;
+  std::function<void()> reconnected = [] {};
+  bool connection_lost = false;  ///< The transport's own, by an injected fault; a subscription is there again at once.
 };
 
 class MemorySubscription final : public TransportSubscription {

@@ -42,10 +42,13 @@ class MemoryTransport final : public Transport, public Administration, public Tr
   awaitable<void> connect() override { co_return; }
   awaitable<void> disconnect() override { co_return; }
   awaitable<void> ping() override {
-    if (session_->faults.connection_breaks())
+    const bool was_lost = std::exchange(session_->connection_lost, session_->faults.connection_breaks());
+    if (session_->connection_lost)
       throw MessagingError(errc::connection_failed, "memory: the connection broke (injected fault)");
+    if (was_lost) session_->reconnected();
     co_return;
   }
+  void on_reconnect(std::function<void()> tell) override { session_->reconnected = std::move(tell); }
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
                           Duration timeout) override {
@@ -57,6 +60,7 @@ class MemoryTransport final : public Transport, public Administration, public Tr
       co_await asio::post(session_->executor, asio::use_awaitable);
     }
     std::optional<TimePoint> deadline;
+    auto wall = session_->clock->wall();
     bool broken = false;
     for (std::size_t i = 0; i < messages.size(); ++i) {
       auto& message = messages[i];
@@ -66,12 +70,13 @@ class MemoryTransport final : public Transport, public Administration, public Tr
         continue;
       }
       std::shared_ptr<Waker> room;
-      while (!attempt(message, result)) {
+      while (!attempt(message, result, wall)) {
         if (!deadline) deadline = session_->clock->now() + timeout;
         if (!room) room = std::make_shared<Waker>(*session_->clock, session_->executor);
         room->park();
         session_->hub->await_room(room);
         const bool rung = co_await room->notifier().wait_until(std::min(*deadline, session_->clock->now() + room_poll));
+        wall = session_->clock->wall();
         if (rung || session_->clock->now() < *deadline) continue;
         result.error = errc::queue_full;
         result.detail = fmt::format(
@@ -87,7 +92,7 @@ class MemoryTransport final : public Transport, public Administration, public Tr
     constexpr std::size_t turn = 256;
     if (immediate_ + 1 >= turn) return false;
     ++immediate_;
-    return attempt(message, result);
+    return attempt(message, result, message.timestamp ? *message.timestamp : session_->clock->wall());
   }
 
   awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
@@ -145,9 +150,8 @@ class MemoryTransport final : public Transport, public Administration, public Tr
   }
 
   /// False while there is no room; else the result is filled in.
-  bool attempt(OutgoingMessage& message, PublishResult& result) {
+  bool attempt(OutgoingMessage& message, PublishResult& result, Timestamp wall) {
     if (refused(message, result)) return true;
-    const auto wall = session_->clock->wall();
     if (session_->faults.outcome_gets_lost()) {
       if (session_->faults.was_stored()) {
         auto copy = message;

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace maestro::messaging {
@@ -23,7 +24,8 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-/// The one that is most like what was written. `known` must not be empty; what was written is cut to a sane length.
+/// The one that is most like what was written: what was probably meant. `known` must not be empty; what was written is cut
+/// to a sane length.
 template <class Range>
 std::string_view nearest(std::string_view written, const Range& known) {
   written = written.substr(0, 64);

@@ -1,0 +1,62 @@
+#include "brokers/memory/segment.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace maestro::messaging::memory {
+
+void Segment::append(const OutgoingMessage& message, Timestamp timestamp) {
+  auto& record = records.emplace_back();
+  if (message.key) record.key = copy(*message.key);
+  record.headers = HeadersView(copy(message.headers.block()));
+  record.timestamp = timestamp;
+  if (message.payload.size() <= copied_bytes) {
+    record.payload = copy(message.payload.view());
+  } else {
+    record.kept = message.payload;
+    record.payload = record.kept.view();
+  }
+}
+
+std::string_view Segment::copy(std::string_view text) {
+  if (text.empty()) return {"", 0};
+  if (block_ == blocks_.size() || used_ + text.size() > block_bytes) {
+    if (block_ < blocks_.size()) ++block_;
+    // More than a block holds (headers may be of any size) gets a block of its own.
+    const auto size = std::max(block_bytes, text.size());
+    if (block_ == blocks_.size() || size > block_bytes)
+      blocks_.insert(blocks_.begin() + static_cast<std::ptrdiff_t>(block_), std::make_unique_for_overwrite<char[]>(size));
+    used_ = 0;
+  }
+  auto* to = blocks_[block_].get() + used_;
+  std::memcpy(to, text.data(), text.size());
+  used_ += text.size();
+  return {to, text.size()};
+}
+
+void Segment::clear() noexcept {
+  records.clear();
+  topic.reset();
+  bytes = 0;
+  block_ = used_ = 0;
+  constexpr std::size_t most_blocks = 8;
+  if (blocks_.size() > most_blocks) blocks_.resize(most_blocks);
+}
+
+std::shared_ptr<Segment> SegmentPool::make() {
+  std::unique_ptr<Segment> segment;
+  if (const std::lock_guard lock(mutex_); !spare_.empty()) {
+    segment = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  if (!segment) segment = std::make_unique<Segment>();
+  return {segment.release(), [pool = shared_from_this()](Segment* done) { pool->give_back(std::unique_ptr<Segment>(done)); }};
+}
+
+void SegmentPool::give_back(std::unique_ptr<Segment> segment) noexcept {
+  segment->clear();
+  const std::lock_guard lock(mutex_);
+  if (spare_.size() < most_spare) spare_.push_back(std::move(segment));
+}
+
+}  // namespace maestro::messaging::memory

@@ -1,0 +1,95 @@
+#include "support/contract.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+class DeadLetterConsole : public Contract {
+ protected:
+  /// Dead letters of `topic` as a group of consumers would leave them.
+  static awaitable<void> leave_letters(MessageBroker client, std::string topic, std::string dlq, int count) {
+    std::vector<OutgoingMessage> letters;
+    for (int i = 0; i < count; ++i) {
+      const auto body = std::to_string(i);
+      const Message failed({.topic = topic, .key = "k", .payload = body});
+      letters.push_back(make_dead_letter(failed, dlq, "g", {.message = "letter " + body}));
+    }
+    for (const auto& result : co_await client.publish_many(std::move(letters))) EXPECT_TRUE(result.ok());
+  }
+};
+
+// More letters than are fetched ahead, so that the purge takes some that were not read yet.
+TEST_P(DeadLetterConsole, ListAndReplayEndWhenTheTopicIsPurgedMeanwhile) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = topic + ".g.dlq";
+    DeadLetters console(client, dlq);
+    const auto purged_while = [&](awaitable<void> work) -> awaitable<void> {
+      bool ended = false;
+      std::exception_ptr error;
+      asio::co_spawn(*context_, std::move(work), [&](std::exception_ptr failure) {
+        ended = true;
+        error = failure;
+      });
+      for (int i = 0; i < 20; ++i) co_await asio::post(*context_, asio::use_awaitable);
+      EXPECT_FALSE(ended) << "the purge comes too late to show anything";
+      co_await console.purge();
+      const auto began = clock_->now();
+      co_await until([&] { return ended; });
+      EXPECT_LT(clock_->now() - began, 5s);
+      if (error) std::rethrow_exception(error);
+    };
+    co_await leave_letters(client, topic, dlq, 3000);
+    std::size_t listed = 0;
+    const auto list = [&]() -> awaitable<void> { listed = (co_await console.list({}, 10'000)).size(); };
+    co_await purged_while(list());
+    EXPECT_LT(listed, 3000U);
+    co_await leave_letters(client, topic, dlq, 3000);
+    std::size_t replayed = 0;
+    const auto replay = [&]() -> awaitable<void> { replayed = (co_await console.replay()).replayed; };
+    co_await purged_while(replay());
+    EXPECT_LT(replayed, 3000U);
+    EXPECT_EQ((co_await client.administration().describe_topic(topic)).messages, static_cast<std::int64_t>(replayed));
+  });
+}
+
+TEST_P(DeadLetterConsole, ShowGoesStraightToThePosition) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = topic + ".g.dlq";
+    DeadLetters console(client, dlq);
+    co_await leave_letters(client, topic, dlq, 2000);
+    const auto all = co_await console.list({}, 1);
+    const auto partition = all.at(0).message.position().partition;
+    const auto before = (co_await client.get_status()).messages_received;
+    const auto letter = co_await console.show(partition, 1234);
+    EXPECT_TRUE(letter.has_value());
+    EXPECT_EQ(letter->error_message, "letter 1234");
+    EXPECT_EQ(letter->message.body(), "1234");
+    EXPECT_LE((co_await client.get_status()).messages_received - before, 1U) << "it reads no other";
+    EXPECT_FALSE((co_await console.show(partition, 2000)).has_value());
+    EXPECT_FALSE((co_await console.show(partition, -1)).has_value());
+    EXPECT_FALSE((co_await console.show(partition + 1000, 0)).has_value());
+    co_await client.publish(dlq, Value("none of ours"), {.key = "k"});
+    EXPECT_FALSE((co_await console.show(partition, 2000)).has_value()) << "what is no dead letter is not shown";
+  });
+}
+
+TEST_P(DeadLetterConsole, AForeignReplayCountDoesNotStartTheCountAnew) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = topic + ".g.dlq";
+    co_await client.publish(dlq, Value(1),
+                            {.headers = {{"dlq-topic", topic}, {"dlq-group", "g"}, {"dlq-reason", "rejected"},
+                                         {"dlq-attempts", "1"}, {"dlq-replay-count", "-5"}}});
+    DeadLetters console(client, dlq);
+    EXPECT_EQ((co_await console.replay()).refused, 1U);
+  });
+}
+
+MAESTRO_CONTRACT(DeadLetterConsole);
+
+}  // namespace
+}  // namespace maestro::messaging::testing

@@ -1,0 +1,87 @@
+#include "support/contract.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+class Health : public Contract {
+ protected:
+  static double health() { return metrics_registry()->gauge("messaging_broker_health", {{"broker", "memory"}}).value(); }
+  static std::uint64_t reconnects() {
+    return metrics_registry()->counter("messaging_reconnects_total", {{"broker", "memory"}}).value();
+  }
+  MessageBroker watched(ConfigMap connection) {
+    auto made = config();
+    made.enable_monitoring = true;
+    made.connection_config.merge(connection);
+    return {context_->get_executor(), std::move(made)};
+  }
+};
+
+TEST_P(Health, IsFalseWhileTheBrokerIsAwayAndTrueAgain) {
+  run([&]() -> awaitable<void> {
+    auto client = watched({{"fault_disconnect", 0.5}, {"fault_seed", 11}});
+    const auto before = reconnects();
+    std::uint64_t returns = 0;
+    bool was_healthy = true;
+    int unhealthy = 0;
+    for (int i = 0; i < 100; ++i) {
+      const bool healthy = co_await client.health_check();
+      EXPECT_EQ(health(), healthy ? 1 : 0);
+      const auto status = co_await client.get_status();
+      if (!healthy) EXPECT_NE(status.last_error.find("the connection broke"), std::string::npos);
+      unhealthy += !healthy;
+      returns += healthy && !was_healthy;
+      was_healthy = healthy;
+    }
+    EXPECT_GT(unhealthy, 10);
+    EXPECT_LT(unhealthy, 90);
+    EXPECT_EQ(reconnects() - before, returns) << "each time that it is there again counts";
+  });
+}
+
+TEST_P(Health, ASubscriptionThatConnectsAnewCounts) {
+  run([&]() -> awaitable<void> {
+    auto client = watched({{"fault_disconnect", 0.2}, {"fault_seed", 5}});
+    const auto topic = unique();
+    const auto before = reconnects();
+    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    for (int i = 0; i < 50; ++i) {
+      co_await client.publish(topic, Value(i), {.key = "k"});
+      while ((co_await reader.next())->value() != i) {
+      }
+    }
+    EXPECT_GT(reconnects() - before, 0U);
+  });
+}
+
+TEST_P(Health, TheLagOfAPartitionThatMovedAwayIsZero) {
+  run([&]() -> awaitable<void> {
+    const ConfigMap connection{{"partitions", 2}, {"rebalance_timeout", 1000}};
+    auto client = watched(connection);
+    const auto topic = unique();
+    for (int i = 0; i < 10; ++i) co_await client.publish(topic, Value(i), {.partition = i % 2});
+    const auto lag = [&](const char* partition) {
+      return metrics_registry()
+          ->gauge("messaging_consumer_lag", {{"broker", "memory"}, {"topic", topic}, {"group", "g"}, {"partition", partition}})
+          .value();
+    };
+    const auto stuck = [&](const Event&) -> awaitable<void> { co_await sleep(1h); };
+    EventConsumer first(client, {.group_id = "g", .drain_timeout = 1s});
+    first.subscribe(topic, stuck);
+    auto first_run = start(first);
+    co_await until([&] { return lag("0") == 5 && lag("1") == 5; });
+    EventConsumer second(broker(connection), {.group_id = "g", .drain_timeout = 1s});
+    second.subscribe(topic, stuck);
+    auto second_run = start(second);
+    co_await sleep(20s);
+    EXPECT_EQ(lag("0") + lag("1"), 5) << "one partition is the other member's";
+    co_await finish(first, first_run);
+    EXPECT_EQ(lag("0") + lag("1"), 0) << "who has left has no lag";
+    co_await finish(second, second_run);
+  });
+}
+
+MAESTRO_CONTRACT_ON_MEMORY(Health);
+
+}  // namespace
+}  // namespace maestro::messaging::testing
