@@ -19,6 +19,10 @@ install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 set(maestro_package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/maestro_messaging)
 install(EXPORT maestro_messaging_targets NAMESPACE maestro:: DESTINATION ${maestro_package_folder})
+set(MAESTRO_HAS_KAFKA OFF)
+if(TARGET maestro_kafka)
+  set(MAESTRO_HAS_KAFKA ON)
+endif()
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/maestro_messaging-config.cmake.in
   ${PROJECT_BINARY_DIR}/maestro_messaging-config.cmake INSTALL_DESTINATION ${maestro_package_folder})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/maestro_messaging-config-version.cmake

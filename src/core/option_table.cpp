@@ -10,6 +10,7 @@ std::span<const OptionSpec> option_table() {
   static const std::vector<BrokerType> any;
   static const std::vector<BrokerType> memory_only{BrokerType::memory};
   static const std::vector<BrokerType> kafka_only{BrokerType::kafka};
+  static const std::vector<BrokerType> in_partitions{BrokerType::memory, BrokerType::kafka};
   // clang-format off: a row of the table is two lines here, and eight if it were formatted
   static const std::vector<OptionSpec> table{
       // connection
@@ -27,7 +28,7 @@ std::span<const OptionSpec> option_table() {
        "What a topic holds at most; then what every group has acknowledged goes, and publishers wait."},
       {"max_bytes", connection, integer, "1073741824", "bytes", memory_only, {}, 1, 1e15, "",
        "The same in bytes of payload, key and headers."},
-      {"rebalance_timeout", connection, duration, "30000", "ms", memory_only, {}, 1, 3'600'000, "",
+      {"rebalance_timeout", connection, duration, "30000", "ms", in_partitions, {}, 1, 3'600'000, "",
        "How long a member may hold unsettled messages of a partition that is to move to another."},
       {"fault_seed", connection, integer, "0", "", memory_only, {}, 0, 9e18, "", "The seed of the injected faults."},
       {"fault_publish_failure", connection, number, "0", "probability", memory_only, {}, 0, 1, "",
@@ -47,6 +48,17 @@ std::span<const OptionSpec> option_table() {
        "How the client proves who it is."},
       {"sasl_username", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's name."},
       {"sasl_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's password.", true},
+      {"ssl_ca_location", connection, text, "", "", kafka_only, {}, 0, 0, "",
+       "The file with the certificates of the authorities that are trusted; absent: the system's."},
+      {"ssl_certificate_location", connection, text, "", "", kafka_only, {}, 0, 0, "", "The file with the client's certificate."},
+      {"ssl_key_location", connection, text, "", "", kafka_only, {}, 0, 0, "", "The file with the client's private key."},
+      {"ssl_key_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The password of the private key.", true},
+      {"ssl_insecure_skip_verification", connection, boolean, "false", "", kafka_only, {}, 0, 0, "",
+       "Takes any certificate for any host name: for trials only."},
+      {"auto_create_topics", connection, boolean, "true", "", kafka_only, {}, 0, 0, "",
+       "A topic that is missing is made, with the cluster's own replication; else publishing to it is an error."},
+      {"auto_create_partitions", connection, integer, "6", "", kafka_only, {}, 1, 100'000, "",
+       "Partitions of a topic that is made so."},
       // consumer
       {"enable_auto_commit", consumer, boolean, "true", "", any, {}, 0, 0, "",
        "Asking a subscription for the next message acknowledges the last."},
@@ -63,6 +75,20 @@ std::span<const OptionSpec> option_table() {
       {"max_backoff", consumer, duration, "30000", "ms", any, {}, 0, 86'400'000, "", "The most that any retry waits."},
       {"drain_timeout", consumer, duration, "30000", "ms", any, {}, 0, 86'400'000, "",
        "How long running handlers may take to finish when the consumer stops."},
+      {"group_instance_id", consumer, text, "", "", kafka_only, {}, 0, 0, "",
+       "A name that makes this member static (KIP-345): it may restart within session_timeout without a rebalance."},
+      {"session_timeout", consumer, duration, "45000", "ms", kafka_only, {}, 1000, 3'600'000, "",
+       "How long the group waits for a silent member before its partitions go to others."},
+      {"max_poll_interval", consumer, duration, "300000", "ms", kafka_only, {}, 1000, 86'400'000, "",
+       "How long this process may not turn its loop before the group takes it for dead; a slow handler does not count."},
+      {"isolation_level", consumer, text, "read_committed", "", kafka_only, {"read_committed", "read_uncommitted"}, 0, 0, "",
+       "Whether messages of transactions that are open or were aborted are seen."},
+      {"commit_interval", consumer, duration, "1000", "ms", kafka_only, {}, 10, 3'600'000, "",
+       "How often the group's places are committed."},
+      {"commit_messages", consumer, integer, "10000", "messages", kafka_only, {}, 1, 1'000'000'000, "",
+       "Settled messages after which they are committed at once."},
+      {"fetch_buffer_bytes", consumer, integer, "67108864", "bytes", kafka_only, {}, 1'048'576, 17'179'869'184, "",
+       "Fetched messages that this subscription holds in memory at most, however much is waiting in its topics."},
       {"max_poll_records", consumer, integer, "500", "messages", kafka_only, {}, 1, 1'000'000, "",
        "The most that one fetch hands out."},
       // producer
@@ -80,6 +106,12 @@ std::span<const OptionSpec> option_table() {
        "Replicas that must have a message; nothing less than all is offered."},
       {"compression_type", producer, text, "none", "", kafka_only, {"none", "gzip", "snappy", "lz4", "zstd"}, 0, 0, "",
        "How batches are compressed."},
+      {"linger", producer, duration, "1", "ms", kafka_only, {}, 0, 900'000, "",
+       "How long a batch waits to be filled under load; a lone publish is not held back."},
+      {"queue_messages", producer, integer, "100000", "messages", kafka_only, {}, 1, 10'000'000, "",
+       "Messages that wait for the broker at most; then publishers wait."},
+      {"transactional_id", producer, text, "", "", kafka_only, {}, 0, 0, "",
+       "The name of this program's transactions: an older program of the same name is fenced. Absent: one of its own each time."},
       {"max_in_flight_requests_per_connection", producer, integer, "5", "requests", kafka_only, {}, 1, 5, "",
        "Requests that may wait for their answer at once."},
   };

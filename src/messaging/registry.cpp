@@ -4,6 +4,9 @@
 
 #include <maestro/messaging/error.hpp>
 
+#if MAESTRO_HAS_KAFKA
+#include "brokers/kafka/kafka_transport.hpp"
+#endif
 #include "brokers/memory/memory_transport.hpp"
 
 namespace maestro::messaging {
@@ -12,8 +15,14 @@ std::unique_ptr<Transport> make_transport(boost::asio::any_io_executor executor,
                                           const MessagingConfig& config, const Options& options) {
   if (config.broker_type == BrokerType::memory)
     return make_memory_transport(std::move(executor), std::move(clock), config.connection_string, options);
-  throw MessagingError(errc::unsupported, fmt::format("this build has no transport for {}; it has: memory",
-                                                      to_string(config.broker_type)));
+  std::string_view has = "memory";
+#if MAESTRO_HAS_KAFKA
+  has = "memory, kafka";
+  if (config.broker_type == BrokerType::kafka)
+    return make_kafka_transport(std::move(executor), std::move(clock), config.connection_string, options);
+#endif
+  throw MessagingError(errc::unsupported,
+                       fmt::format("this build has no transport for {}; it has: {}", to_string(config.broker_type), has));
 }
 
 }  // namespace maestro::messaging

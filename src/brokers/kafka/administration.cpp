@@ -23,8 +23,7 @@ MetadataHandle metadata(const Client& client, rd_kafka_topic_t* only, Duration l
 class Request {
  public:
   Request(const Client& client, rd_kafka_admin_op_t operation, Duration limit)
-      : client_(client),
-        limit_(milliseconds(limit)),
+      : limit_(milliseconds(limit)),
         options_(rd_kafka_AdminOptions_new(client.get(), operation)),
         queue_(rd_kafka_queue_new(client.get())) {
     char text[256];
@@ -45,7 +44,6 @@ class Request {
   }
 
  private:
-  const Client& client_;
   int limit_;
   AdminOptionsHandle options_;
   QueueHandle queue_;

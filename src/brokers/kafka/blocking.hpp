@@ -32,10 +32,11 @@ struct Slot {
 
 }  // namespace detail
 
-/// Runs `work` on such a thread and completes here with its result. Cancelling the wait leaves the work to end by itself.
+/// Runs `work` on such a thread and completes here with its result. Cancelling the wait, or its end at `deadline` with
+/// `timed_out`, leaves the work to end by itself.
 template <class Result>
 awaitable<Result> off_executor(std::shared_ptr<Clock> clock, boost::asio::any_io_executor executor,
-                               std::function<Result()> work) {
+                               std::function<Result()> work, TimePoint deadline) {
   using Slot = detail::Slot<Result>;
   Notifier done(*clock, executor);
   const auto slot = std::make_shared<Slot>();
@@ -64,7 +65,7 @@ awaitable<Result> off_executor(std::shared_ptr<Clock> clock, boost::asio::any_io
         if (slot->waiting) slot->waiting->notify();
       });
   });
-  co_await done.wait();
+  if (!co_await done.wait_until(deadline)) throw MessagingError(errc::timed_out, "Kafka did not answer in time");
   if (slot->error) std::rethrow_exception(slot->error);
   co_return *std::move(slot->result);
 }

@@ -118,6 +118,7 @@ void Consumer::serve() {
 void Consumer::on_message(EventHandle event) {
   const auto* message = rd_kafka_event_message_next(event.get());
   if (!message) return;
+  session_->answered();
   if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
     if (auto* lane = lane_of(*message)) lane->offsets.reached_end(message->offset);
     return;
@@ -137,6 +138,7 @@ void Consumer::on_message(EventHandle event) {
 void Consumer::on_error(rd_kafka_event_t* event) {
   const auto error = rd_kafka_event_error(event);
   auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), rd_kafka_event_error_string(event));
+  if (failure.code == errc::connection_failed) session_->connection_lost = true;
   const bool for_good = error == RD_KAFKA_RESP_ERR__FATAL || failure.code == errc::authentication_failed;
   log(for_good ? LogLevel::error : error == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED ? LogLevel::warning : LogLevel::info,
       failure.detail, {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});

@@ -106,8 +106,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   bool assigned_ = false;
   bool paused_ = false;
   bool closed_ = false;
-  bool rebalancing_ = false;
   bool discovering_ = false;
+  bool looked_ = false;  // a private reader knows what there was at its beginning
   TimePoint discover_due_ = TimePoint::min();
   std::optional<Failure> lost_;
   unsigned immediate_ = 0;

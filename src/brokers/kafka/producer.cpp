@@ -9,7 +9,7 @@
 #include <boost/system/system_error.hpp>
 #include <maestro/messaging/log.hpp>
 
-#include "brokers/kafka/pattern.hpp"
+#include "brokers/kafka/outgoing.hpp"
 #include "brokers/kafka/properties.hpp"
 
 namespace maestro::messaging::kafka {
@@ -24,14 +24,6 @@ struct Slot {
 };
 
 Timestamp from_milliseconds(std::int64_t milliseconds) { return Timestamp(std::chrono::milliseconds(milliseconds)); }
-
-HeadersHandle headers_of(const Headers& headers) {
-  HeadersHandle made(rd_kafka_headers_new(headers.view().count()));
-  for (const auto [name, value] : headers)
-    rd_kafka_header_add(made.get(), name.data(), static_cast<ssize_t>(name.size()), value.data(),
-                        static_cast<ssize_t>(value.size()));
-  return made;
-}
 
 }  // namespace
 
@@ -49,7 +41,9 @@ struct Producer::Batch {
 
   Slot& slot(std::size_t index) { return slots ? slots[index] : single; }
   void wake() {
-    if (waiter) std::exchange(waiter, {})();
+    asio::any_completion_handler<void()> woken;  // swapped: Asio 1.81 cannot assign these
+    woken.swap(waiter);
+    if (woken) std::move(woken)();
   }
 };
 
@@ -163,6 +157,7 @@ void Producer::on_error(const rd_kafka_event_t& event) {
     connecting_failure_ = failure;
   }
   if (error == RD_KAFKA_RESP_ERR__FATAL) failed_for_good_ = true;
+  if (failure.code == errc::connection_failed) session_->connection_lost = true;
   log(error == RD_KAFKA_RESP_ERR__FATAL ? LogLevel::error : LogLevel::info, failure.detail, {{"broker", "kafka"}});
 }
 
@@ -175,6 +170,7 @@ void Producer::on_delivery(const rd_kafka_message_t& message) {
     auto& result = batch.results[slot.index];
     auto& topic = batch.messages[slot.index].topic;
     if (!message.err) {
+      session_->answered();
       result.receipt.topic = std::move(topic);
       result.receipt.partition = message.partition;
       result.receipt.offset = message.offset;
@@ -222,39 +218,7 @@ Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& res
   auto* topic = handle_of(message.topic);
   auto& slot = batch.slot(index);
   slot = {&batch, index};
-  const auto partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
-  auto* payload = const_cast<char*>(message.payload.data());
-  const void* key = message.key ? message.key->data() : nullptr;
-  const auto key_size = message.key ? message.key->size() : 0;
-  auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
-  if (message.headers.empty() && !message.timestamp) {
-    if (rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, payload, message.payload.size(), key, key_size, &slot) != 0)
-      error = rd_kafka_last_error();
-  } else {
-    rd_kafka_vu_t values[8];
-    std::size_t count = 0;
-    const auto add = [&](rd_kafka_vtype_t type) -> rd_kafka_vu_t& {
-      values[count].vtype = type;
-      return values[count++];
-    };
-    add(RD_KAFKA_VTYPE_RKT).u.rkt = topic;
-    add(RD_KAFKA_VTYPE_PARTITION).u.i32 = partition;
-    add(RD_KAFKA_VTYPE_MSGFLAGS).u.i = RD_KAFKA_MSG_F_COPY;
-    add(RD_KAFKA_VTYPE_VALUE).u.mem = {payload, message.payload.size()};
-    add(RD_KAFKA_VTYPE_KEY).u.mem = {const_cast<void*>(key), key_size};
-    add(RD_KAFKA_VTYPE_OPAQUE).u.ptr = &slot;
-    if (message.timestamp)
-      add(RD_KAFKA_VTYPE_TIMESTAMP).u.i64 =
-          std::chrono::duration_cast<std::chrono::milliseconds>(message.timestamp->time_since_epoch()).count();
-    auto headers = message.headers.empty() ? HeadersHandle() : headers_of(message.headers);
-    if (headers) add(RD_KAFKA_VTYPE_HEADERS).u.headers = headers.get();
-    const ErrorHandle failure(rd_kafka_produceva(client_->get(), values, count));
-    if (failure) {
-      error = rd_kafka_error_code(failure.get());
-    } else {
-      static_cast<void>(headers.release());  // the message's now
-    }
-  }
+  const auto error = give(client_->get(), topic, message, &slot);
   if (!error) {
     ++batch.outstanding;
     ++outstanding_;
@@ -264,7 +228,7 @@ Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& res
   if (error == RD_KAFKA_RESP_ERR__FATAL) failed_for_good_ = true;
   if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
     refuse(result, {errc::invalid_argument,
-                    fmt::format("partition {}: \"{}\" has none of this number", partition, message.topic)});
+                    fmt::format("partition {}: \"{}\" has none of this number", *message.partition, message.topic)});
   } else {
     refuse(result, describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message.topic, creates_topics_));
   }
@@ -360,9 +324,10 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
   if (batch.outstanding > 0) {
     if (alone) hurry();
     schedule_sweep();
-    auto initiate = [&batch](asio::any_completion_handler<void()> handler) {
-      const auto slot = asio::get_associated_cancellation_slot(handler);
-      batch.waiter = std::move(handler);
+    auto initiate = [&batch](auto handler) {
+      auto slot = asio::get_associated_cancellation_slot(handler);
+      asio::any_completion_handler<void()> waiter(std::move(handler));
+      waiter.swap(batch.waiter);
       if (slot.is_connected()) slot.assign([&batch](asio::cancellation_type) { batch.wake(); });
     };
     while (!batch.expired && batch.outstanding > 0) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
+#include <functional>
 #include <maestro/messaging/config.hpp>
 #include <memory>
 #include <string>
@@ -15,10 +16,18 @@ struct Session {
   std::shared_ptr<Clock> clock;
   Options options;
   std::string servers;
+  /// Told when a lost connection is there again.
+  std::function<void()> reconnected = {};
+  bool connection_lost = false;
+
+  /// A broker answered.
+  void answered() {
+    if (std::exchange(connection_lost, false) && reconnected) reconnected();
+  }
 
   template <class Result>
-  awaitable<Result> blocking(std::function<Result()> work) const {
-    return off_executor<Result>(clock, executor, std::move(work));
+  awaitable<Result> blocking(std::function<Result()> work, TimePoint deadline = TimePoint::max()) const {
+    return off_executor<Result>(clock, executor, std::move(work), deadline);
   }
 };
 

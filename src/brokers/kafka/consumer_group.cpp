@@ -1,0 +1,251 @@
+#include <fmt/format.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <maestro/messaging/log.hpp>
+
+#include "brokers/kafka/consumer.hpp"
+
+namespace maestro::messaging::kafka {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// How long leaving may hold up `close()`; it goes on in the background.
+constexpr Duration leave_limit = std::chrono::seconds(10);
+constexpr Duration commit_pause = std::chrono::milliseconds(100);
+
+std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
+  std::string names;
+  for (int i = 0; i < partitions.cnt; ++i)
+    names += fmt::format("{}{}/{}", names.empty() ? "" : " ", partitions.elems[i].topic, partitions.elems[i].partition);
+  return names;
+}
+
+}  // namespace
+
+// librdkafka waits with the rebalance, and with the next one, until it is told (un)assign; it need not be told from here.
+void Consumer::on_rebalance(rd_kafka_event_t* event) {
+  const auto what = rd_kafka_event_error(event);
+  const auto* list = rd_kafka_event_topic_partition_list(event);
+  auto partitions = PartitionsHandle(list ? rd_kafka_topic_partition_list_copy(list) : rd_kafka_topic_partition_list_new(0));
+  log(LogLevel::info, what == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS ? "partitions assigned" : "partitions revoked",
+      {{"broker", "kafka"},
+       {"topic", request_.topic},
+       {"group", request_.group.value_or("")},
+       {"partitions", names_of(*partitions)}});
+  switch (what) {
+    case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
+      asio::co_spawn(session_->executor, assign(shared_from_this(), std::move(partitions)), asio::detached);
+      break;
+    case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
+      asio::co_spawn(session_->executor,
+                     revoke(shared_from_this(), std::move(partitions), rd_kafka_assignment_lost(client_->get()) != 0),
+                     asio::detached);
+      break;
+    default:
+      rd_kafka_assign(client_->get(), nullptr);
+  }
+}
+
+// The group's places are asked for here, and not by librdkafka, for two reasons: the lag is known before the first message, and a
+// new group that starts at the end has a place at once, which outlives this member.
+awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Offsets>& begin) {
+  const bool from_end = request_.auto_offset_reset == OffsetReset::latest;
+  struct Place {
+    std::string topic;
+    std::int32_t partition;
+    std::int64_t committed = -1;
+    std::int64_t base = -1;
+  };
+  auto places = std::make_shared<std::vector<Place>>();
+  for (int i = 0; i < partitions->cnt; ++i) places->push_back({partitions->elems[i].topic, partitions->elems[i].partition});
+  std::function<bool()> look = [client = client_, places, from_end] {
+    constexpr Duration limit = std::chrono::seconds(5);
+    const auto asked = make_partitions(places->size());
+    for (const auto& each : *places) rd_kafka_topic_partition_list_add(asked.get(), each.topic.c_str(), each.partition);
+    if (rd_kafka_committed(client->get(), asked.get(), milliseconds(limit))) return false;
+    for (std::size_t i = 0; i < places->size(); ++i) {
+      auto& place = (*places)[i];
+      const auto& answer = asked->elems[i];
+      if (answer.err) continue;
+      if (answer.offset >= 0) {
+        place.committed = place.base = answer.offset;
+        continue;
+      }
+      try {
+        const auto range = ask::range(client->get(), place.topic, place.partition, limit);
+        place.base = from_end ? range.next : range.first;
+      } catch (const MessagingError&) {  // librdkafka finds it itself, with patience
+      }
+    }
+    return true;
+  };
+  co_await session_->blocking(std::move(look));
+  for (std::size_t i = 0; i < places->size(); ++i) {
+    const auto& place = (*places)[i];
+    begin[i] = Offsets(place.base, place.committed);
+    if (place.base >= 0) partitions->elems[i].offset = place.base;
+  }
+}
+
+awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandle partitions) {
+  const auto count = static_cast<std::size_t>(partitions->cnt);
+  std::vector<Offsets> begin(count);
+  if (count > 0) co_await self->find_places(partitions.get(), begin);
+  if (self->closed_) co_return;  // leaving unassigns
+  for (std::size_t i = 0; i < count; ++i)
+    self->add_lane(partitions->elems[i].topic, partitions->elems[i].partition, begin[i]);
+  const ErrorHandle error(rd_kafka_incremental_assign(self->client_->get(), partitions.get()));
+  if (error)
+    log(LogLevel::warning, "an assignment was out of date",
+        {{"broker", "kafka"}, {"topic", self->request_.topic}, {"error", rd_kafka_error_string(error.get())}});
+  if (self->marks_.paused()) self->set_fetching(false);
+  self->assigned_ = true;
+  self->changed_.ring();
+}
+
+// Drain, commit, let go: what was handed out is settled by this member as long as that takes no longer than rebalance_timeout;
+// what was only fetched goes to the next one.
+awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost) {
+  std::vector<std::pair<std::string, std::int32_t>> leaving;
+  for (int i = 0; i < partitions->cnt; ++i) leaving.emplace_back(partitions->elems[i].topic, partitions->elems[i].partition);
+  for (const auto& [topic, partition] : leaving) {
+    auto* lane = self->find(topic, partition);
+    if (!lane) continue;
+    lane->draining = true;
+    self->drop_ready(*lane);
+  }
+  const auto settled = [&] {
+    return std::ranges::all_of(leaving, [&](const auto& each) {
+      const auto* lane = self->find(each.first, each.second);
+      return !lane || lane->offsets.all_settled();
+    });
+  };
+  const auto deadline = self->session_->clock->now() + self->session_->options.duration("rebalance_timeout");
+  while (!lost && !self->closed_ && !settled())
+    if (!co_await self->changed_.wait_until(deadline)) break;
+  if (self->closed_) co_return;
+  if (!lost && !settled())
+    log(LogLevel::warning, "messages were not settled within rebalance_timeout; another member gets them again",
+        {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", self->request_.group.value_or("")}});
+  if (!lost) {
+    auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(self->unsaid_places());
+    if (places && places->cnt > 0) {
+      std::function<rd_kafka_resp_err_t()> commit = [client = self->client_, places] {
+        return rd_kafka_commit(client->get(), places.get(), 0);
+      };
+      const auto error = co_await self->session_->blocking(std::move(commit));
+      if (error)
+        log(LogLevel::warning, describe(error, "committing before a partition goes").detail,
+            {{"broker", "kafka"}, {"topic", self->request_.topic}});
+    }
+  }
+  if (self->closed_) co_return;
+  for (const auto& [topic, partition] : leaving) self->remove_lane(topic, partition);
+  const ErrorHandle error(rd_kafka_incremental_unassign(self->client_->get(), partitions.get()));
+  self->mind_marks();
+  self->changed_.ring();
+}
+
+PartitionsHandle Consumer::unsaid_places() const {
+  auto places = make_partitions(lanes_.size());
+  for (const auto& [id, lane] : lanes_)
+    if (lane->offsets.is_dirty())
+      rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition)->offset = lane->offsets.place();
+  return places;
+}
+
+// One at a time, so that places arrive in order.
+void Consumer::send_commits() {
+  if (is_private() || commits_in_flight_ > 0 || closed_) return;
+  unsaid_ = 0;
+  const auto places = unsaid_places();
+  if (places->cnt == 0) return;
+  if (rd_kafka_commit_queue(client_->get(), places.get(), client_->events(), nullptr, nullptr) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    ++commits_in_flight_;
+}
+
+void Consumer::on_commit(rd_kafka_event_t* event) {
+  if (commits_in_flight_ > 0) --commits_in_flight_;
+  const auto* places = rd_kafka_event_topic_partition_list(event);
+  auto error = rd_kafka_event_error(event);
+  for (int i = 0; places && i < places->cnt; ++i) {
+    const auto& each = places->elems[i];
+    if (each.err) {
+      error = each.err;
+    } else if (!error) {
+      if (auto* lane = find(each.topic, each.partition)) lane->offsets.commit_done(each.offset);
+    }
+  }
+  if (!error || error == RD_KAFKA_RESP_ERR__NO_OFFSET) {
+    last_commit_error_.clear();
+  } else {
+    auto failure = describe(error, fmt::format("committing the places of group \"{}\"", request_.group.value_or("")));
+    // It is tried again; the same complaint is logged once.
+    if (failure.detail != last_commit_error_)
+      log(is_transient(error) ? LogLevel::info : LogLevel::warning, failure.detail, {{"broker", "kafka"}, {"topic", request_.topic}});
+    last_commit_error_ = std::move(failure.detail);
+  }
+  changed_.ring();
+}
+
+awaitable<void> Consumer::commit() {
+  const auto self = shared_from_this();
+  if (is_private()) co_return;
+  const auto deadline = session_->clock->now() + session_->options.duration("publish_timeout");
+  for (bool tried = false;; tried = true) {
+    if (closed_) co_return;
+    const auto dirty = [&] {
+      return std::ranges::any_of(lanes_, [](const auto& each) { return each.second->offsets.is_dirty(); });
+    };
+    if (commits_in_flight_ == 0) {
+      if (!dirty()) co_return;
+      if (tried && !last_commit_error_.empty())
+        co_await changed_.wait_until(std::min(deadline, session_->clock->now() + commit_pause));
+      send_commits();
+    }
+    const auto look = std::min(deadline, session_->clock->now() + commit_pause);
+    if (!co_await changed_.wait_until(look) && session_->clock->now() >= deadline)
+      throw MessagingError(errc::timed_out, last_commit_error_.empty() ? "the broker did not answer a commit" : last_commit_error_);
+  }
+}
+
+std::function<bool()> Consumer::farewell() {
+  auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(is_private() ? make_partitions() : unsaid_places());
+  return [client = client_, places, in_group = !is_private()] {
+    if (!in_group) return true;
+    if (places->cnt > 0) rd_kafka_commit(client->get(), places.get(), 0);
+    return rd_kafka_consumer_close(client->get()) == RD_KAFKA_RESP_ERR_NO_ERROR;
+  };
+}
+
+void Consumer::abandon() {
+  if (std::exchange(closed_, true) || !client_) return;
+  ticker_->cancel();
+  if (watch_) watch_->stop();
+  run_blocking([leave = farewell()] { leave(); });
+  lanes_.clear();
+}
+
+awaitable<void> Consumer::close() {
+  const auto self = shared_from_this();
+  if (std::exchange(closed_, true) || !client_) co_return;
+  ticker_->cancel();
+  if (watch_) watch_->stop();
+  auto leave = farewell();
+  due_.clear();
+  lanes_.clear();
+  by_handle_.clear();
+  ready_.notify();
+  changed_.ring();
+  try {
+    co_await session_->blocking(std::move(leave), session_->clock->now() + leave_limit);
+  } catch (const MessagingError&) {
+    log(LogLevel::warning, "leaving the group takes long; it goes on in the background",
+        {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
+  }
+}
+
+}  // namespace maestro::messaging::kafka

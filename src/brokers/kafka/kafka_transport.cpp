@@ -1,0 +1,176 @@
+#include "brokers/kafka/kafka_transport.hpp"
+
+#include <fmt/format.h>
+
+#include <maestro/messaging/log.hpp>
+#include <maestro/messaging/topic.hpp>
+#include <random>
+
+#include "brokers/kafka/kafka_subscription.hpp"
+#include "brokers/kafka/pattern.hpp"
+#include "brokers/kafka/producer.hpp"
+#include "brokers/kafka/properties.hpp"
+#include "brokers/kafka/transactor.hpp"
+
+namespace maestro::messaging {
+namespace {
+
+namespace ask = kafka::ask;
+
+constexpr Duration ask_limit = std::chrono::seconds(10);
+
+class KafkaTransport final : public Transport, public Administration, public Transactions {
+ public:
+  explicit KafkaTransport(std::shared_ptr<kafka::Session> session)
+      : session_(std::move(session)),
+        topics_(std::make_shared<kafka::Topics>(session_)),
+        producer_(std::make_shared<kafka::Producer>(session_, topics_)) {
+    // Built once to be checked: a bad value is an error here, and not at the first publish.
+    static_cast<void>(kafka::producer_properties(*session_));
+    static_cast<void>(kafka::consumer_properties(*session_, "check", false, false));
+  }
+
+  [[nodiscard]] Capabilities capabilities() const override {
+    Capabilities can;
+    can.broker = "kafka";
+    can.acknowledgement = Acknowledgement::cumulative;
+    can.groups = can.patterns = can.partitions = can.persistent_topics = true;
+    can.release_with_delay = can.transactions = can.administration = can.survives_restart = true;
+    can.max_message_bytes = static_cast<std::size_t>(session_->options.integer("max_message_bytes"));
+    can.acknowledged_means =
+        "in the memory of every replica in sync (acks=all); survives the loss of brokers down to min.insync.replicas";
+    return can;
+  }
+
+  awaitable<void> connect() override { co_await producer_->connect(session_->options.duration("connect_timeout")); }
+
+  awaitable<void> disconnect() override {
+    transactor_.reset();
+    co_await producer_->close(session_->options.duration("publish_timeout"));
+  }
+
+  awaitable<void> ping() override {
+    std::function<bool()> look = [client = require_client()] {
+      constexpr int limit = 5000;
+      const rd_kafka_metadata_t* found = nullptr;
+      kafka::check(rd_kafka_metadata(client->get(), 0, nullptr, &found, limit), "asking the cluster for a sign of life");
+      rd_kafka_metadata_destroy(found);
+      return true;
+    };
+    co_await session_->blocking(std::move(look));
+    session_->answered();
+  }
+
+  void on_reconnect(std::function<void()> tell) override { session_->reconnected = std::move(tell); }
+
+  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) override {
+    return producer_->publish(messages, results, timeout);
+  }
+
+  awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
+    const auto limit = session_->options.duration("connect_timeout");
+    if (!is_pattern(request.topic)) {
+      kafka::check_topic_name(request.topic);
+      if (topics_->creates()) {
+        co_await topics_->ensure(require_client(), request.topic, limit);
+      } else if (!topics_->knows(request.topic)) {
+        log(LogLevel::info, "subscribed; a topic that is not there yet is waited for", {{"broker", "kafka"}, {"topic", request.topic}});
+      }
+    }
+    const auto consumer = std::make_shared<kafka::Consumer>(session_, std::move(request));
+    auto subscription = std::make_unique<kafka::KafkaSubscription>(consumer);
+    co_await consumer->open(limit);
+    co_return subscription;
+  }
+
+  awaitable<std::vector<std::string>> list_topics() override {
+    std::function<std::vector<std::string>()> look = [client = require_client()] {
+      std::vector<std::string> names;
+      for (auto& topic : ask::topics(*client, ask_limit))
+        if (!topic.name.starts_with("__")) names.push_back(std::move(topic.name));  // the cluster's own
+      return names;
+    };
+    co_return co_await session_->blocking(std::move(look));
+  }
+
+  awaitable<TopicInfo> describe_topic(std::string topic) override {
+    std::function<TopicInfo()> look = [client = require_client(), topic] { return ask::describe_topic(*client, topic, ask_limit); };
+    co_return co_await session_->blocking(std::move(look));
+  }
+
+  awaitable<void> create_topic(std::string topic, TopicSettings settings) override {
+    kafka::check_topic_name(topic);
+    const auto partitions =
+        settings.partitions.value_or(static_cast<std::int32_t>(session_->options.integer("auto_create_partitions")));
+    const auto most = session_->options.integer("max_message_bytes");
+    std::function<bool()> make = [client = require_client(), topic, partitions, most] {
+      if (!ask::create_topic(*client, topic, partitions, most, ask_limit))
+        throw MessagingError(errc::already_exists, fmt::format("the topic \"{}\" exists", topic));
+      ask::await_leaders(*client, topic, ask_limit);
+      return true;
+    };
+    co_await session_->blocking(std::move(make));
+  }
+
+  awaitable<void> delete_topic(std::string topic) override {
+    std::function<bool()> remove = [client = require_client(), topic] {
+      ask::delete_topic(*client, topic, ask_limit);
+      return true;
+    };
+    co_await session_->blocking(std::move(remove));
+    topics_->forget(topic);
+  }
+
+  awaitable<std::int64_t> purge_topic(std::string topic) override {
+    std::function<std::int64_t()> purge = [client = require_client(), topic] { return ask::purge_topic(*client, topic, ask_limit); };
+    co_return co_await session_->blocking(std::move(purge));
+  }
+
+  awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
+                                     std::span<const TransactionAcknowledgement> acknowledgements) override {
+    const auto client = require_client();
+    for (const auto& message : messages) co_await topics_->ensure(client, message.topic, ask_limit);
+    std::vector<kafka::Transactor::Places> places;
+    std::vector<std::pair<std::shared_ptr<kafka::Consumer>, DeliveryTag>> settled;
+    for (const auto& [subscription, tag] : acknowledgements) {
+      const auto& consumer = static_cast<kafka::KafkaSubscription&>(*subscription).consumer();
+      const auto settlement = consumer->settlement_of(tag);
+      if (!settlement) throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
+      auto at = std::ranges::find(places, consumer->client(), &kafka::Transactor::Places::consumer);
+      if (at == places.end()) at = places.insert(places.end(), {consumer->client(), {}});
+      at->add(*settlement);
+      settled.emplace_back(consumer, tag);
+    }
+    if (!transactor_) transactor_ = std::make_shared<kafka::Transactor>(session_, transactional_id());
+    co_await transactor_->commit({messages.begin(), messages.end()}, std::move(places));
+    for (const auto& [consumer, tag] : settled) consumer->settled_by_transaction(tag);
+  }
+
+ private:
+  [[nodiscard]] std::shared_ptr<kafka::Client> require_client() const {
+    if (const auto& client = producer_->client()) return client;
+    throw MessagingError(errc::connection_failed, fmt::format("not connected to {}", session_->servers));
+  }
+
+  // One of its own where none is configured: transactions are whole all the same, but a zombie is fenced by the group alone.
+  [[nodiscard]] std::string transactional_id() const {
+    if (const auto configured = session_->options.text_if("transactional_id")) return *configured;
+    std::random_device random;
+    return fmt::format("maestro-{:08x}{:08x}", random(), random());
+  }
+
+  std::shared_ptr<kafka::Session> session_;
+  std::shared_ptr<kafka::Topics> topics_;
+  std::shared_ptr<kafka::Producer> producer_;
+  std::shared_ptr<kafka::Transactor> transactor_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_kafka_transport(boost::asio::any_io_executor executor, std::shared_ptr<Clock> clock,
+                                                const std::string& connection_string, const Options& options) {
+  return std::make_unique<KafkaTransport>(std::make_shared<kafka::Session>(
+      kafka::Session{std::move(executor), std::move(clock), options, kafka::servers_of(connection_string)}));
+}
+
+}  // namespace maestro::messaging

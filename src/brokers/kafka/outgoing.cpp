@@ -1,0 +1,49 @@
+#include "brokers/kafka/outgoing.hpp"
+
+namespace maestro::messaging::kafka {
+namespace {
+
+HeadersHandle headers_of(const Headers& headers) {
+  HeadersHandle made(rd_kafka_headers_new(headers.view().count()));
+  for (const auto [name, value] : headers)
+    rd_kafka_header_add(made.get(), name.data(), static_cast<ssize_t>(name.size()), value.data(),
+                        static_cast<ssize_t>(value.size()));
+  return made;
+}
+
+}  // namespace
+
+rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const OutgoingMessage& message, void* opaque) {
+  const auto partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
+  auto* payload = const_cast<char*>(message.payload.data());
+  auto* key = message.key ? const_cast<char*>(message.key->data()) : nullptr;
+  const auto key_size = message.key ? message.key->size() : 0;
+  if (message.headers.empty() && !message.timestamp) {
+    const int refused =
+        rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, payload, message.payload.size(), key, key_size, opaque);
+    return refused ? rd_kafka_last_error() : RD_KAFKA_RESP_ERR_NO_ERROR;
+  }
+  rd_kafka_vu_t values[8];
+  std::size_t count = 0;
+  const auto add = [&](rd_kafka_vtype_t type) -> rd_kafka_vu_t& {
+    values[count].vtype = type;
+    return values[count++];
+  };
+  add(RD_KAFKA_VTYPE_RKT).u.rkt = topic;
+  add(RD_KAFKA_VTYPE_PARTITION).u.i32 = partition;
+  add(RD_KAFKA_VTYPE_MSGFLAGS).u.i = RD_KAFKA_MSG_F_COPY;
+  add(RD_KAFKA_VTYPE_VALUE).u.mem = {payload, message.payload.size()};
+  add(RD_KAFKA_VTYPE_KEY).u.mem = {key, key_size};
+  add(RD_KAFKA_VTYPE_OPAQUE).u.ptr = opaque;
+  if (message.timestamp)
+    add(RD_KAFKA_VTYPE_TIMESTAMP).u.i64 =
+        std::chrono::duration_cast<std::chrono::milliseconds>(message.timestamp->time_since_epoch()).count();
+  auto headers = message.headers.empty() ? HeadersHandle() : headers_of(message.headers);
+  if (headers) add(RD_KAFKA_VTYPE_HEADERS).u.headers = headers.get();
+  const ErrorHandle failure(rd_kafka_produceva(client, values, count));
+  if (failure) return rd_kafka_error_code(failure.get());
+  static_cast<void>(headers.release());  // the message's now
+  return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+}  // namespace maestro::messaging::kafka

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "brokers/kafka/consumer.hpp"
+
+namespace maestro::messaging::kafka {
+
+/// The transactional producer (KIP-98, KIP-447). One transaction at a time; each is begun, filled and committed off the executor.
+class Transactor : public std::enable_shared_from_this<Transactor> {
+ public:
+  /// The places that a transaction moves, by consumer.
+  struct Places {
+    std::shared_ptr<Client> consumer;
+    std::vector<Consumer::Settlement> places;
+
+    /// Of one partition the furthest place says all.
+    void add(const Consumer::Settlement& settlement) {
+      for (auto& each : places) {
+        if (each.topic != settlement.topic || each.partition != settlement.partition) continue;
+        each.place = std::max(each.place, settlement.place);
+        return;
+      }
+      places.push_back(settlement);
+    }
+  };
+
+  Transactor(std::shared_ptr<Session> session, std::string transactional_id);
+
+  /// Throws `transaction_aborted` with the reason, or `outcome_unknown` when the answer to the commit did not come in time.
+  awaitable<void> commit(std::vector<OutgoingMessage> messages, std::vector<Places> places);
+
+ private:
+  std::shared_ptr<Session> session_;
+  std::string transactional_id_;
+  std::shared_ptr<Client> client_;  ///< Null before the first, and after one that failed for good.
+  bool ready_ = false;              ///< Its id is registered, and older owners are fenced.
+  bool busy_ = false;
+  Signal free_;
+};
+
+}  // namespace maestro::messaging::kafka
