@@ -110,7 +110,7 @@ TEST_P(Cancellation, NextNextBatchAndCommit) {
   run([&]() -> awaitable<void> {
     auto client = broker();
     const auto topic = unique();
-    auto reader = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    auto reader = co_await client.subscribe(topic, {.group_id = group("g"), .enable_auto_commit = false});
     std::multiset<std::int64_t> seen;
     for (int steps = 0; steps < most_steps; ++steps) {
       const auto publish_later = [&]() -> awaitable<void> {
@@ -147,13 +147,15 @@ TEST_P(Cancellation, Start) {
       co_await sleep(1ms);
       handled.insert(number);
     };
-    for (int steps = 0; steps < most_steps; ++steps) {
-      EventConsumer consumer(client, {.group_id = "g", .concurrency = 3});
+    // Joining and leaving a real group takes a while.
+    const int stride = GetParam().is_real ? 8 : 1;
+    for (int steps = 0; steps < most_steps; steps += stride) {
+      EventConsumer consumer(client, {.group_id = group("g"), .concurrency = 3});
       consumer.subscribe(topic, handler);
       EXPECT_FALSE(co_await cancelled_after(steps, consumer.start()));
     }
     EXPECT_LT(handled.size(), static_cast<std::size_t>(count));
-    EventConsumer rest(client, {.group_id = "g", .concurrency = 3});
+    EventConsumer rest(client, {.group_id = group("g"), .concurrency = 3});
     rest.subscribe(topic, handler);
     auto started = start(rest);
     co_await until([&] { return handled.size() == count; });
@@ -178,17 +180,21 @@ TEST_P(Cancellation, TransactionIsAllOrNothing) {
     }
     EXPECT_FALSE(done.empty());
     EXPECT_LT(done.size(), static_cast<std::size_t>(most_steps));
-    for (const auto& topic : {first, second}) {
+    // A commit on its way when it was cancelled may have been done; but then in both topics.
+    const auto contents_of = [&](const std::string& topic) -> awaitable<std::set<std::string>> {
       const auto all = co_await contents(client, topic);
-      EXPECT_EQ(std::set<std::string>(all.begin(), all.end()), done);
-    }
+      co_return std::set<std::string>(all.begin(), all.end());
+    };
+    const auto in_first = co_await contents_of(first);
+    EXPECT_EQ(co_await contents_of(second), in_first);
+    EXPECT_TRUE(std::ranges::includes(in_first, done));
   });
 }
 
 TEST_P(Cancellation, HealthCheck) {
   run([&]() -> awaitable<void> {
     auto client = broker();
-    auto reader = co_await client.subscribe(unique(), {.group_id = "g"});
+    auto reader = co_await client.subscribe(unique(), {.group_id = group("g")});
     for (int steps = 0; steps < 10; ++steps)
       co_await cancelled_after(steps, ignore(client.health_check()));
     EXPECT_TRUE(co_await client.health_check());
@@ -199,7 +205,7 @@ TEST_P(Cancellation, DeadLettersListAndReplay) {
   run([&]() -> awaitable<void> {
     auto client = broker();
     const auto topic = unique();
-    const auto dlq = topic + ".g.dlq";
+    const auto dlq = dead_letter_topic(topic, group("g"));
     DeadLetters console(client, dlq);
     for (int i = 0; i < 30; ++i) {
       const auto body = std::to_string(i);

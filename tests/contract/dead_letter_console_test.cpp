@@ -22,7 +22,7 @@ TEST_P(DeadLetterConsole, ListAndReplayEndWhenTheTopicIsPurgedMeanwhile) {
   run([&]() -> awaitable<void> {
     auto client = broker();
     const auto topic = unique();
-    const auto dlq = topic + ".g.dlq";
+    const auto dlq = dead_letter_topic(topic, group("g"));
     DeadLetters console(client, dlq);
     const auto purged_while = [&](awaitable<void> work) -> awaitable<void> {
       bool ended = false;
@@ -57,7 +57,7 @@ TEST_P(DeadLetterConsole, ShowGoesStraightToThePosition) {
   run([&]() -> awaitable<void> {
     auto client = broker();
     const auto topic = unique();
-    const auto dlq = topic + ".g.dlq";
+    const auto dlq = dead_letter_topic(topic, group("g"));
     DeadLetters console(client, dlq);
     co_await leave_letters(client, topic, dlq, 2000);
     const auto all = co_await console.list({}, 1);
@@ -80,7 +80,7 @@ TEST_P(DeadLetterConsole, AForeignReplayCountDoesNotStartTheCountAnew) {
   run([&]() -> awaitable<void> {
     auto client = broker();
     const auto topic = unique();
-    const auto dlq = topic + ".g.dlq";
+    const auto dlq = dead_letter_topic(topic, group("g"));
     co_await client.publish(dlq, Value(1),
                             {.headers = {{"dlq-topic", topic}, {"dlq-group", "g"}, {"dlq-reason", "rejected"},
                                          {"dlq-attempts", "1"}, {"dlq-replay-count", "-5"}}});

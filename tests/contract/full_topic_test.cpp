@@ -23,7 +23,7 @@ TEST_P(FullTopic, SaysQueueFullAfterThePublishTimeout) {
   run([&]() -> awaitable<void> {
     auto client = small({{"publish_timeout", 2000}});
     const auto topic = unique();
-    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    auto reader = co_await client.subscribe(topic, {.group_id = group("g")});
     co_await fill(client, topic);
     const auto began = clock_->now();
     EXPECT_EQ(co_await error_of(ignore(client.publish(topic, Value("late")))), errc::queue_full);
@@ -38,7 +38,7 @@ TEST_P(FullTopic, SuspendsThePublisherUntilThereIsRoom) {
   run([&]() -> awaitable<void> {
     auto client = small();
     const auto topic = unique();
-    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    auto reader = co_await client.subscribe(topic, {.group_id = group("g")});
     co_await fill(client, topic);
     bool done = false;
     asio::co_spawn(*context_, ignore(client.publish(topic, Value("waited"), {.key = "k"})),
@@ -57,7 +57,7 @@ TEST_P(FullTopic, AFullBufferSuspendsThePublisher) {
   run([&]() -> awaitable<void> {
     auto client = small({{"buffer_messages", 3}});
     const auto topic = unique();
-    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    auto reader = co_await client.subscribe(topic, {.group_id = group("g")});
     co_await fill(client, topic);
     int accepted = 0;
     const auto publish = [&]() -> awaitable<void> {
@@ -84,10 +84,10 @@ TEST_P(FullTopic, ATransactionThatDoesNotFitDoesNothing) {
     auto client = small();
     const auto in = unique("in");
     const auto out = unique("out");
-    auto results = co_await client.subscribe(out, {.group_id = "g"});
+    auto results = co_await client.subscribe(out, {.group_id = group("g")});
     co_await fill(client, out);
     co_await client.publish(in, Value("work"), {.key = "k"});
-    const SubscribeOptions by_hand{.group_id = "g", .enable_auto_commit = false};
+    const SubscribeOptions by_hand{.group_id = group("g"), .enable_auto_commit = false};
     {
       auto work = co_await client.subscribe(in, by_hand);
       const auto message = co_await work.next();

@@ -44,7 +44,7 @@ TEST_P(Health, ASubscriptionThatConnectsAnewCounts) {
     auto client = watched({{"fault_disconnect", 0.2}, {"fault_seed", 5}});
     const auto topic = unique();
     const auto before = reconnects();
-    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    auto reader = co_await client.subscribe(topic, {.group_id = group("g")});
     for (int i = 0; i < 50; ++i) {
       co_await client.publish(topic, Value(i), {.key = "k"});
       while ((co_await reader.next())->value() != i) {
@@ -66,11 +66,11 @@ TEST_P(Health, TheLagOfAPartitionThatMovedAwayIsZero) {
           .value();
     };
     const auto stuck = [&](const Event&) -> awaitable<void> { co_await sleep(1h); };
-    EventConsumer first(client, {.group_id = "g", .drain_timeout = 1s});
+    EventConsumer first(client, {.group_id = group("g"), .drain_timeout = 1s});
     first.subscribe(topic, stuck);
     auto first_run = start(first);
     co_await until([&] { return lag("0") == 5 && lag("1") == 5; });
-    EventConsumer second(broker(connection), {.group_id = "g", .drain_timeout = 1s});
+    EventConsumer second(broker(connection), {.group_id = group("g"), .drain_timeout = 1s});
     second.subscribe(topic, stuck);
     auto second_run = start(second);
     co_await sleep(20s);

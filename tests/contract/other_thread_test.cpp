@@ -41,7 +41,7 @@ TEST_P(OtherThreads, PublishingHopsToTheBrokersExecutor) {
 
   std::set<std::int64_t> seen;
   const auto read = [&]() -> awaitable<void> {
-    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    auto reader = co_await client.subscribe(topic, {.group_id = group("g")});
     while (seen.size() < count) seen.insert((co_await reader.next())->value().as_int64());
     co_await client.disconnect();
   };

@@ -12,10 +12,10 @@ TEST_P(Rebalance, WhoHoldsAMessageDoesNotBlockItsPartitionForEver) {
     auto client = broker({{"partitions", 2}, {"rebalance_timeout", 5000}});
     const auto topic = unique();
     for (int i = 0; i < 2; ++i) co_await client.publish(topic, Value(i), {.partition = i});
-    auto holder = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    auto holder = co_await client.subscribe(topic, {.group_id = group("g"), .enable_auto_commit = false});
     std::vector<Message> held;
     while (held.size() < 2) held.push_back(*co_await holder.next());
-    auto other = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    auto other = co_await client.subscribe(topic, {.group_id = group("g"), .enable_auto_commit = false});
     const auto joined = clock_->now();
     const auto moved = co_await other.next();
     EXPECT_GE(clock_->now() - joined, 5s);
@@ -35,10 +35,10 @@ TEST_P(Rebalance, APartitionThatIsSettledMovesAtOnce) {
   run([&]() -> awaitable<void> {
     auto client = broker({{"partitions", 2}, {"rebalance_timeout", 5000}});
     const auto topic = unique();
-    auto first = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    auto first = co_await client.subscribe(topic, {.group_id = group("g"), .enable_auto_commit = false});
     for (int i = 0; i < 2; ++i) co_await client.publish(topic, Value(i), {.partition = i});
     for (int i = 0; i < 2; ++i) co_await first.next();
-    auto second = co_await client.subscribe(topic, {.group_id = "g"});
+    auto second = co_await client.subscribe(topic, {.group_id = group("g")});
     const auto began = clock_->now();
     co_await first.commit();
     for (int i = 0; i < 2; ++i) co_await client.publish(topic, Value("new"), {.partition = i});
@@ -74,7 +74,7 @@ TEST_P(Rebalance, MembersKilledAndAddedUnderLoadLoseNothing) {
       before.insert(number);
     };
     const auto member = [&](MessageBroker client) -> awaitable<void> {
-      auto subscription = co_await client.subscribe(topic, {.group_id = "g", .prefetch = 16});
+      auto subscription = co_await client.subscribe(topic, {.group_id = group("g"), .prefetch = 16});
       while (const auto message = co_await subscription.next()) co_await handle(*message);
     };
     std::vector<std::unique_ptr<asio::cancellation_signal>> members;

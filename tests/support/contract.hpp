@@ -13,9 +13,11 @@
 #include <maestro/messaging.hpp>
 #include <maestro/messaging/virtual_clock.hpp>
 #include <memory>
+#include <random>
 #include <string>
 
 #include "runtime/notifier.hpp"
+#include "support/server.hpp"
 
 namespace maestro::messaging::testing {
 
@@ -25,27 +27,35 @@ using namespace std::chrono_literals;
 /// A broker that the contract suite runs against. To prove a new transport, add it to `transports()`.
 struct TransportUnderTest {
   std::string name;
-  /// A configuration for a broker that nobody else uses.
+  /// A configuration for a broker that nobody else uses, or whose topics at least have names that nobody else uses.
   std::function<MessagingConfig(const std::string& unique)> config;
+  /// A real server, on real time; else everything runs under a virtual clock.
+  bool is_real = false;
 };
 
 inline void PrintTo(const TransportUnderTest& transport, std::ostream* out) { *out << transport.name; }
 
 inline std::vector<TransportUnderTest> transports() {
-  return {{"memory", [](const std::string& unique) {
-             MessagingConfig config;
-             config.connection_string = "memory://" + unique;
-             return config;
-           }}};
+  std::vector<TransportUnderTest> all;
+  all.push_back({"memory", [](const std::string& unique) {
+                   MessagingConfig config;
+                   config.connection_string = "memory://" + unique;
+                   return config;
+                 }});
+#if MAESTRO_TEST_KAFKA
+  all.push_back({"kafka", [](const std::string&) { return MessagingConfig::from_url(server("kafka")); }, true});
+#endif
+  return all;
 }
 
-/// One rule of the contract on one transport. The body runs under a virtual clock, so that no test waits for real time.
+/// One rule of the contract on one transport. On the embedded broker the body runs under a virtual clock, so that no test waits for
+/// real time.
 class Contract : public ::testing::TestWithParam<TransportUnderTest> {
  public:
   using Body = std::function<awaitable<void>()>;
 
  protected:
-  Contract() : clock_(std::make_shared<VirtualClock>(1)) { set_log_level(LogLevel::off); }
+  Contract() : clock_(GetParam().is_real ? Clock::real() : virtual_) { set_log_level(LogLevel::off); }
   ~Contract() override {
     // Coroutines that still wait are destroyed while the clock and the test's objects exist.
     context_.reset();
@@ -56,8 +66,10 @@ class Contract : public ::testing::TestWithParam<TransportUnderTest> {
     static std::atomic<int> number{0};
     std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
     std::ranges::replace(test, '/', '-');
-    return what + "." + test + "-" + std::to_string(++number);
+    return what + "." + test + "-" + std::to_string(++number) + run_;
   }
+  /// A group that no other test, and no earlier run, is a member of.
+  std::string group(const std::string& name) { return name + run_; }
 
   MessagingConfig config() {
     auto made = GetParam().config(home_);
@@ -68,13 +80,34 @@ class Contract : public ::testing::TestWithParam<TransportUnderTest> {
   MessageBroker broker() { return {context_->get_executor(), config()}; }
   MessageBroker broker(ConfigMap connection, ConfigMap consumer = {}, ConfigMap producer = {}) {
     auto made = config();
+    if (GetParam().is_real) {
+      // A real broker has its own faults, and other tests for them.
+      std::erase_if(connection, [](const auto& entry) { return entry.first.starts_with("fault_"); });
+      if (auto partitions = connection.extract("partitions")) {
+        partitions.key() = "auto_create_partitions";
+        connection.insert(std::move(partitions));
+      }
+    }
     made.connection_config.merge(connection);
     made.consumer_config = std::move(consumer);
     made.producer_config = std::move(producer);
     return {context_->get_executor(), std::move(made)};
   }
 
-  void run(const Body& body) { run_virtual(*context_, *clock_, body()); }
+  void run(const Body& body) {
+    if (!GetParam().is_real) {
+      run_virtual(*context_, *virtual_, body());
+      return;
+    }
+    std::exception_ptr error;
+    asio::co_spawn(*context_, body(), [&](std::exception_ptr failure) {
+      error = failure;
+      context_->stop();
+    });
+    context_->run();
+    context_->restart();
+    if (error) std::rethrow_exception(error);
+  }
 
   /// Starts the consumer beside the body; `finish` stops it and waits for its end.
   struct Started {
@@ -110,7 +143,7 @@ class Contract : public ::testing::TestWithParam<TransportUnderTest> {
                    asio::bind_cancellation_slot(cancel.slot(), [outcome](std::exception_ptr error) { *outcome = {true, error}; }));
     for (int step = 0; step < steps && !outcome->ended; ++step) {
       if (step % 4 == 3) {
-        co_await sleep(1ms);
+        co_await sleep(GetParam().is_real ? 20ms : 1ms);  // of the order of a round trip, for it to be cut short or not
       } else {
         co_await asio::post(*context_, asio::use_awaitable);
       }
@@ -126,11 +159,14 @@ class Contract : public ::testing::TestWithParam<TransportUnderTest> {
     co_return false;
   }
 
+  /// A long time, which is a hundred times shorter on a real server.
+  [[nodiscard]] static Duration scaled(Duration span) { return GetParam().is_real ? span / 100 : span; }
+
   awaitable<void> sleep(Duration span) { co_await sleep_for(*clock_, span); }
 
-  /// Waits for a condition, for an hour of virtual time at most.
+  /// Waits for a condition: an hour of virtual time at most, or a minute of real time.
   awaitable<void> until(std::function<bool()> condition) {
-    const auto deadline = clock_->now() + 1h;
+    const auto deadline = clock_->now() + (GetParam().is_real ? Duration(1min) : Duration(1h));
     while (!condition()) {
       if (clock_->now() > deadline) {
         ADD_FAILURE() << "the condition did not come true";
@@ -140,7 +176,10 @@ class Contract : public ::testing::TestWithParam<TransportUnderTest> {
     }
   }
 
-  std::shared_ptr<VirtualClock> clock_;
+  /// A real server remembers the topics and groups of earlier runs.
+  std::string run_ = GetParam().is_real ? fmt::format("-{:08x}", std::random_device{}()) : "";
+  std::shared_ptr<VirtualClock> virtual_ = std::make_shared<VirtualClock>(1);
+  std::shared_ptr<Clock> clock_;
   std::unique_ptr<asio::io_context> context_ = std::make_unique<asio::io_context>(1);
   std::string home_ = unique("home");
 };

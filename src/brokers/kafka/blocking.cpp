@@ -29,7 +29,7 @@ class Pool {
   }
 
  private:
-  static constexpr std::size_t most = 8;
+  static constexpr std::size_t most = 32;
   struct State {
     std::mutex mutex;
     std::condition_variable wake;

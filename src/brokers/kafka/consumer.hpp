@@ -103,6 +103,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   TimePoint commit_due_;
   std::size_t commits_in_flight_ = 0;
   std::string last_commit_error_;
+  bool joined_ = false;    // a first rebalance came
   bool assigned_ = false;
   bool paused_ = false;
   bool closed_ = false;

@@ -27,6 +27,7 @@ std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
 
 // librdkafka waits with the rebalance, and with the next one, until it is told (un)assign; it need not be told from here.
 void Consumer::on_rebalance(rd_kafka_event_t* event) {
+  joined_ = true;
   const auto what = rd_kafka_event_error(event);
   const auto* list = rd_kafka_event_topic_partition_list(event);
   auto partitions = PartitionsHandle(list ? rd_kafka_topic_partition_list_copy(list) : rd_kafka_topic_partition_list_new(0));
@@ -214,8 +215,16 @@ awaitable<void> Consumer::commit() {
 
 std::function<bool()> Consumer::farewell() {
   auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(is_private() ? make_partitions() : unsaid_places());
-  return [client = client_, places, in_group = !is_private()] {
+  return [client = client_, places, in_group = !is_private(), joined = joined_] {
     if (!in_group) return true;
+    // librdkafka 2.0.2 asserts when a consumer ends between its first JoinGroup and SyncGroup: the first assignment is waited for.
+    constexpr int slices = 100;
+    constexpr int slice = 100;
+    bool wait = !joined;
+    for (int i = 0; wait && i < slices; ++i) {
+      const EventHandle event(rd_kafka_queue_poll(client->events(), slice));
+      wait = !event || rd_kafka_event_type(event.get()) != RD_KAFKA_EVENT_REBALANCE;
+    }
     if (places->cnt > 0) rd_kafka_commit(client->get(), places.get(), 0);
     return rd_kafka_consumer_close(client->get()) == RD_KAFKA_RESP_ERR_NO_ERROR;
   };

@@ -42,7 +42,9 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     return can;
   }
 
-  awaitable<void> connect() override { co_await producer_->connect(session_->options.duration("connect_timeout")); }
+  awaitable<void> connect() override {
+    if (!producer_->client()) co_await producer_->connect(session_->options.duration("connect_timeout"));
+  }
 
   awaitable<void> disconnect() override {
     transactor_.reset();
@@ -50,7 +52,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
   }
 
   awaitable<void> ping() override {
-    std::function<bool()> look = [client = require_client()] {
+    std::function<bool()> look = [client = co_await connected()] {
       constexpr int limit = 5000;
       const rd_kafka_metadata_t* found = nullptr;
       kafka::check(rd_kafka_metadata(client->get(), 0, nullptr, &found, limit), "asking the cluster for a sign of life");
@@ -72,7 +74,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     if (!is_pattern(request.topic)) {
       kafka::check_topic_name(request.topic);
       if (topics_->creates()) {
-        co_await topics_->ensure(require_client(), request.topic, limit);
+        co_await topics_->ensure(co_await connected(), request.topic, limit);
       } else if (!topics_->knows(request.topic)) {
         log(LogLevel::info, "subscribed; a topic that is not there yet is waited for", {{"broker", "kafka"}, {"topic", request.topic}});
       }
@@ -84,7 +86,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
   }
 
   awaitable<std::vector<std::string>> list_topics() override {
-    std::function<std::vector<std::string>()> look = [client = require_client()] {
+    std::function<std::vector<std::string>()> look = [client = co_await connected()] {
       std::vector<std::string> names;
       for (auto& topic : ask::topics(*client, ask_limit))
         if (!topic.name.starts_with("__")) names.push_back(std::move(topic.name));  // the cluster's own
@@ -94,7 +96,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
   }
 
   awaitable<TopicInfo> describe_topic(std::string topic) override {
-    std::function<TopicInfo()> look = [client = require_client(), topic] { return ask::describe_topic(*client, topic, ask_limit); };
+    std::function<TopicInfo()> look = [client = co_await connected(), topic] { return ask::describe_topic(*client, topic, ask_limit); };
     co_return co_await session_->blocking(std::move(look));
   }
 
@@ -103,7 +105,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     const auto partitions =
         settings.partitions.value_or(static_cast<std::int32_t>(session_->options.integer("auto_create_partitions")));
     const auto most = session_->options.integer("max_message_bytes");
-    std::function<bool()> make = [client = require_client(), topic, partitions, most] {
+    std::function<bool()> make = [client = co_await connected(), topic, partitions, most] {
       if (!ask::create_topic(*client, topic, partitions, most, ask_limit))
         throw MessagingError(errc::already_exists, fmt::format("the topic \"{}\" exists", topic));
       ask::await_leaders(*client, topic, ask_limit);
@@ -113,7 +115,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
   }
 
   awaitable<void> delete_topic(std::string topic) override {
-    std::function<bool()> remove = [client = require_client(), topic] {
+    std::function<bool()> remove = [client = co_await connected(), topic] {
       ask::delete_topic(*client, topic, ask_limit);
       return true;
     };
@@ -122,13 +124,13 @@ class KafkaTransport final : public Transport, public Administration, public Tra
   }
 
   awaitable<std::int64_t> purge_topic(std::string topic) override {
-    std::function<std::int64_t()> purge = [client = require_client(), topic] { return ask::purge_topic(*client, topic, ask_limit); };
+    std::function<std::int64_t()> purge = [client = co_await connected(), topic] { return ask::purge_topic(*client, topic, ask_limit); };
     co_return co_await session_->blocking(std::move(purge));
   }
 
   awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
                                      std::span<const TransactionAcknowledgement> acknowledgements) override {
-    const auto client = require_client();
+    const auto client = co_await connected();
     for (const auto& message : messages) co_await topics_->ensure(client, message.topic, ask_limit);
     std::vector<kafka::Transactor::Places> places;
     std::vector<std::pair<std::shared_ptr<kafka::Consumer>, DeliveryTag>> settled;
@@ -147,9 +149,10 @@ class KafkaTransport final : public Transport, public Administration, public Tra
   }
 
  private:
-  [[nodiscard]] std::shared_ptr<kafka::Client> require_client() const {
-    if (const auto& client = producer_->client()) return client;
-    throw MessagingError(errc::connection_failed, fmt::format("not connected to {}", session_->servers));
+  /// The client, which connects by itself.
+  awaitable<std::shared_ptr<kafka::Client>> connected() {
+    co_await connect();
+    co_return producer_->client();
   }
 
   // One of its own where none is configured: transactions are whole all the same, but a zombie is fenced by the group alone.

@@ -121,6 +121,9 @@ awaitable<void> Transactor::commit(std::vector<OutgoingMessage> messages, std::v
   // The turn ends with the work, and not with the wait: a cancelled transaction runs to its end.
   struct Turn {
     std::shared_ptr<Transactor> owner;
+    explicit Turn(std::shared_ptr<Transactor> whose) : owner(std::move(whose)) {}
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
     ~Turn() {
       boost::asio::post(owner->session_->executor, [owner = owner] {
         owner->busy_ = false;
@@ -128,7 +131,7 @@ awaitable<void> Transactor::commit(std::vector<OutgoingMessage> messages, std::v
       });
     }
   };
-  auto turn = std::make_shared<Turn>(Turn{self});
+  auto turn = std::make_shared<Turn>(self);
   if (!client_) {
     client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, transactional_properties(*session_, transactional_id_));
     ready_ = false;
