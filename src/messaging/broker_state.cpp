@@ -51,7 +51,9 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
       capabilities(transport->capabilities()),
       breaker_(breaker_options(options)),
       publish_timeout_(options.duration("publish_timeout")),
-      buffer_limit_(static_cast<std::size_t>(options.integer("buffer_messages"))) {
+      connected_or_not_(clock, executor),
+      buffer_limit_(static_cast<std::size_t>(options.integer("buffer_messages"))),
+      buffer_moved_(clock, executor) {
   if (!config.enable_monitoring) return;
   telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
   transport->on_reconnect([counts = telemetry] { counts->reconnect(); });
@@ -90,17 +92,15 @@ awaitable<void> MessageBroker::State::ensure_connected() {
   while (!connected_) {
     require_open();
     if (connecting_) {
-      const auto other = connecting_;
-      co_await other->wait();
-      other->notify();  // passes the ring on to the next who waits
+      co_await connected_or_not_.wait_until(TimePoint::max());
       continue;
     }
-    const auto mine = connecting_ = std::make_shared<Notifier>(*clock, executor);
+    connecting_ = true;
     struct Done {
       State& state;
       ~Done() {
-        state.connecting_->notify();
-        state.connecting_.reset();
+        state.connecting_ = false;
+        state.connected_or_not_.ring();
       }
     } const done{*this};
     try {
@@ -115,6 +115,23 @@ awaitable<void> MessageBroker::State::ensure_connected() {
       }
       throw;
     }
+  }
+}
+
+// A subscriber waits for a broker that is not there yet. What will not mend by itself (a password, a certificate) is thrown.
+awaitable<void> MessageBroker::State::await_connection() {
+  const RetryPolicy policy({.initial_backoff = std::chrono::milliseconds(250), .max_backoff = std::chrono::seconds(5)});
+  for (int failures = 1;; ++failures) {
+    try {
+      co_await ensure_connected();
+      co_return;
+    } catch (const MessagingError& failure) {
+      if (failure.code() != errc::connection_failed) throw;
+      log(LogLevel::warning, "the broker is not there; a subscription waits for it",
+          {{"broker", capabilities.broker}, {"cause", failure.detail()}});
+    }
+    co_await sleep_for(*clock, policy.backoff(failures, random));
+    require_open();
   }
 }
 
@@ -271,7 +288,7 @@ awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
   require_open();
   topic(message.topic);
   while (buffered_ >= buffer_limit_) {
-    co_await await_buffer();
+    co_await buffer_moved_.wait_until(TimePoint::max());
     require_open();
   }
   Receipt receipt;
@@ -284,12 +301,6 @@ awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
     asio::co_spawn(executor, work(shared_from_this()), asio::detached);
   }
   co_return receipt;
-}
-
-awaitable<void> MessageBroker::State::await_buffer() {
-  const auto mine = std::make_shared<Notifier>(*clock, executor);
-  buffer_waiters_.push_back(mine);
-  co_await mine->wait();
 }
 
 awaitable<void> MessageBroker::State::drain_buffer() {
@@ -322,14 +333,14 @@ awaitable<void> MessageBroker::State::drain_buffer() {
       flushed_.failures.push_back({std::move(batch[i]), results[i].error, std::move(results[i].detail)});
     }
     buffered_ -= batch.size();
-    for (const auto& waiter : std::exchange(buffer_waiters_, {})) waiter->notify();
+    buffer_moved_.ring();
   }
   draining_ = false;
 }
 
 awaitable<FlushReport> MessageBroker::State::flush() {
   if (!on_executor()) co_return co_await hop(&State::flush);
-  while (buffered_ > 0) co_await await_buffer();
+  while (buffered_ > 0) co_await buffer_moved_.wait_until(TimePoint::max());
   co_return std::exchange(flushed_, {});
 }
 
@@ -347,7 +358,7 @@ awaitable<std::unique_ptr<TransportSubscription>> MessageBroker::State::open(Sub
       throw MessagingError(errc::invalid_argument,
                            fmt::format("group_id: \"{}\"; allowed is text without white space and * > # /", *request.group));
   }
-  co_await ensure_connected();
+  co_await await_connection();
   co_return co_await transport->subscribe(std::move(request));
 }
 
@@ -369,7 +380,7 @@ awaitable<void> MessageBroker::State::commit_all() {
 
 awaitable<void> MessageBroker::State::disconnect() {
   if (closed_) co_return;
-  while (buffered_ > 0) co_await await_buffer();
+  while (buffered_ > 0) co_await buffer_moved_.wait_until(TimePoint::max());
   closed_ = true;
   for (const auto& attached : open_subscriptions()) co_await attached->close();
   if (connected_) co_await transport->disconnect();

@@ -8,7 +8,7 @@
 #include <random>
 
 #include "messaging/telemetry.hpp"
-#include "runtime/notifier.hpp"
+#include "runtime/signal.hpp"
 
 namespace maestro::messaging {
 
@@ -66,6 +66,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   /// Checks the name once, and keeps what is counted for it.
   TopicTelemetry& topic(const std::string& name);
   awaitable<void> ensure_connected();
+  awaitable<void> await_connection();
   CircuitBreaker::Call require_closed_circuit();
   /// One or many messages: transport, retries until `publish_timeout`, counts, the breaker's verdict. All topics are known.
   awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results, CircuitBreaker::Call call);
@@ -78,7 +79,6 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
              CircuitBreaker::Call call);
   awaitable<void> drain_buffer();
-  awaitable<void> await_buffer();
   std::vector<std::shared_ptr<Attached>> open_subscriptions();
 
   boost::unordered_flat_map<std::string, std::unique_ptr<TopicTelemetry>> topics_;
@@ -89,7 +89,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   std::vector<std::weak_ptr<Attached>> attached_;
   bool connected_ = false;
   bool closed_ = false;
-  std::shared_ptr<Notifier> connecting_;
+  bool connecting_ = false;
+  Signal connected_or_not_;
   std::uint64_t sent_ = 0;
   std::uint64_t received_ = 0;
   std::string last_error_;
@@ -98,7 +99,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   std::size_t buffer_limit_;
   std::size_t buffered_ = 0;  ///< In `buffer_` or on their way.
   bool draining_ = false;
-  std::vector<std::shared_ptr<Notifier>> buffer_waiters_;
+  Signal buffer_moved_;
   FlushReport flushed_;
 };
 

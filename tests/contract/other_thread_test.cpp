@@ -31,7 +31,7 @@ TEST_P(OtherThreads, PublishingHopsToTheBrokersExecutor) {
   asio::co_spawn(away, publish(), [&](std::exception_ptr error) {
     failure = error;
     done = true;
-    keep_running.reset();
+    context_->stop();
   });
   std::thread other([&away] { away.run(); });
   context_->run();

@@ -11,7 +11,7 @@
 #include "brokers/kafka/failure.hpp"
 #include "brokers/kafka/fetch_marks.hpp"
 #include "brokers/kafka/lane.hpp"
-#include "brokers/kafka/signal.hpp"
+#include "runtime/signal.hpp"
 
 namespace maestro::messaging::kafka {
 

@@ -10,7 +10,7 @@
 #include "brokers/kafka/administration.hpp"
 #include "brokers/kafka/client.hpp"
 #include "brokers/kafka/failure.hpp"
-#include "brokers/kafka/signal.hpp"
+#include "runtime/signal.hpp"
 
 namespace maestro::messaging::kafka {
 

@@ -5,7 +5,7 @@
 
 #include "runtime/notifier.hpp"
 
-namespace maestro::messaging::kafka {
+namespace maestro::messaging {
 
 /// Wakes everyone who waits at the moment; each looks again whether its condition has come true.
 class Signal {
@@ -35,4 +35,4 @@ class Signal {
   std::vector<Notifier*> waiting_;
 };
 
-}  // namespace maestro::messaging::kafka
+}  // namespace maestro::messaging
