@@ -36,6 +36,7 @@ TEST_P(OtherThreads, PublishingHopsToTheBrokersExecutor) {
   std::thread other([&away] { away.run(); });
   context_->run();
   other.join();
+  keep_running.reset();
   ASSERT_TRUE(done);
   if (failure) std::rethrow_exception(failure);
 

@@ -55,7 +55,10 @@ class Contract : public ::testing::TestWithParam<TransportUnderTest> {
   using Body = std::function<awaitable<void>()>;
 
  protected:
-  Contract() : clock_(GetParam().is_real ? Clock::real() : virtual_) { set_log_level(LogLevel::off); }
+  Contract() : clock_(GetParam().is_real ? Clock::real() : virtual_) {
+    // For whoever looks for a mistake.
+    if (!std::getenv("MESSAGING_LOG_LEVEL")) set_log_level(LogLevel::off);
+  }
   ~Contract() override {
     // Coroutines that still wait are destroyed while the clock and the test's objects exist.
     context_.reset();

@@ -175,10 +175,18 @@ void delete_topic(const Client& client, const std::string& topic, Duration limit
   for (std::size_t i = 0; i < count; ++i) check_topic_result(results[i], what);
 }
 
+// A partition may just have got its leader, or another one: what will mend by itself is asked again.
 Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit) {
   Range found;
-  check(rd_kafka_query_watermark_offsets(client, topic.c_str(), partition, &found.first, &found.next, milliseconds(limit)),
-        fmt::format("asking for the range of \"{}\"/{}", topic, partition));
+  auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
+  const QueueHandle pause(rd_kafka_queue_new(client));  // nothing ever comes: a wait that needs no clock of ours
+  constexpr int between = 50;
+  for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
+    error = rd_kafka_query_watermark_offsets(client, topic.c_str(), partition, &found.first, &found.next, left);
+    if (!error || !is_transient(error) || error == RD_KAFKA_RESP_ERR__TIMED_OUT) break;
+    static_cast<void>(EventHandle(rd_kafka_queue_poll(pause.get(), between)));
+  }
+  check(error, fmt::format("asking for the range of \"{}\"/{}", topic, partition));
   return found;
 }
 

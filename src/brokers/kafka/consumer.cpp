@@ -30,8 +30,7 @@ Consumer::Consumer(std::shared_ptr<Session> session, SubscribeRequest request)
       marks_(most_ready, static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 2),
       ready_(*session_->clock, session_->executor),
       changed_(session_->clock, session_->executor),
-      ticker_(session_->clock->make_timer(session_->executor)),
-      commit_due_(session_->clock->now()) {}
+      ticker_(session_->clock->make_timer(session_->executor)) {}
 
 Consumer::~Consumer() { abandon(); }
 
@@ -81,10 +80,7 @@ void Consumer::schedule_tick() {
 void Consumer::tick() {
   const auto now = session_->clock->now();
   serve();
-  if (now >= commit_due_) {
-    send_commits();
-    commit_due_ = now + session_->options.duration("commit_interval");
-  }
+  store_places();
   if (is_private() && assigned_ && now >= discover_due_ && !discovering_)
     asio::co_spawn(session_->executor, discover(shared_from_this()), asio::detached);
 }
@@ -119,10 +115,6 @@ void Consumer::on_message(EventHandle event) {
   const auto* message = rd_kafka_event_message_next(event.get());
   if (!message) return;
   session_->answered();
-  if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-    if (auto* lane = lane_of(*message)) lane->offsets.reached_end(message->offset);
-    return;
-  }
   if (message->err) {
     log(LogLevel::warning, describe(message->err, "consuming", rd_kafka_message_errstr(message)).detail,
         {{"broker", "kafka"}, {"topic", request_.topic}});
@@ -137,6 +129,14 @@ void Consumer::on_message(EventHandle event) {
 
 void Consumer::on_error(rd_kafka_event_t* event) {
   const auto error = rd_kafka_event_error(event);
+  if (error == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+    const std::unique_ptr<rd_kafka_topic_partition_t, DestroyedBy<rd_kafka_topic_partition_destroy>> end(
+        rd_kafka_event_topic_partition(event));
+    if (end)
+      if (auto* lane = find(end->topic, end->partition)) lane->offsets.reached_end(end->offset);
+    session_->answered();
+    return;
+  }
   auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), rd_kafka_event_error_string(event));
   if (failure.code == errc::connection_failed) session_->connection_lost = true;
   const bool for_good = error == RD_KAFKA_RESP_ERR__FATAL || failure.code == errc::authentication_failed;
@@ -258,14 +258,14 @@ void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
     if (found == lanes_.end()) continue;
     auto& lane = *found->second;
     const auto offset = static_cast<std::int64_t>(tag.sequence);
-    unsaid_ += lane.offsets.acknowledge(offset);
+    lane.offsets.acknowledge(offset);
     while (!lane.handed_out.empty() && lane.handed_out.front()->messages.back().message->offset <= offset)
       lane.handed_out.pop_front();
     if (!lane.redeliveries.empty()) lane.redeliveries.erase(lane.redeliveries.begin(), lane.redeliveries.upper_bound(offset));
     settled |= lane.draining && lane.offsets.all_settled();
   }
   if (settled) changed_.ring();
-  if (unsaid_ >= session_->options.integer("commit_messages")) send_commits();
+  store_places();
 }
 
 void Consumer::release(std::span<const DeliveryTag> tags, Duration delay) {

@@ -78,7 +78,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   static awaitable<void> assign(std::shared_ptr<Consumer> self, PartitionsHandle partitions);
   static awaitable<void> revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost);
   awaitable<void> find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Offsets>& begin);
-  void send_commits();
+  void store_places();
+  void send_commit();
   [[nodiscard]] PartitionsHandle unsaid_places() const;
   [[nodiscard]] std::function<bool()> farewell();
   static awaitable<void> discover(std::shared_ptr<Consumer> self);
@@ -99,9 +100,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::uint64_t next_turn_ = 0;
   std::multimap<TimePoint, std::pair<std::uint64_t, std::int64_t>> due_;
 
-  std::int64_t unsaid_ = 0;
-  TimePoint commit_due_;
-  std::size_t commits_in_flight_ = 0;
+  bool committing_ = false;
   std::string last_commit_error_;
   bool joined_ = false;    // a first rebalance came
   bool assigned_ = false;

@@ -103,6 +103,7 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
     log(LogLevel::warning, "an assignment was out of date",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"error", rd_kafka_error_string(error.get())}});
   if (self->marks_.paused()) self->set_fetching(false);
+  self->store_places();
   self->assigned_ = true;
   self->changed_.ring();
 }
@@ -158,18 +159,30 @@ PartitionsHandle Consumer::unsaid_places() const {
   return places;
 }
 
+// librdkafka commits on a period what is stored, but not while a rebalance is under way: a commit of ours that met a new
+// generation then would cost this member all of its partitions.
+void Consumer::store_places() {
+  if (is_private() || closed_) return;
+  auto places = make_partitions(lanes_.size());
+  for (const auto& [id, lane] : lanes_) {
+    const auto place = lane->offsets.place();
+    if (place == lane->stored || !lane->offsets.is_dirty()) continue;
+    lane->stored = place;
+    rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition)->offset = place;
+  }
+  if (places->cnt > 0) rd_kafka_offsets_store(client_->get(), places.get());
+}
+
 // One at a time, so that places arrive in order.
-void Consumer::send_commits() {
-  if (is_private() || commits_in_flight_ > 0 || closed_) return;
-  unsaid_ = 0;
+void Consumer::send_commit() {
+  if (is_private() || committing_ || closed_) return;
   const auto places = unsaid_places();
   if (places->cnt == 0) return;
-  if (rd_kafka_commit_queue(client_->get(), places.get(), client_->events(), nullptr, nullptr) == RD_KAFKA_RESP_ERR_NO_ERROR)
-    ++commits_in_flight_;
+  committing_ = rd_kafka_commit_queue(client_->get(), places.get(), client_->events(), nullptr, this) == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 void Consumer::on_commit(rd_kafka_event_t* event) {
-  if (commits_in_flight_ > 0) --commits_in_flight_;
+  if (rd_kafka_event_opaque(event) == this) committing_ = false;  // else it was librdkafka's own
   const auto* places = rd_kafka_event_topic_partition_list(event);
   auto error = rd_kafka_event_error(event);
   for (int i = 0; places && i < places->cnt; ++i) {
@@ -201,11 +214,11 @@ awaitable<void> Consumer::commit() {
     const auto dirty = [&] {
       return std::ranges::any_of(lanes_, [](const auto& each) { return each.second->offsets.is_dirty(); });
     };
-    if (commits_in_flight_ == 0) {
+    if (!committing_) {
       if (!dirty()) co_return;
       if (tried && !last_commit_error_.empty())
         co_await changed_.wait_until(std::min(deadline, session_->clock->now() + commit_pause));
-      send_commits();
+      send_commit();
     }
     const auto look = std::min(deadline, session_->clock->now() + commit_pause);
     if (!co_await changed_.wait_until(look) && session_->clock->now() >= deadline)

@@ -60,7 +60,7 @@ struct Lane {
   std::deque<Fetched> ready;
   std::deque<std::shared_ptr<Chunk>> handed_out;         // until settled, for `release`
   std::map<std::int64_t, std::uint32_t> redeliveries;
-  std::int64_t committing = -1;
+  std::int64_t stored = -1;                              // the place that librdkafka will commit
   bool draining = false;                                 // it goes to another member when all is settled
 };
 

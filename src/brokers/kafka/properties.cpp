@@ -139,7 +139,8 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   const auto& options = session.options;
   auto made = common(session);
   made.set("group.id", group, "group_id");
-  made.set("enable.auto.commit", "false");
+  made.set("enable.auto.commit", is_private ? "false" : "true");  // of what is stored, and only acknowledged places are
+  made.set("auto.commit.interval.ms", milliseconds(options.duration("commit_interval")));
   made.set("enable.auto.offset.store", "false");
   made.set("auto.offset.reset", from_end ? "latest" : "earliest");
   made.set("allow.auto.create.topics", "false");
