@@ -213,6 +213,13 @@ TEST_F(Monitoring, APortThatIsTakenIsNamed) {
   EXPECT_THAT(unit::refusal(errc::cannot_listen, [&] { nowhere.listen(); }), HasSubstr("localhost?:9464"));
 }
 
+// Not under clang's undefined sanitizer, which needs descriptors itself to look at a type.
+#ifdef __has_feature
+#if __has_feature(undefined_behavior_sanitizer)
+#define MAESTRO_NEEDS_DESCRIPTORS
+#endif
+#endif
+#ifndef MAESTRO_NEEDS_DESCRIPTORS
 TEST_F(Monitoring, WithoutDescriptorsItWaitsAndThenGoesOn) {
   std::size_t warnings = 0;
   set_log_sink([&](const LogRecord&) { ++warnings; });
@@ -243,6 +250,7 @@ TEST_F(Monitoring, WithoutDescriptorsItWaitsAndThenGoesOn) {
     EXPECT_EQ((co_await read(stream)).result_int(), 200U);
   });
 }
+#endif
 
 TEST_F(Monitoring, StopEndsRun) {
   MonitoringServer other(context.get_executor(), {.port = 0, .metrics = registry});
