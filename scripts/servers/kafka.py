@@ -122,9 +122,11 @@ def write_node(variant, folder, number, nodes, ports):
         "node.id": number + 1,
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{ports[number][0]},CONTROLLER://127.0.0.1:{ports[number][1]}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{ports[number][0]}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        # Whoever asks at the third port is told to come to the fourth, where a test may put something between.
+        "listeners": f"PLAINTEXT://127.0.0.1:{ports[number][0]},CONTROLLER://127.0.0.1:{ports[number][1]},"
+                     f"GATED://127.0.0.1:{ports[number][2]}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{ports[number][0]},GATED://127.0.0.1:{ports[number][3]}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GATED:PLAINTEXT",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": folder / "data",
         "default.replication.factor": replicas,
@@ -189,7 +191,10 @@ def start(variant, data, cache, started):
     for own in ports:
         process.wait_until(lambda: brokers_seen(own[0]) == nodes, brokers, 90, "Kafka")  # noqa: B023
     if variant != "secure":
-        return "kafka://" + ",".join(f"127.0.0.1:{own[0]}" for own in ports), {}
+        return "kafka://" + ",".join(f"127.0.0.1:{own[0]}" for own in ports), {
+            "KAFKA_BEHIND_GATE": str(ports[0][2]),
+            "KAFKA_GATE": str(ports[0][3]),
+        }
     tls = data / "tls"
     user, password = next(iter(USERS.items()))
     return f"kafka://127.0.0.1:{ports[0][2]}", {

@@ -23,8 +23,10 @@ def free_ports(count):
 def spawn(command, log, environment=None):
     """Starts the command in a session of its own; what it prints goes into `log`."""
     with open(log, "ab") as output:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                                env={**os.environ, **(environment or {})})
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                                   env={**os.environ, **(environment or {})})
+    process.begun_with = {"command": [str(each) for each in command], "log": str(log), "environment": environment or {}}
+    return process
 
 
 def started_at(pid):
@@ -37,11 +39,27 @@ def started_at(pid):
 
 
 def describe(process):
-    return {"pid": process.pid, "started": started_at(process.pid)}
+    return {"pid": process.pid, "started": started_at(process.pid), **process.begun_with}
 
 
 def is_alive(description):
     return description["started"] is not None and started_at(description["pid"]) == description["started"]
+
+
+def send(description, what):
+    """The signal, only to the process that was described; SIGKILL is waited for."""
+    if not is_alive(description):
+        raise SystemExit(f"process {description['pid']} is gone")
+    os.kill(description["pid"], what)
+    while what == signal.SIGKILL and is_alive(description):
+        time.sleep(0.01)
+
+
+def again(description):
+    """Starts what was described once more, on the same data and ports."""
+    if is_alive(description):
+        raise SystemExit(f"process {description['pid']} runs")
+    return describe(spawn(description["command"], description["log"], description["environment"]))
 
 
 def end(description, patience=5.0):
