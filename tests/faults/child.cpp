@@ -1,0 +1,75 @@
+// A consumer in a process of its own, for tests that kill it.
+//   fault_child member URL TOPIC GROUP   handles messages, and prints "KEY NUMBER" for each
+//   fault_child relay URL FROM TO GROUP  copies messages in transactions
+//   fault_child stuck URL TOPIC GROUP    handlers that never return
+// Options of the broker follow as NAME=VALUE.
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cstdio>
+#include <iostream>
+#include <maestro/messaging.hpp>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace maestro::messaging;
+
+awaitable<void> member(MessageBroker broker, std::string topic, std::string group) {
+  EventConsumer consumer(broker, {.group_id = group, .concurrency = 32});
+  consumer.subscribe(topic, [](const Event& event) -> awaitable<void> {
+    const auto key = event.key();
+    std::printf("%.*s %s\n", static_cast<int>(key->size()), key->data(), std::string(serialize(event.data().at("number"))).c_str());
+    std::fflush(stdout);
+    co_return;
+  });
+  co_await consumer.start();
+}
+
+awaitable<void> relay(MessageBroker broker, std::string from, std::string to, std::string group) {
+  auto subscription = co_await broker.subscribe(from, {.group_id = group, .enable_auto_commit = false});
+  for (;;) {
+    const auto batch = co_await subscription.next_batch(100);
+    co_await broker.transaction([&](Transaction& transaction) -> awaitable<void> {
+      for (const auto& message : batch) {
+        OutgoingMessage copy;
+        copy.topic = to;
+        copy.payload = message.payload();
+        if (const auto key = message.key()) copy.key = std::string(*key);
+        transaction.publish(std::move(copy));
+        transaction.acknowledge(subscription, message);
+      }
+      co_return;
+    });
+    std::printf("%zu\n", batch.size());
+    std::fflush(stdout);
+  }
+}
+
+awaitable<void> stuck(MessageBroker broker, std::string topic, std::string group) {
+  EventConsumer consumer(broker, {.group_id = group, .concurrency = 8});
+  consumer.subscribe(topic, [](const Event&) -> awaitable<void> {
+    std::puts("stuck");
+    std::fflush(stdout);
+    boost::asio::steady_timer never(co_await boost::asio::this_coro::executor, boost::asio::steady_timer::time_point::max());
+    co_await never.async_wait(boost::asio::use_awaitable);
+  });
+  co_await consumer.start();
+}
+
+awaitable<void> work(std::vector<std::string> arguments) {
+  const auto& what = arguments.at(0);
+  auto config = MessagingConfig::from_url(arguments.at(1));
+  for (const auto& argument : arguments)
+    if (const auto equals = argument.find('='); equals != std::string::npos)
+      config.connection_config.insert_or_assign(argument.substr(0, equals), argument.substr(equals + 1));
+  MessageBroker broker(co_await boost::asio::this_coro::executor, std::move(config));
+  if (what == "member") co_await member(broker, arguments.at(2), arguments.at(3));
+  if (what == "relay") co_await relay(broker, arguments.at(2), arguments.at(3), arguments.at(4));
+  if (what == "stuck") co_await stuck(broker, arguments.at(2), arguments.at(3));
+}
+
+}  // namespace
+
+int main(int count, char** values) { return maestro::messaging::run(work({values + 1, values + count})); }

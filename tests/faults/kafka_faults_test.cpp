@@ -1,0 +1,239 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "faults/child.hpp"
+#include "faults/faulty_server.hpp"
+#include "faults/load.hpp"
+#include "faults/tcp_gate.hpp"
+#include "runtime/notifier.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(KafkaFaults, NoFault) {
+  const FaultyServer server("kafka");
+  Load load(server.url(), {}, {});
+  expect_kept("Kafka", "none", load.run([](Load&) -> awaitable<void> { co_return; }));
+}
+
+TEST(KafkaFaults, BrokerKilledAndRestartedUnderLoad) {
+  FaultyServer server("kafka");
+  Load load(server.url(), {}, {});
+  expect_kept("Kafka", "broker killed (SIGKILL) and started again, three times", load.run([&](Load& load) -> awaitable<void> {
+    for (int i = 0; i < 3; ++i) {
+      co_await load.sleep(1s);
+      co_await server.kill();
+      co_await load.sleep(1s);
+      co_await server.revive();
+      const auto before = load.handled();
+      co_await load.until([&] { return load.handled() > before + 2000; });
+    }
+  }));
+}
+
+TEST(KafkaFaults, BrokerFrozenForTwentySeconds) {
+  FaultyServer server("kafka");
+  Load load(server.url(), {}, {});
+  expect_kept("Kafka", "broker frozen (SIGSTOP) for 20 s", load.run([&](Load& load) -> awaitable<void> {
+    co_await load.sleep(1s);
+    co_await server.freeze();
+    co_await load.sleep(20s);
+    co_await server.thaw();
+  }));
+}
+
+TEST(KafkaFaults, ConnectionsCut) {
+  const FaultyServer server("kafka");
+  TcpGate gate(server.port("KAFKA_GATE"), server.port("KAFKA_BEHIND_GATE"));
+  Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {}, {});
+  expect_kept("Kafka", "every connection cut, twenty times", load.run([&](Load& load) -> awaitable<void> {
+    for (int i = 0; i < 20; ++i) {
+      gate.cut();
+      co_await load.sleep(400ms);
+    }
+  }));
+}
+
+TEST(KafkaFaults, ConnectionsSlowedSlicedAndSwallowed) {
+  const FaultyServer server("kafka");
+  TcpGate gate(server.port("KAFKA_GATE"), server.port("KAFKA_BEHIND_GATE"));
+  Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {}, {});
+  expect_kept("Kafka", "connections slowed by 200 ms, sliced into a few bytes, swallowed for 8 s, refused for 3 s",
+              load.run([&](Load& load) -> awaitable<void> {
+                gate.set(TcpGate::Mode::slow);
+                co_await load.sleep(4s);
+                gate.set(TcpGate::Mode::sliced);
+                co_await load.sleep(4s);
+                gate.set(TcpGate::Mode::swallowed);
+                co_await load.sleep(8s);
+                gate.set(TcpGate::Mode::closed);
+                gate.cut();  // the streams have holes
+                co_await load.sleep(3s);
+                gate.set(TcpGate::Mode::open);
+              }));
+}
+
+TEST(KafkaFaults, MembersKilled) {
+  const FaultyServer server("kafka");
+  Load load(server.url(), {{"session_timeout", 6000}}, {.members = 1});
+  expect_kept("Kafka", "a member in a process of its own killed (SIGKILL), three times",
+              load.run([&](Load& load) -> awaitable<void> {
+                for (int i = 0; i < 3; ++i) {
+                  std::size_t its = 0;
+                  Child child(load.context(), {"member", server.url(), load.topic(), load.group(), "session_timeout=6000"},
+                              [&](const std::string& line) {
+                                const auto space = line.find(' ');
+                                load.note_handled(line.substr(0, space), std::stoul(line.substr(space + 1)));
+                                ++its;
+                              });
+                  co_await load.until([&] { return its > 1000; });
+                  child.kill();
+                  co_await load.until([&] { return child.ended(); });
+                }
+              }));
+}
+
+TEST(KafkaFaults, MembersComeAndGo) {
+  const FaultyServer server("kafka");
+  Load load(server.url(), {}, {});
+  expect_kept("Kafka", "members added and removed, six times each", load.run([&](Load& load) -> awaitable<void> {
+    for (int i = 0; i < 6; ++i) {
+      const auto added = load.add_member();
+      co_await load.sleep(700ms);
+      co_await load.remove_member(added);
+      co_await load.sleep(300ms);
+    }
+  }));
+}
+
+TEST(KafkaFaults, TopicDeletedUnderLoad) {
+  const FaultyServer server("kafka");
+  Load load(server.url(), {}, {});
+  const auto counts = load.run([&](Load& load) -> awaitable<void> {
+    co_await load.sleep(1s);
+    auto client = load.broker();
+    co_await client.connect();
+    co_await client.administration().delete_topic(load.topic());
+    load.forget_acknowledged();
+    const auto before = load.handled();
+    co_await load.until([&] { return load.handled() > before + 2000; });
+    load.forget_acknowledged();  // what was acknowledged in between may have been the old topic's
+    co_await load.sleep(1s);
+    co_await client.disconnect();
+  });
+  expect_kept("Kafka", "the topic deleted (what it held aside)", counts);
+}
+
+TEST(KafkaFaults, ThreeBrokersRestartedOneAfterAnother) {
+  FaultyServer server("kafka", "cluster");
+  Load load(server.url(), {}, {});
+  expect_kept("Kafka", "three brokers, replication 3, min.insync.replicas 2: killed and started again one after another",
+              load.run([&](Load& load) -> awaitable<void> {
+                for (int node = 1; node <= 3; ++node) {
+                  co_await server.kill(node);
+                  co_await load.sleep(3s);
+                  co_await server.revive(node);
+                  co_await load.sleep(10s);
+                }
+              }));
+}
+
+// Runs a body on a loop of its own, on real time.
+void run_real(const std::function<awaitable<void>(boost::asio::io_context&)>& body) {
+  boost::asio::io_context context{1};
+  std::exception_ptr error;
+  boost::asio::co_spawn(context, body(context), [&](std::exception_ptr failure) {
+    error = failure;
+    context.stop();
+  });
+  context.run();
+  if (error) std::rethrow_exception(error);
+}
+
+TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
+  const FaultyServer server("kafka");
+  constexpr std::size_t total = 10'000;
+  std::map<std::string, int> copies;
+  std::size_t kills = 0;
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
+    std::vector<OutgoingMessage> all(total);
+    for (std::size_t i = 0; i < total; ++i) {
+      all[i].topic = "relay.from";
+      all[i].key = std::to_string(i % 100);
+      all[i].payload = Payload(std::to_string(i));
+    }
+    for (const auto& result : co_await client.publish_many(std::move(all))) EXPECT_FALSE(result.error) << result.detail;
+    co_await client.administration().create_topic("relay.to", {.partitions = 6});
+    const auto start = [&] {
+      return std::make_unique<Child>(context, std::vector<std::string>{"relay", server.url(), "relay.from", "relay.to", "relay",
+                                                                       "session_timeout=6000", "transactional_id=relay"},
+                                     [](const std::string&) {});
+    };
+    auto child = start();
+    std::size_t at_last_kill = 0;
+    auto reader = co_await client.subscribe("relay.to");
+    boost::asio::co_spawn(context,
+                          [&]() -> awaitable<void> {
+                            while (const auto message = co_await reader.next())
+                              ++copies[std::string(message->payload().view())];
+                          },
+                          boost::asio::detached);
+    const auto deadline = clock->now() + 240s;
+    while (copies.size() < total && clock->now() < deadline) {
+      co_await sleep_for(*clock, 10ms);
+      if (copies.size() < at_last_kill + 1500 || copies.size() >= total) continue;
+      at_last_kill = copies.size();
+      child->kill();
+      ++kills;
+      child = start();
+    }
+    co_await sleep_for(*clock, 3s);  // what should not be there may come late
+    child->kill();
+    co_await reader.close();
+    co_await client.disconnect();
+  });
+  std::size_t repeated = 0;
+  for (const auto& [payload, times] : copies) repeated += times > 1;
+  std::cout << fmt::format("{} messages, {} kills, {} missing, {} copied more than once\n", total, kills, total - copies.size(), repeated);
+  EXPECT_EQ(copies.size(), total);
+  EXPECT_EQ(repeated, 0U);
+  EXPECT_GE(kills, 5U);
+}
+
+// However much is waiting, what is held of it is bounded: 64 MiB of fetched messages, and what librdkafka needs beside them.
+TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
+  const FaultyServer server("kafka");
+  constexpr int total = 600'000;
+  std::size_t started = 0;
+  std::size_t peak_kib = 0;
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
+    const Payload payload(std::string(1024, 'x'));
+    for (int i = 0; i < total; ++i)
+      co_await client.publish("waiting", payload, {.key = std::to_string(i % 100), .confirm = false});
+    EXPECT_TRUE((co_await client.flush()).failures.empty());
+    Child child(context, {"stuck", server.url(), "waiting", "stuck"}, [&](const std::string&) { ++started; });
+    const auto deadline = clock->now() + 60s;
+    while (started < 8 && clock->now() < deadline) co_await sleep_for(*clock, 10ms);
+    co_await sleep_for(*clock, 15s);
+    std::ifstream status(fmt::format("/proc/{}/status", child.id()));
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("VmHWM:")) peak_kib = std::stoul(line.substr(6));
+    EXPECT_TRUE(child.running());
+    co_await client.disconnect();
+  });
+  std::cout << fmt::format("{} MiB wait; the process has {} MiB at most\n", total / 1024, peak_kib / 1024);
+  EXPECT_EQ(started, 8U);
+  EXPECT_GT(peak_kib, 0U);
+  EXPECT_LT(peak_kib, 160U * 1024U);
+}
+
+}  // namespace
+}  // namespace maestro::messaging::testing
