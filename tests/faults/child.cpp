@@ -2,7 +2,7 @@
 //   fault_child member URL TOPIC GROUP   handles messages, and prints "KEY NUMBER" for each
 //   fault_child relay URL FROM TO GROUP  copies messages in transactions
 //   fault_child stuck URL TOPIC GROUP    handlers that never return
-// Options of the broker follow as NAME=VALUE.
+// Options follow as consumer:NAME=VALUE or producer:NAME=VALUE.
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -61,9 +61,13 @@ awaitable<void> stuck(MessageBroker broker, std::string topic, std::string group
 awaitable<void> work(std::vector<std::string> arguments) {
   const auto& what = arguments.at(0);
   auto config = MessagingConfig::from_url(arguments.at(1));
-  for (const auto& argument : arguments)
-    if (const auto equals = argument.find('='); equals != std::string::npos)
-      config.connection_config.insert_or_assign(argument.substr(0, equals), argument.substr(equals + 1));
+  for (const auto& argument : arguments) {
+    const auto colon = argument.find(':');
+    const auto equals = argument.find('=');
+    if (equals == std::string::npos || colon > equals) continue;
+    auto& options = argument.starts_with("consumer:") ? config.consumer_config : config.producer_config;
+    options.insert_or_assign(argument.substr(colon + 1, equals - colon - 1), argument.substr(equals + 1));
+  }
   MessageBroker broker(co_await boost::asio::this_coro::executor, std::move(config));
   if (what == "member") co_await member(broker, arguments.at(2), arguments.at(3));
   if (what == "relay") co_await relay(broker, arguments.at(2), arguments.at(3), arguments.at(4));

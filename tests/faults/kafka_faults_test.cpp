@@ -16,13 +16,13 @@ using namespace std::chrono_literals;
 
 TEST(KafkaFaults, NoFault) {
   const FaultyServer server("kafka");
-  Load load(server.url(), {}, {});
+  Load load(server.url(), {});
   expect_kept("Kafka", "none", load.run([](Load&) -> awaitable<void> { co_return; }));
 }
 
 TEST(KafkaFaults, BrokerKilledAndRestartedUnderLoad) {
   FaultyServer server("kafka");
-  Load load(server.url(), {}, {});
+  Load load(server.url(), {});
   expect_kept("Kafka", "broker killed (SIGKILL) and started again, three times", load.run([&](Load& load) -> awaitable<void> {
     for (int i = 0; i < 3; ++i) {
       co_await load.sleep(1s);
@@ -37,7 +37,7 @@ TEST(KafkaFaults, BrokerKilledAndRestartedUnderLoad) {
 
 TEST(KafkaFaults, BrokerFrozenForTwentySeconds) {
   FaultyServer server("kafka");
-  Load load(server.url(), {}, {});
+  Load load(server.url(), {});
   expect_kept("Kafka", "broker frozen (SIGSTOP) for 20 s", load.run([&](Load& load) -> awaitable<void> {
     co_await load.sleep(1s);
     co_await server.freeze();
@@ -49,7 +49,7 @@ TEST(KafkaFaults, BrokerFrozenForTwentySeconds) {
 TEST(KafkaFaults, ConnectionsCut) {
   const FaultyServer server("kafka");
   TcpGate gate(server.port("KAFKA_GATE"), server.port("KAFKA_BEHIND_GATE"));
-  Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {}, {});
+  Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {});
   expect_kept("Kafka", "every connection cut, twenty times", load.run([&](Load& load) -> awaitable<void> {
     for (int i = 0; i < 20; ++i) {
       gate.cut();
@@ -61,7 +61,7 @@ TEST(KafkaFaults, ConnectionsCut) {
 TEST(KafkaFaults, ConnectionsSlowedSlicedAndSwallowed) {
   const FaultyServer server("kafka");
   TcpGate gate(server.port("KAFKA_GATE"), server.port("KAFKA_BEHIND_GATE"));
-  Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {}, {});
+  Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {});
   expect_kept("Kafka", "connections slowed by 200 ms, sliced into a few bytes, swallowed for 8 s, refused for 3 s",
               load.run([&](Load& load) -> awaitable<void> {
                 gate.set(TcpGate::Mode::slow);
@@ -79,12 +79,12 @@ TEST(KafkaFaults, ConnectionsSlowedSlicedAndSwallowed) {
 
 TEST(KafkaFaults, MembersKilled) {
   const FaultyServer server("kafka");
-  Load load(server.url(), {{"session_timeout", 6000}}, {.members = 1});
+  Load load(server.url(), {.members = 1}, {{"session_timeout", 6000}});
   expect_kept("Kafka", "a member in a process of its own killed (SIGKILL), three times",
               load.run([&](Load& load) -> awaitable<void> {
                 for (int i = 0; i < 3; ++i) {
                   std::size_t its = 0;
-                  Child child(load.context(), {"member", server.url(), load.topic(), load.group(), "session_timeout=6000"},
+                  Child child(load.context(), {"member", server.url(), load.topic(), load.group(), "consumer:session_timeout=6000"},
                               [&](const std::string& line) {
                                 const auto space = line.find(' ');
                                 load.note_handled(line.substr(0, space), std::stoul(line.substr(space + 1)));
@@ -99,7 +99,7 @@ TEST(KafkaFaults, MembersKilled) {
 
 TEST(KafkaFaults, MembersComeAndGo) {
   const FaultyServer server("kafka");
-  Load load(server.url(), {}, {});
+  Load load(server.url(), {});
   expect_kept("Kafka", "members added and removed, six times each", load.run([&](Load& load) -> awaitable<void> {
     for (int i = 0; i < 6; ++i) {
       const auto added = load.add_member();
@@ -112,7 +112,7 @@ TEST(KafkaFaults, MembersComeAndGo) {
 
 TEST(KafkaFaults, TopicDeletedUnderLoad) {
   const FaultyServer server("kafka");
-  Load load(server.url(), {}, {});
+  Load load(server.url(), {});
   const auto counts = load.run([&](Load& load) -> awaitable<void> {
     co_await load.sleep(1s);
     auto client = load.broker();
@@ -130,7 +130,7 @@ TEST(KafkaFaults, TopicDeletedUnderLoad) {
 
 TEST(KafkaFaults, ThreeBrokersRestartedOneAfterAnother) {
   FaultyServer server("kafka", "cluster");
-  Load load(server.url(), {}, {});
+  Load load(server.url(), {});
   expect_kept("Kafka", "three brokers, replication 3, min.insync.replicas 2: killed and started again one after another",
               load.run([&](Load& load) -> awaitable<void> {
                 for (int node = 1; node <= 3; ++node) {
@@ -172,7 +172,7 @@ TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
     co_await client.administration().create_topic("relay.to", {.partitions = 6});
     const auto start = [&] {
       return std::make_unique<Child>(context, std::vector<std::string>{"relay", server.url(), "relay.from", "relay.to", "relay",
-                                                                       "session_timeout=6000", "transactional_id=relay"},
+                                                                       "consumer:session_timeout=6000", "producer:transactional_id=relay"},
                                      [](const std::string&) {});
     };
     auto child = start();

@@ -23,8 +23,8 @@ struct Load::Member {
   bool ended = false;
 };
 
-Load::Load(std::string url, ConfigMap connection, Plan plan)
-    : url_(std::move(url)), connection_(std::move(connection)), plan_(plan) {
+Load::Load(std::string url, Plan plan, ConfigMap consumer_config)
+    : url_(std::move(url)), plan_(plan), consumer_config_(std::move(consumer_config)) {
   set_log_level(std::getenv("MESSAGING_LOG_LEVEL") ? LogLevel::info : LogLevel::off);
   const auto run = fmt::format("{:08x}", std::random_device{}());
   topic_ = "faults." + run;
@@ -35,7 +35,7 @@ Load::~Load() = default;
 
 MessageBroker Load::broker() const {
   auto config = MessagingConfig::from_url(url_);
-  for (const auto& [name, value] : connection_) config.connection_config.insert_or_assign(name, value);
+  config.consumer_config = consumer_config_;
   return {const_cast<asio::io_context&>(context_).get_executor(), std::move(config)};
 }
 

@@ -38,7 +38,7 @@ class Load {
     Duration patience = std::chrono::seconds(120);  ///< for the rest to be handled, at the end
   };
 
-  Load(std::string url, ConfigMap connection, Plan plan);
+  Load(std::string url, Plan plan, ConfigMap consumer_config = {});
   ~Load();
   Load(const Load&) = delete;
   Load& operator=(const Load&) = delete;
@@ -86,8 +86,8 @@ class Load {
   boost::asio::io_context context_{1};
   std::shared_ptr<Clock> clock_ = Clock::real();
   std::string url_;
-  ConfigMap connection_;
   Plan plan_;
+  ConfigMap consumer_config_;
   std::string topic_;
   std::string group_;
   std::unique_ptr<MessageBroker> publisher_;

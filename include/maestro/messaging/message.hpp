@@ -81,6 +81,10 @@ class Message {
     std::optional<std::string_view> key;
     std::string_view payload;
     HeadersView headers;
+    /// In place of `headers`, from a transport for which reading them costs something: asked with `headers_source` whenever they
+    /// are wanted, from any thread. What it returns lives as long as `owner`.
+    HeadersView (*read_headers)(const void* source) = nullptr;
+    const void* headers_source = nullptr;
     Timestamp timestamp{};
     Position position;
     DeliveryTag tag;
@@ -94,10 +98,10 @@ class Message {
 
   [[nodiscard]] std::string_view topic() const noexcept { return parts_.topic; }
   [[nodiscard]] const std::optional<std::string_view>& key() const noexcept { return parts_.key; }
-  [[nodiscard]] HeadersView headers() const noexcept { return parts_.headers; }
-  [[nodiscard]] std::optional<std::string_view> header(std::string_view name) const noexcept {
-    return parts_.headers.find(name);
+  [[nodiscard]] HeadersView headers() const {
+    return parts_.read_headers ? parts_.read_headers(parts_.headers_source) : parts_.headers;
   }
+  [[nodiscard]] std::optional<std::string_view> header(std::string_view name) const { return headers().find(name); }
   [[nodiscard]] std::string_view body() const noexcept { return parts_.payload; }
   /// The bytes, to be kept longer than the message.
   [[nodiscard]] Payload payload() const { return {parts_.payload, parts_.owner}; }

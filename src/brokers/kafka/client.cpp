@@ -22,16 +22,28 @@ Client::Client(rd_kafka_type_t type, ConfHandle properties) {
   if (type == RD_KAFKA_CONSUMER) {
     rd_kafka_poll_set_consumer(client_);
     events_ = rd_kafka_queue_get_consumer(client_);
+    messages_ = rd_kafka_queue_new(client_);
   } else {
     events_ = rd_kafka_queue_get_main(client_);
   }
 }
 
 Client::~Client() {
-  run_blocking([client = client_, events = events_] {
+  run_blocking([client = client_, events = events_, messages = messages_] {
     rd_kafka_queue_destroy(events);
+    if (messages) rd_kafka_queue_destroy(messages);
     rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
   });
+}
+
+void Client::redirect(const std::string& topic, std::int32_t partition) const {
+  const QueueHandle queue(rd_kafka_queue_get_partition(client_, topic.c_str(), partition));
+  if (queue) rd_kafka_queue_forward(queue.get(), messages_);
+}
+
+std::span<rd_kafka_message_t*> Client::consume(std::span<rd_kafka_message_t*> into) const {
+  const auto count = rd_kafka_consume_batch_queue(messages_, 0, into.data(), into.size());
+  return into.first(count > 0 ? static_cast<std::size_t>(count) : 0);
 }
 
 std::shared_ptr<EventWatch> EventWatch::start(const boost::asio::any_io_executor& executor, std::shared_ptr<Client> client,
@@ -46,13 +58,18 @@ EventWatch::EventWatch(const boost::asio::any_io_executor& executor, std::shared
   const int fd = ::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);  // 1: what came before this watch is looked at too
   if (fd < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   descriptor_.assign(fd);
+  ring_from(fd);
+}
+
+void EventWatch::ring_from(int descriptor) {
   static constexpr std::uint64_t one = 1;
-  rd_kafka_queue_io_event_enable(client_->events(), fd, &one, sizeof one);
+  for (auto* queue : {client_->events_, client_->messages_})
+    if (queue) rd_kafka_queue_io_event_enable(queue, descriptor, descriptor < 0 ? nullptr : &one, descriptor < 0 ? 0 : sizeof one);
 }
 
 void EventWatch::stop() {
   if (!client_) return;
-  rd_kafka_queue_io_event_enable(client_->events(), -1, nullptr, 0);
+  ring_from(-1);
   client_.reset();
   ready_ = nullptr;
   boost::system::error_code ignored;

@@ -3,13 +3,15 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <functional>
 #include <memory>
+#include <span>
+#include <string>
 
 #include "brokers/kafka/handles.hpp"
 #include "brokers/kafka/session.hpp"
 
 namespace maestro::messaging::kafka {
 
-/// One `rd_kafka_t` and the queue of its events. Whoever holds a message of it holds it too. Its end may block, and so happens
+/// One `rd_kafka_t`, the queue of its events, and for a consumer that of its messages, which come in batches from there. Whoever holds a message of it holds it too. Its end may block, and so happens
 /// on another thread.
 class Client {
  public:
@@ -23,13 +25,20 @@ class Client {
   [[nodiscard]] rd_kafka_queue_t* events() const noexcept { return events_; }
   /// The next event that is there, if any.
   [[nodiscard]] EventHandle poll() const { return EventHandle(rd_kafka_queue_poll(events_, 0)); }
+  /// The partition's messages go to the queue of messages from now on, whenever it is assigned. They must not come as events:
+  /// those take a look at the clock each.
+  void redirect(const std::string& topic, std::int32_t partition) const;
+  /// The next messages that are there, each to be destroyed; may be errors of their partitions.
+  [[nodiscard]] std::span<rd_kafka_message_t*> consume(std::span<rd_kafka_message_t*> into) const;
 
  private:
+  friend class EventWatch;
   rd_kafka_t* client_ = nullptr;
   rd_kafka_queue_t* events_ = nullptr;
+  rd_kafka_queue_t* messages_ = nullptr;
 };
 
-/// Calls `ready` on the executor when the client's queue of events has become non-empty. librdkafka rings only then: `ready`
+/// Calls `ready` on the executor when one of the client's queues has become non-empty. librdkafka rings only then: `ready`
 /// has to poll until nothing is left.
 class EventWatch : public std::enable_shared_from_this<EventWatch> {
  public:
@@ -44,6 +53,7 @@ class EventWatch : public std::enable_shared_from_this<EventWatch> {
 
  private:
   void wait();
+  void ring_from(int descriptor);
 
   boost::asio::posix::stream_descriptor descriptor_;
   std::shared_ptr<Client> client_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
@@ -20,7 +21,7 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr Duration tick_period = std::chrono::milliseconds(250);
-constexpr std::size_t most_ready = 50'000;
+constexpr std::size_t most_ready = 200'000;
 
 }  // namespace
 
@@ -91,9 +92,6 @@ void Consumer::serve() {
   const auto client = client_;
   while (auto event = client->poll()) {
     switch (rd_kafka_event_type(event.get())) {
-      case RD_KAFKA_EVENT_FETCH:
-        on_message(std::move(event));
-        break;
       case RD_KAFKA_EVENT_REBALANCE:
         on_rebalance(event.get());
         break;
@@ -106,37 +104,46 @@ void Consumer::serve() {
       default:
         break;
     }
-    if (marks_.change() == FetchMarks::Change::pause) set_fetching(false);
   }
+  serve_messages();
   if (has_ready()) ready_.notify();
 }
 
-void Consumer::on_message(EventHandle event) {
-  const auto* message = rd_kafka_event_message_next(event.get());
-  if (!message) return;
-  session_->answered();
+void Consumer::serve_messages() {
+  std::array<Fetched, 512> room;
+  for (;;) {
+    const auto batch = client_->consume(room);
+    if (batch.empty()) return;
+    session_->answered();
+    for (auto* message : batch)
+      if (!on_message(message)) rd_kafka_message_destroy(message);
+    if (marks_.change() == FetchMarks::Change::pause) set_fetching(false);
+  }
+}
+
+bool Consumer::on_message(Fetched message) {
   if (message->err) {
-    log(LogLevel::warning, describe(message->err, "consuming", rd_kafka_message_errstr(message)).detail,
-        {{"broker", "kafka"}, {"topic", request_.topic}});
-    return;
+    on_partition_error(*message);
+    return false;
   }
   auto* lane = lane_of(*message);
-  if (!lane || lane->draining || !lane->offsets.accept(message->offset)) return;
-  const Fetched fetched{event.release(), message};
-  lane->ready.push_back(fetched);
-  marks_.add(fetched.bytes());
+  if (!lane || lane->draining || !lane->offsets.accept(message->offset)) return false;
+  lane->ready.push_back(message);
+  marks_.add(bytes_of(*message));
+  return true;
+}
+
+void Consumer::on_partition_error(const rd_kafka_message_t& message) {
+  if (message.err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+    if (auto* lane = lane_of(message)) lane->offsets.reached_end(message.offset);
+    return;
+  }
+  log(LogLevel::warning, describe(message.err, "consuming", rd_kafka_message_errstr(&message)).detail,
+      {{"broker", "kafka"}, {"topic", request_.topic}});
 }
 
 void Consumer::on_error(rd_kafka_event_t* event) {
   const auto error = rd_kafka_event_error(event);
-  if (error == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-    const std::unique_ptr<rd_kafka_topic_partition_t, DestroyedBy<rd_kafka_topic_partition_destroy>> end(
-        rd_kafka_event_topic_partition(event));
-    if (end)
-      if (auto* lane = find(end->topic, end->partition)) lane->offsets.reached_end(end->offset);
-    session_->answered();
-    return;
-  }
   auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), rd_kafka_event_error_string(event));
   if (failure.code == errc::connection_failed) session_->connection_lost = true;
   const bool for_good = error == RD_KAFKA_RESP_ERR__FATAL || failure.code == errc::authentication_failed;
@@ -177,15 +184,12 @@ std::size_t Consumer::take(std::vector<Message>& into, std::size_t at_most) {
 
 void Consumer::take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most) {
   const auto count = std::min(at_most, lane.ready.size());
-  auto chunk = std::make_shared<Chunk>(client_);
-  const auto end = lane.ready.begin() + static_cast<std::ptrdiff_t>(count);
-  chunk->messages.assign(lane.ready.begin(), end);
-  lane.ready.erase(lane.ready.begin(), end);
+  auto chunk = std::make_shared<Chunk>(client_, lane.ready, count);
   for (std::size_t i = 0; i < count; ++i) {
-    marks_.remove(chunk->messages[i].bytes());
-    into.push_back(make_message(chunk, i, lane, 1));
+    marks_.remove(bytes_of((*chunk)[i]));
+    into.push_back(Chunk::message(chunk, i, lane.id, 1));
   }
-  lane.offsets.hand_out(chunk->messages.back().message->offset);
+  lane.offsets.hand_out(chunk->last_offset());
   lane.handed_out.push_back(std::move(chunk));
   // A private reader settles nothing: the last few are kept for a release.
   constexpr std::size_t kept = 8;
@@ -202,10 +206,9 @@ std::size_t Consumer::take_due(std::vector<Message>& into, std::size_t at_most) 
     if (found == lanes_.end()) continue;
     auto& lane = *found->second;
     for (const auto& chunk : lane.handed_out) {
-      const auto at = std::ranges::lower_bound(chunk->messages, offset, {}, [](const Fetched& each) { return each.message->offset; });
-      if (at == chunk->messages.end() || at->message->offset != offset) continue;
-      into.push_back(make_message(chunk, static_cast<std::size_t>(at - chunk->messages.begin()), lane,
-                                  ++lane.redeliveries[offset] + 1));
+      const auto index = chunk->find(offset);
+      if (!index) continue;
+      into.push_back(Chunk::message(chunk, *index, lane.id, ++lane.redeliveries[offset] + 1));
       ++taken;
       break;
     }
@@ -259,7 +262,7 @@ void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
     auto& lane = *found->second;
     const auto offset = static_cast<std::int64_t>(tag.sequence);
     lane.offsets.acknowledge(offset);
-    while (!lane.handed_out.empty() && lane.handed_out.front()->messages.back().message->offset <= offset)
+    while (!lane.handed_out.empty() && lane.handed_out.front()->last_offset() <= offset)
       lane.handed_out.pop_front();
     if (!lane.redeliveries.empty()) lane.redeliveries.erase(lane.redeliveries.begin(), lane.redeliveries.upper_bound(offset));
     settled |= lane.draining && lane.offsets.all_settled();
@@ -290,24 +293,30 @@ Lane* Consumer::find(const std::string& topic, std::int32_t partition) const {
 }
 
 Lane* Consumer::lane_of(const rd_kafka_message_t& message) {
-  const auto [found, is_new] = by_handle_.try_emplace({message.rkt, message.partition}, nullptr);
-  if (is_new) found->second = find(rd_kafka_topic_name(message.rkt), message.partition);
-  return found->second;
+  const Handle handle(message.rkt, message.partition);
+  if (handle != last_handle_.first) {
+    const auto [found, is_new] = by_handle_.try_emplace(handle, nullptr);
+    if (is_new) found->second = find(rd_kafka_topic_name(message.rkt), message.partition);
+    last_handle_ = {handle, found->second};
+  }
+  return last_handle_.second;
 }
 
 Lane& Consumer::add_lane(std::string topic, std::int32_t partition, Offsets begin) {
   remove_lane(topic, partition);
+  client_->redirect(topic, partition);
   const auto id = next_lane_++;
   return *lanes_.emplace(id, std::make_unique<Lane>(id, std::move(topic), partition, begin)).first->second;
 }
 
 void Consumer::drop_ready(Lane& lane) {
-  for (const auto& each : lane.ready) marks_.remove(each.bytes());
+  for (const auto* each : lane.ready) marks_.remove(bytes_of(*each));
   lane.drop_ready();
 }
 
 void Consumer::remove_lane(const std::string& topic, std::int32_t partition) {
   by_handle_.clear();
+  last_handle_ = {};
   auto* lane = find(topic, partition);
   if (!lane) return;
   drop_ready(*lane);

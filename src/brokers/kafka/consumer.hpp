@@ -57,7 +57,10 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
 
   void require_open() const;
   void serve();
-  void on_message(EventHandle event);
+  void serve_messages();
+  /// True when it is kept.
+  bool on_message(Fetched message);
+  void on_partition_error(const rd_kafka_message_t& message);
   void on_error(rd_kafka_event_t* event);
   void on_rebalance(rd_kafka_event_t* event);
   void on_commit(rd_kafka_event_t* event);
@@ -94,8 +97,9 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::unique_ptr<Timer> ticker_;
 
   LaneMap lanes_;
-  boost::unordered_flat_map<std::pair<const void*, std::int32_t>, Lane*> by_handle_;
-  const rd_kafka_message_t* last_message_ = nullptr;
+  using Handle = std::pair<const void*, std::int32_t>;
+  boost::unordered_flat_map<Handle, Lane*> by_handle_;
+  std::pair<Handle, Lane*> last_handle_;  // messages come in runs
   std::uint64_t next_lane_ = 1;
   std::uint64_t next_turn_ = 0;
   std::multimap<TimePoint, std::pair<std::uint64_t, std::int64_t>> due_;

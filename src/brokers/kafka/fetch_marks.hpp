@@ -5,7 +5,7 @@
 
 namespace maestro::messaging::kafka {
 
-/// When fetching pauses and goes on: above a high mark of messages or bytes it pauses, below half of both it goes on.
+/// When fetching pauses and goes on: above a high mark of messages or bytes it pauses, below a quarter of both it goes on.
 class FetchMarks {
  public:
   FetchMarks(std::size_t messages, std::size_t bytes) : high_messages_(messages), high_bytes_(bytes) {}
@@ -26,7 +26,7 @@ class FetchMarks {
       paused_ = true;
       return Change::pause;
     }
-    if (paused_ && messages_ <= high_messages_ / 2 && bytes_ <= high_bytes_ / 2) {
+    if (paused_ && messages_ <= high_messages_ / 4 && bytes_ <= high_bytes_ / 4) {
       paused_ = false;
       return Change::resume;
     }

@@ -1,6 +1,8 @@
 #include "brokers/kafka/lane.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 
 namespace maestro::messaging::kafka {
 namespace {
@@ -22,23 +24,59 @@ std::string block_of(const rd_kafka_headers_t* headers) {
 
 }  // namespace
 
-Message make_message(const std::shared_ptr<Chunk>& chunk, std::size_t index, const Lane& lane, std::uint32_t delivery_count) {
-  const auto& message = *chunk->messages[index].message;
+Chunk::Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t count)
+    : client_(std::move(from)), size_(count), slots_(std::make_unique<Slot[]>(count)) {
+  for (std::size_t i = 0; i < count; ++i) {
+    slots_[i].message = ready[i];
+    slots_[i].chunk = this;
+  }
+  ready.erase(ready.begin(), ready.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+Chunk::~Chunk() {
+  for (std::size_t i = 0; i < size_; ++i) {
+    delete slots_[i].headers.load(std::memory_order_relaxed);
+    rd_kafka_message_destroy(slots_[i].message);
+  }
+}
+
+std::optional<std::size_t> Chunk::find(std::int64_t offset) const {
+  const std::span slots(slots_.get(), size_);
+  const auto at = std::ranges::lower_bound(slots, offset, {}, [](const Slot& slot) { return slot.message->offset; });
+  if (at == slots.end() || at->message->offset != offset) return std::nullopt;
+  return static_cast<std::size_t>(at - slots.begin());
+}
+
+HeadersView Chunk::headers_of(const void* source) {
+  auto& slot = *const_cast<Slot*>(static_cast<const Slot*>(source));
+  auto* block = slot.headers.load(std::memory_order_acquire);
+  if (block) return HeadersView(*block);
+  const std::lock_guard lock(slot.chunk->reading_);
+  block = slot.headers.load(std::memory_order_relaxed);
+  if (!block) {
+    rd_kafka_headers_t* headers = nullptr;
+    const bool any = rd_kafka_message_headers(slot.message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    block = new std::string(any ? block_of(headers) : std::string());
+    slot.headers.store(block, std::memory_order_release);
+  }
+  return HeadersView(*block);
+}
+
+Message Chunk::message(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint64_t lane,
+                       std::uint32_t delivery_count) {
+  const auto& slot = chunk->slots_[index];
+  const auto& message = *slot.message;
   Message::Parts parts;
   parts.topic = rd_kafka_topic_name(message.rkt);
   if (message.key) parts.key.emplace(static_cast<const char*>(message.key), message.key_len);
   parts.payload = {static_cast<const char*>(message.payload), message.len};
-  rd_kafka_headers_t* headers = nullptr;
-  if (rd_kafka_message_headers(&message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-    if (chunk->headers.empty()) chunk->headers.resize(chunk->messages.size());
-    if (chunk->headers[index].empty()) chunk->headers[index] = block_of(headers);
-    parts.headers = HeadersView(chunk->headers[index]);
-  }
+  parts.read_headers = headers_of;
+  parts.headers_source = &slot;
   rd_kafka_timestamp_type_t kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
   if (const auto at = rd_kafka_message_timestamp(&message, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
     parts.timestamp = Timestamp(std::chrono::milliseconds(at));
   parts.position = {message.partition, message.offset, {}};
-  parts.tag = {lane.id, static_cast<std::uint64_t>(message.offset)};
+  parts.tag = {lane, static_cast<std::uint64_t>(message.offset)};
   parts.delivery_count = delivery_count;
   parts.owner = chunk;
   return Message(std::move(parts));

@@ -1,41 +1,60 @@
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <maestro/messaging/message.hpp>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "brokers/kafka/client.hpp"
 #include "brokers/kafka/offsets.hpp"
 
 namespace maestro::messaging::kafka {
 
-struct Fetched {
-  rd_kafka_event_t* event = nullptr;
-  const rd_kafka_message_t* message = nullptr;
+using Fetched = rd_kafka_message_t*;
 
-  [[nodiscard]] std::size_t bytes() const {
-    constexpr std::size_t librdkafkas_own = 256;
-    return message->len + message->key_len + librdkafkas_own;
-  }
-};
+/// The memory that it holds, with what librdkafka keeps beside it.
+[[nodiscard]] inline std::size_t bytes_of(const rd_kafka_message_t& message) {
+  constexpr std::size_t librdkafkas_own = 384;
+  return message.len + message.key_len + librdkafkas_own;
+}
 
-/// Messages that were handed out together; the owner of their bytes.
-struct Chunk {
+/// Messages that were handed out together; the owner of their bytes. Their headers are read when they are wanted: librdkafka
+/// allocates for that, also where there are none.
+class Chunk {
+ public:
   static constexpr std::size_t capacity = 128;
 
-  explicit Chunk(std::shared_ptr<Client> from) : client(std::move(from)) {}
-  ~Chunk() {
-    for (const auto& each : messages) rd_kafka_event_destroy(each.event);
-  }
+  /// Takes the first messages of the queue.
+  Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t count);
+  ~Chunk();
   Chunk(const Chunk&) = delete;
   Chunk& operator=(const Chunk&) = delete;
 
-  std::shared_ptr<Client> client;  // outlives its messages
-  std::vector<Fetched> messages;
-  std::vector<std::string> headers;
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] const rd_kafka_message_t& operator[](std::size_t index) const { return *slots_[index].message; }
+  [[nodiscard]] std::int64_t last_offset() const { return slots_[size_ - 1].message->offset; }
+  /// The index of the message with this offset.
+  [[nodiscard]] std::optional<std::size_t> find(std::int64_t offset) const;
+  /// A message of a chunk as the library's own.
+  [[nodiscard]] static Message message(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint64_t lane,
+                                       std::uint32_t delivery_count);
+
+ private:
+  struct Slot {
+    Fetched message = nullptr;
+    Chunk* chunk = nullptr;
+    std::atomic<const std::string*> headers = nullptr;
+  };
+  static HeadersView headers_of(const void* slot);
+
+  std::shared_ptr<Client> client_;  // outlives its messages
+  std::size_t size_;
+  std::unique_ptr<Slot[]> slots_;
+  std::mutex reading_;  // librdkafka reads the headers of a message once, and keeps them
 };
 
 /// One partition for as long as it is assigned to us (or until its place is moved). Its id is the `lane` of delivery tags, so that
@@ -48,7 +67,7 @@ struct Lane {
   Lane& operator=(const Lane&) = delete;
 
   void drop_ready() {
-    for (const auto& each : ready) rd_kafka_event_destroy(each.event);
+    for (auto* each : ready) rd_kafka_message_destroy(each);
     ready.clear();
     offsets.drop_ready();
   }
@@ -63,9 +82,5 @@ struct Lane {
   std::int64_t stored = -1;                              // the place that librdkafka will commit
   bool draining = false;                                 // it goes to another member when all is settled
 };
-
-/// A message of a chunk as the library's own.
-[[nodiscard]] Message make_message(const std::shared_ptr<Chunk>& chunk, std::size_t index, const Lane& lane,
-                                   std::uint32_t delivery_count);
 
 }  // namespace maestro::messaging::kafka

@@ -154,16 +154,18 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   made.set("max.poll.interval.ms", std::max(milliseconds(options.duration("max_poll_interval")), session_timeout));
   // Everything that arrives is moved into our own queue at once, whose marks pause the fetching: librdkafka's own limits would
   // have its fetcher sleep for a second each time one is met.
-  const auto buffer = options.integer("fetch_buffer_bytes");
+  // Small requests, for what is under way when fetching pauses is thrown away and fetched again. A larger message comes all the
+  // same (KIP-74).
+  const auto fetch = std::clamp<std::int64_t>(options.integer("fetch_buffer_bytes") / 32, 1'048'576, 16'777'216);
   made.set("queued.min.messages", 10'000'000);
   made.set("queued.max.messages.kbytes", 2'097'151);
-  made.set("fetch.max.bytes", std::max<std::int64_t>(buffer / 4, 1'048'576));
-  made.set("fetch.message.max.bytes", std::clamp<std::int64_t>(buffer / 16, 65'536, 1'048'576));
-  made.set("message.max.bytes", std::min<std::int64_t>(std::max<std::int64_t>(buffer / 4, 1'048'576), 1'000'000'000));
+  made.set("fetch.max.bytes", fetch);
+  made.set("fetch.message.max.bytes", std::min<std::int64_t>(fetch, 1'048'576));
+  made.set("message.max.bytes", fetch);
   made.set("fetch.error.backoff.ms", 100);
   made.set_if_known("fetch.queue.backoff.ms", "5");
   set_raw(made, options);
-  rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_FETCH | RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT |
+  rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT |
                                            RD_KAFKA_EVENT_ERROR);
   return made.take();
 }
