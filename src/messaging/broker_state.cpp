@@ -24,7 +24,6 @@ namespace {
 
 // How long a subscription with messages waiting may stand still before it counts as stalled.
 constexpr Duration stall_limit = std::chrono::seconds(60);
-constexpr std::size_t buffer_batch = 1000;
 
 CircuitBreakerOptions breaker_options(const Options& options) {
   CircuitBreakerOptions breaker;
@@ -49,11 +48,10 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
       random(config.seed ? *config.seed : std::random_device{}()),
       transport(make_transport(executor, clock, config, options)),
       capabilities(transport->capabilities()),
+      buffer(*this, static_cast<std::size_t>(options.integer("buffer_messages"))),
       breaker_(breaker_options(options)),
       publish_timeout_(options.duration("publish_timeout")),
-      connected_or_not_(clock, executor),
-      buffer_limit_(static_cast<std::size_t>(options.integer("buffer_messages"))),
-      buffer_moved_(clock, executor) {
+      connected_or_not_(clock, executor) {
   if (!config.enable_monitoring) return;
   telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
   transport->on_reconnect([counts = telemetry] { counts->reconnect(); });
@@ -206,15 +204,19 @@ awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, 
                                            CircuitBreaker::Call call) {
   const auto began = telemetry ? clock->now() : TimePoint{};
   try {
-    if (!connected_) co_await ensure_connected();
-    // A message that was taken is moved from, its topic into the receipt.
-    co_await transport->publish(messages, results, publish_timeout_);
+    co_await transmit(messages, results);
     if (!std::ranges::all_of(results, &PublishResult::ok)) co_await retry_failed(messages, results);
   } catch (...) {
     breaker_.on_abandoned(call);
     throw;
   }
   finish(messages, results, began, call);
+}
+
+awaitable<void> MessageBroker::State::transmit(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
+  if (!connected_) co_await ensure_connected();
+  // A message that was taken is moved from, its topic into the receipt.
+  co_await transport->publish(messages, results, publish_timeout_);
 }
 
 awaitable<void> MessageBroker::State::settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
@@ -287,61 +289,12 @@ awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
   if (!on_executor()) co_return co_await hop(&State::enqueue, std::move(message));
   require_open();
   topic(message.topic);
-  while (buffered_ >= buffer_limit_) {
-    co_await buffer_moved_.wait_until(TimePoint::max());
-    require_open();
-  }
-  Receipt receipt;
-  receipt.topic = message.topic;
-  receipt.confirmed = false;
-  buffer_.push_back(std::move(message));
-  ++buffered_;
-  if (!std::exchange(draining_, true)) {
-    auto work = [](std::shared_ptr<State> state) -> awaitable<void> { co_await state->drain_buffer(); };
-    asio::co_spawn(executor, work(shared_from_this()), asio::detached);
-  }
-  co_return receipt;
-}
-
-awaitable<void> MessageBroker::State::drain_buffer() {
-  while (!buffer_.empty()) {
-    std::vector<OutgoingMessage> batch;
-    batch.reserve(std::min(buffer_.size(), buffer_batch));
-    while (!buffer_.empty() && batch.size() < buffer_batch) {
-      batch.push_back(std::move(buffer_.front()));
-      buffer_.pop_front();
-    }
-    std::vector<PublishResult> results(batch.size());
-    try {
-      const auto call = require_closed_circuit();
-      co_await send(batch, results, call);
-    } catch (const boost::system::system_error& failure) {
-      const auto* known = dynamic_cast<const MessagingError*>(&failure);
-      for (auto& result : results) {
-        if (result.ok() && !result.receipt.topic.empty()) continue;
-        result.error = known ? failure.code() : make_error_code(errc::outcome_unknown);
-        result.detail = known ? known->detail() : failure.what();
-      }
-    }
-    for (std::size_t i = 0; i < batch.size(); ++i) {
-      if (results[i].ok()) {
-        ++flushed_.confirmed;
-        continue;
-      }
-      log(LogLevel::error, "a buffered message was not published",
-          {{"topic", batch[i].topic}, {"error", results[i].error.message()}, {"detail", results[i].detail}});
-      flushed_.failures.push_back({std::move(batch[i]), results[i].error, std::move(results[i].detail)});
-    }
-    buffered_ -= batch.size();
-    buffer_moved_.ring();
-  }
-  draining_ = false;
+  co_return co_await buffer.add(std::move(message));
 }
 
 awaitable<FlushReport> MessageBroker::State::flush() {
   if (!on_executor()) co_return co_await hop(&State::flush);
-  while (buffered_ > 0) co_await buffer_moved_.wait_until(TimePoint::max());
-  co_return std::exchange(flushed_, {});
+  co_return co_await buffer.flush();
 }
 
 awaitable<std::unique_ptr<TransportSubscription>> MessageBroker::State::open(SubscribeRequest request) {
@@ -380,7 +333,7 @@ awaitable<void> MessageBroker::State::commit_all() {
 
 awaitable<void> MessageBroker::State::disconnect() {
   if (closed_) co_return;
-  while (buffered_ > 0) co_await buffer_moved_.wait_until(TimePoint::max());
+  co_await buffer.drain();
   closed_ = true;
   for (const auto& attached : open_subscriptions()) co_await attached->close();
   if (connected_) co_await transport->disconnect();

@@ -2,11 +2,11 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
-#include <deque>
 #include <maestro/messaging/broker.hpp>
 #include <memory>
 #include <random>
 
+#include "messaging/publish_buffer.hpp"
 #include "messaging/telemetry.hpp"
 #include "runtime/signal.hpp"
 
@@ -57,8 +57,10 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   Capabilities capabilities;
   /// Null without `enable_monitoring`.
   std::shared_ptr<Telemetry> telemetry;
+  PublishBuffer buffer;
 
  private:
+  friend class PublishBuffer;
   [[nodiscard]] bool on_executor() const noexcept;
   /// Runs the same member on this broker's executor, for a caller on another.
   template <class Result, class... Arguments>
@@ -70,6 +72,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   CircuitBreaker::Call require_closed_circuit();
   /// One or many messages: transport, retries until `publish_timeout`, counts, the breaker's verdict. All topics are known.
   awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results, CircuitBreaker::Call call);
+  /// Connects where that is needed, and tries them once.
+  awaitable<void> transmit(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
   /// The rest of `send` for messages that were tried once.
   awaitable<void> settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
                                 CircuitBreaker::Call call);
@@ -78,7 +82,6 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
   void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
              CircuitBreaker::Call call);
-  awaitable<void> drain_buffer();
   std::vector<std::shared_ptr<Attached>> open_subscriptions();
 
   boost::unordered_flat_map<std::string, std::unique_ptr<TopicTelemetry>> topics_;
@@ -94,13 +97,6 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   std::uint64_t sent_ = 0;
   std::uint64_t received_ = 0;
   std::string last_error_;
-
-  std::deque<OutgoingMessage> buffer_;
-  std::size_t buffer_limit_;
-  std::size_t buffered_ = 0;  ///< In `buffer_` or on their way.
-  bool draining_ = false;
-  Signal buffer_moved_;
-  FlushReport flushed_;
 };
 
 }  // namespace maestro::messaging

@@ -26,6 +26,8 @@ struct Capabilities {
   bool administration = false;       ///< Topics can be listed, created, described and deleted.
   bool survives_restart = false;     ///< What was acknowledged outlives the broker's process.
   bool headers = true;
+  /// Publishes that are under way at once take effect in the order in which they were begun.
+  bool orders_concurrent_publishes = false;
   std::size_t max_message_bytes = 0; ///< 0: no limit of its own.
   std::string acknowledged_means;    ///< What an acknowledged publish survives, in words.
 };

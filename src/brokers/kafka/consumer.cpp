@@ -21,7 +21,7 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr Duration tick_period = std::chrono::milliseconds(250);
-constexpr std::size_t most_ready = 200'000;
+constexpr std::size_t most_ready = 40'000;
 
 }  // namespace
 

@@ -36,6 +36,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     can.acknowledgement = Acknowledgement::cumulative;
     can.groups = can.patterns = can.partitions = can.persistent_topics = true;
     can.release_with_delay = can.transactions = can.administration = can.survives_restart = true;
+    can.orders_concurrent_publishes = true;
     can.max_message_bytes = static_cast<std::size_t>(session_->options.integer("max_message_bytes"));
     can.acknowledged_means =
         "in the memory of every replica in sync (acks=all); survives the loss of brokers down to min.insync.replicas";

@@ -1,0 +1,156 @@
+#include "messaging/publish_buffer.hpp"
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <maestro/messaging/log.hpp>
+
+#include "messaging/broker_state.hpp"
+
+namespace maestro::messaging {
+
+namespace asio = boost::asio;
+
+namespace {
+constexpr std::size_t most_in_batch = 1000;
+constexpr std::size_t most_under_way = 50'000;
+}  // namespace
+
+struct PublishBuffer::Batch {
+  std::vector<OutgoingMessage> messages;
+  std::vector<PublishResult> results;
+  TimePoint began;
+  CircuitBreaker::Call call;
+  bool answered = false;
+
+  [[nodiscard]] bool has_to_be_retried() const {
+    return std::ranges::any_of(results, [](const auto& result) { return result.error == errc::connection_failed; });
+  }
+  void fail_what_has_no_answer(const boost::system::system_error& failure) {
+    const auto* known = dynamic_cast<const MessagingError*>(&failure);
+    for (auto& result : results) {
+      if (result.error || !result.receipt.topic.empty()) continue;
+      result.error = known ? failure.code() : make_error_code(errc::outcome_unknown);
+      result.detail = known ? known->detail() : failure.what();
+    }
+  }
+};
+
+PublishBuffer::PublishBuffer(MessageBroker::State& state, std::size_t limit)
+    : state_(state),
+      limit_(limit),
+      at_once_(state.capabilities.orders_concurrent_publishes ? most_under_way : most_in_batch),
+      moved_(state.clock, state.executor),
+      changed_(state.clock, state.executor) {}
+
+awaitable<Receipt> PublishBuffer::add(OutgoingMessage message) {
+  while (unconfirmed_ >= limit_) {
+    co_await moved_.wait_until(TimePoint::max());
+    state_.require_open();
+  }
+  Receipt receipt;
+  receipt.topic = message.topic;
+  receipt.confirmed = false;
+  waiting_.push_back(std::move(message));
+  ++unconfirmed_;
+  if (!std::exchange(running_, true)) asio::co_spawn(state_.executor, run(state_.shared_from_this()), asio::detached);
+  if (std::exchange(idle_, false)) changed_.ring();
+  co_return receipt;
+}
+
+awaitable<void> PublishBuffer::drain() {
+  while (unconfirmed_ > 0) co_await moved_.wait_until(TimePoint::max());
+}
+
+awaitable<FlushReport> PublishBuffer::flush() {
+  co_await drain();
+  co_return std::exchange(report_, {});
+}
+
+awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) {
+  auto& self = owner->buffer;
+  while (self.unconfirmed_ > 0) {
+    self.send_what_may_go();
+    if (self.under_way_.front()->answered) {
+      if (self.under_way_.front()->has_to_be_retried()) co_await self.retry();
+      self.report(*self.under_way_.front());
+      self.under_way_.pop_front();
+      continue;
+    }
+    self.idle_ = self.waiting_.empty();
+    co_await self.changed_.wait_until(TimePoint::max());
+    self.idle_ = false;
+  }
+  self.running_ = false;
+}
+
+// A full batch, or whatever there is.
+void PublishBuffer::send_what_may_go() {
+  while (!waiting_.empty() && (messages_under_way_ == 0 || messages_under_way_ + most_in_batch <= at_once_)) {
+    const auto count = std::min(waiting_.size(), most_in_batch);
+    auto batch = std::make_shared<Batch>();
+    const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(count);
+    batch->messages.assign(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(end));
+    waiting_.erase(waiting_.begin(), end);
+    batch->results.resize(count);
+    messages_under_way_ += count;
+    under_way_.push_back(batch);
+    asio::co_spawn(state_.executor, send(state_.shared_from_this(), std::move(batch)), asio::detached);
+  }
+}
+
+awaitable<void> PublishBuffer::send(std::shared_ptr<MessageBroker::State> owner, std::shared_ptr<Batch> batch) {
+  try {
+    batch->call = owner->require_closed_circuit();
+    batch->began = owner->telemetry ? owner->clock->now() : TimePoint{};
+    co_await owner->transmit(batch->messages, batch->results);
+  } catch (const boost::system::system_error& failure) {
+    batch->fail_what_has_no_answer(failure);
+  }
+  batch->answered = true;
+  owner->buffer.changed_.ring();
+}
+
+// What surely was not done is tried again only when nothing else is under way, oldest first, and so keeps its order.
+awaitable<void> PublishBuffer::retry() {
+  while (!std::ranges::all_of(under_way_, &Batch::answered)) co_await changed_.wait_until(TimePoint::max());
+  std::vector<std::pair<Batch*, std::size_t>> which;
+  std::vector<OutgoingMessage> messages;
+  std::vector<PublishResult> results;
+  for (const auto& batch : under_way_) {
+    for (std::size_t i = 0; i < batch->results.size(); ++i) {
+      if (batch->results[i].error != errc::connection_failed) continue;
+      which.emplace_back(batch.get(), i);
+      messages.push_back(std::move(batch->messages[i]));
+      results.push_back(std::move(batch->results[i]));
+    }
+  }
+  try {
+    co_await state_.retry_failed(messages, results);
+  } catch (const boost::system::system_error& failure) {
+    log(LogLevel::warning, "buffered messages could not be tried again", {{"error", failure.what()}});
+  }
+  for (std::size_t k = 0; k < which.size(); ++k) {
+    which[k].first->messages[which[k].second] = std::move(messages[k]);
+    which[k].first->results[which[k].second] = std::move(results[k]);
+  }
+}
+
+void PublishBuffer::report(Batch& batch) {
+  state_.finish(batch.messages, batch.results, batch.began, batch.call);
+  for (std::size_t i = 0; i < batch.messages.size(); ++i) {
+    auto& result = batch.results[i];
+    if (result.ok()) {
+      ++report_.confirmed;
+      continue;
+    }
+    log(LogLevel::error, "a buffered message was not published",
+        {{"topic", batch.messages[i].topic}, {"error", result.error.message()}, {"detail", result.detail}});
+    report_.failures.push_back({std::move(batch.messages[i]), result.error, std::move(result.detail)});
+  }
+  messages_under_way_ -= batch.messages.size();
+  unconfirmed_ -= batch.messages.size();
+  moved_.ring();
+}
+
+}  // namespace maestro::messaging

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <deque>
+#include <maestro/messaging/broker.hpp>
+#include <memory>
+#include <vector>
+
+#include "runtime/signal.hpp"
+
+namespace maestro::messaging {
+
+/// What was published with `confirm = false` and is not confirmed yet: bounded, sent in batches, in order. Where the broker keeps
+/// the order of publishes that are under way at once, several batches are.
+class PublishBuffer {
+ public:
+  PublishBuffer(MessageBroker::State& state, std::size_t limit);
+
+  /// Completes when the message is in the buffer; waits while that is full.
+  awaitable<Receipt> add(OutgoingMessage message);
+  /// Completes when all is confirmed or has failed.
+  awaitable<void> drain();
+  awaitable<FlushReport> flush();
+
+ private:
+  struct Batch;
+
+  static awaitable<void> run(std::shared_ptr<MessageBroker::State> owner);
+  static awaitable<void> send(std::shared_ptr<MessageBroker::State> owner, std::shared_ptr<Batch> batch);
+  void send_what_may_go();
+  awaitable<void> retry();
+  void report(Batch& batch);
+
+  MessageBroker::State& state_;
+  std::size_t limit_;
+  std::size_t at_once_;
+  std::deque<OutgoingMessage> waiting_;
+  std::deque<std::shared_ptr<Batch>> under_way_;
+  std::size_t messages_under_way_ = 0;
+  std::size_t unconfirmed_ = 0;  // waiting or under way
+  bool running_ = false;
+  bool idle_ = false;            // the sender could take another message
+  Signal moved_;                 // for publishers
+  Signal changed_;               // for the sender
+  FlushReport report_;
+};
+
+}  // namespace maestro::messaging
