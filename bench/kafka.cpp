@@ -1,5 +1,5 @@
 // The library on Kafka beside the same work done with librdkafka alone, alternating in one run.
-//   bench_kafka URL [--messages N] [--size BYTES] [--rounds N] [--only PART] [--json]
+//   bench_kafka URL [--messages N] [--size BYTES] [--rounds N] [--only PART] [--producer-option NAME=VALUE] [--json]
 // PART is the beginning of a row's name. Every round has topics and groups of its own. Figures are medians of the rounds.
 #include <fmt/format.h>
 #include <librdkafka/rdkafka.h>
@@ -36,6 +36,7 @@ struct Setting {
   int rounds = 3;
   std::string only;
   bool json = false;
+  ConfigMap producer_config;
 };
 
 struct Figure {
@@ -265,7 +266,7 @@ Figure native_latency(const Setting& setting, const std::string& topic, int rate
 
 MessagingConfig config_of(const Setting& setting) {
   auto config = MessagingConfig::from_url(setting.url);
-  config.connection_config.insert_or_assign("auto_create_partitions", 6);
+  config.producer_config = setting.producer_config;
   return config;
 }
 
@@ -306,7 +307,7 @@ awaitable<Figure> publish_many(const Setting& setting, std::string topic, Messag
   const Payload payload(std::string(setting.size, 'x'));
   co_await broker.publish(topic, payload);
   constexpr std::int64_t size = 10'000;
-  constexpr int at_once = 4;
+  constexpr int at_once = 16;
   const auto began = SteadyTime::now();
   std::int64_t left = setting.messages;
   int running = 0;
@@ -504,7 +505,13 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", setting.rounds);
   app.add_option("--only", setting.only);
   app.add_flag("--json", setting.json);
+  std::vector<std::string> options;
+  app.add_option("--producer-option", options, "NAME=VALUE, of the library");
   CLI11_PARSE(app, argc, argv);
+  for (const auto& each : options) {
+    const auto equals = each.find('=');
+    setting.producer_config.insert_or_assign(each.substr(0, equals), each.substr(equals + 1));
+  }
   setting.servers = setting.url.substr(setting.url.find("://") + 3);
   set_log_level(LogLevel::off);
 

@@ -92,7 +92,7 @@ std::span<const OptionSpec> option_table() {
       // producer
       {"publish_timeout", producer, duration, "30000", "ms", any, {}, 1, 86'400'000, "",
        "The deadline of a publish, its retries included."},
-      {"buffer_messages", producer, integer, "100000", "messages", any, {}, 1, 100'000'000, "",
+      {"buffer_messages", producer, integer, "250000", "messages", any, {}, 1, 100'000'000, "",
        "What publish(confirm = false) may have outstanding before it waits."},
       {"max_message_bytes", producer, integer, "1048576", "bytes", any, {}, 1, 1'073'741'824, "",
        "The largest message: payload, key and headers."},
@@ -106,7 +106,7 @@ std::span<const OptionSpec> option_table() {
        "How batches are compressed."},
       {"linger", producer, duration, "1", "ms", kafka_only, {}, 0, 900'000, "",
        "How long a batch waits to be filled under load; a lone publish is not held back."},
-      {"queue_messages", producer, integer, "100000", "messages", kafka_only, {}, 1, 10'000'000, "",
+      {"queue_messages", producer, integer, "250000", "messages", kafka_only, {}, 1, 10'000'000, "",
        "Messages that wait for the broker at most; then publishers wait."},
       {"transactional_id", producer, text, "", "", kafka_only, {}, 0, 0, "",
        "The name of this program's transactions: an older program of the same name is fenced. Absent: one of its own each time."},

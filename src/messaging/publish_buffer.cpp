@@ -13,7 +13,7 @@ namespace asio = boost::asio;
 
 namespace {
 constexpr std::size_t most_in_batch = 1000;
-constexpr std::size_t most_under_way = 50'000;
+constexpr std::size_t most_under_way = 200'000;
 }  // namespace
 
 struct PublishBuffer::Batch {
@@ -43,19 +43,19 @@ PublishBuffer::PublishBuffer(MessageBroker::State& state, std::size_t limit)
       moved_(state.clock, state.executor),
       changed_(state.clock, state.executor) {}
 
-awaitable<Receipt> PublishBuffer::add(OutgoingMessage message) {
-  while (unconfirmed_ >= limit_) {
-    co_await moved_.wait_until(TimePoint::max());
-    state_.require_open();
-  }
-  Receipt receipt;
-  receipt.topic = message.topic;
-  receipt.confirmed = false;
-  waiting_.push_back(std::move(message));
+awaitable<void> PublishBuffer::wait_for_room() {
+  while (!has_room()) co_await moved_.wait_until(TimePoint::max());
+}
+
+Receipt PublishBuffer::add(OutgoingMessage message) {
+  if (waiting_.empty() || waiting_.back()->messages.size() >= most_in_batch) waiting_.push_back(std::make_shared<Batch>());
+  waiting_.back()->messages.push_back(std::move(message));
   ++unconfirmed_;
   if (!std::exchange(running_, true)) asio::co_spawn(state_.executor, run(state_.shared_from_this()), asio::detached);
   if (std::exchange(idle_, false)) changed_.ring();
-  co_return receipt;
+  Receipt receipt;
+  receipt.confirmed = false;
+  return receipt;
 }
 
 awaitable<void> PublishBuffer::drain() {
@@ -84,16 +84,12 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
   self.running_ = false;
 }
 
-// A full batch, or whatever there is.
 void PublishBuffer::send_what_may_go() {
   while (!waiting_.empty() && (messages_under_way_ == 0 || messages_under_way_ + most_in_batch <= at_once_)) {
-    const auto count = std::min(waiting_.size(), most_in_batch);
-    auto batch = std::make_shared<Batch>();
-    const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(count);
-    batch->messages.assign(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(end));
-    waiting_.erase(waiting_.begin(), end);
-    batch->results.resize(count);
-    messages_under_way_ += count;
+    auto batch = std::move(waiting_.front());
+    waiting_.pop_front();
+    batch->results.resize(batch->messages.size());
+    messages_under_way_ += batch->messages.size();
     under_way_.push_back(batch);
     asio::co_spawn(state_.executor, send(state_.shared_from_this(), std::move(batch)), asio::detached);
   }

@@ -15,8 +15,11 @@ class PublishBuffer {
  public:
   PublishBuffer(MessageBroker::State& state, std::size_t limit);
 
-  /// Completes when the message is in the buffer; waits while that is full.
-  awaitable<Receipt> add(OutgoingMessage message);
+  [[nodiscard]] bool has_room() const { return unconfirmed_ < limit_; }
+  /// Completes when there is room, for whoever it is that takes it.
+  awaitable<void> wait_for_room();
+  /// There must be room.
+  Receipt add(OutgoingMessage message);
   /// Completes when all is confirmed or has failed.
   awaitable<void> drain();
   awaitable<FlushReport> flush();
@@ -33,7 +36,7 @@ class PublishBuffer {
   MessageBroker::State& state_;
   std::size_t limit_;
   std::size_t at_once_;
-  std::deque<OutgoingMessage> waiting_;
+  std::deque<std::shared_ptr<Batch>> waiting_;  // the last is being filled
   std::deque<std::shared_ptr<Batch>> under_way_;
   std::size_t messages_under_way_ = 0;
   std::size_t unconfirmed_ = 0;  // waiting or under way

@@ -57,7 +57,7 @@ struct Receipt {
   std::optional<Timestamp> timestamp;
   /// False where the broker had no queue for it (RabbitMQ).
   bool routed = true;
-  /// False for a message that was only accepted into the buffer (`confirm = false`).
+  /// False for a message that was only accepted into the buffer (`confirm = false`); the receipt says nothing else then.
   bool confirmed = true;
 };
 

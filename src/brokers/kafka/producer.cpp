@@ -27,25 +27,39 @@ Timestamp from_milliseconds(std::int64_t milliseconds) { return Timestamp(std::c
 
 }  // namespace
 
-struct Producer::Batch {
+struct Producer::Batch : Listed {
   std::span<OutgoingMessage> messages;
   std::span<PublishResult> results;  // empty once nobody waits any more
   std::size_t outstanding = 0;
   bool expired = false;              // its results were written although answers are missing
   bool in_use = true;                // by the coroutine that published it
   TimePoint deadline;
-  Slot single;
-  std::unique_ptr<Slot[]> slots;
-  std::list<std::unique_ptr<Batch>>::iterator place;
+  std::vector<Slot> slots;
   asio::any_completion_handler<void()> waiter;
 
-  Slot& slot(std::size_t index) { return slots ? slots[index] : single; }
   void wake() {
     asio::any_completion_handler<void()> woken;  // swapped: Asio 1.81 cannot assign these
     woken.swap(waiter);
     if (woken) std::move(woken)();
   }
 };
+
+Producer::Batch& Producer::new_batch() {
+  auto batch = idle_.empty() ? std::make_unique<Batch>() : std::move(idle_.back());
+  if (!idle_.empty()) idle_.pop_back();
+  batch->expired = false;
+  batch->in_use = true;
+  pending_.push_front(*batch);
+  return *batch.release();
+}
+
+void Producer::recycle(Batch& batch) {
+  pending_.erase(pending_.iterator_to(batch));
+  std::unique_ptr<Batch> owned(&batch);
+  constexpr std::size_t most_idle = 4096;
+  constexpr std::size_t most_slots = 64;
+  if (idle_.size() < most_idle && batch.slots.capacity() <= most_slots) idle_.push_back(std::move(owned));
+}
 
 Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> topics)
     : session_(std::move(session)),
@@ -60,6 +74,7 @@ Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> top
 Producer::~Producer() {
   if (watch_) watch_->stop();
   sweeper_->cancel();
+  pending_.clear_and_dispose([](Listed* batch) { delete static_cast<Batch*>(batch); });
 }
 
 void Producer::open() {
@@ -68,6 +83,7 @@ void Producer::open() {
     expire([](const Batch&) { return true; });  // the old client's last answers are in
   }
   handles_.clear();
+  last_handle_ = {};
   if (watch_) watch_->stop();
   client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, producer_properties(*session_));
   watch_ = EventWatch::start(session_->executor, client_, [weak = weak_from_this()] {
@@ -123,6 +139,7 @@ awaitable<void> Producer::close(Duration limit) {
   }
   if (watch_) watch_->stop();
   handles_.clear();
+  last_handle_ = {};
   client_.reset();
 }
 
@@ -182,6 +199,7 @@ void Producer::on_delivery(const rd_kafka_message_t& message) {
       if (code_of(message.err) == errc::topic_not_found) {
         topics_->forget(topic);
         handles_.erase(topic);
+        last_handle_ = {};
       }
       refuse(result, std::move(failure));
     }
@@ -193,7 +211,7 @@ void Producer::settle(Batch& batch) {
   if (batch.in_use) {
     settled_.push_back(&batch);
   } else {
-    pending_.erase(batch.place);
+    recycle(batch);
   }
 }
 
@@ -203,8 +221,10 @@ void Producer::refuse(PublishResult& result, Failure failure) const {
 }
 
 rd_kafka_topic_t* Producer::handle_of(const std::string& topic) {
+  if (last_handle_.second && last_handle_.first == topic) return last_handle_.second;
   auto& handle = handles_[topic];
   if (!handle) handle.reset(rd_kafka_topic_new(client_->get(), topic.c_str(), nullptr));
+  last_handle_ = {topic, handle.get()};
   return handle.get();
 }
 
@@ -216,7 +236,7 @@ Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& res
     return Attempt::refused;
   }
   auto* topic = handle_of(message.topic);
-  auto& slot = batch.slot(index);
+  auto& slot = batch.slots[index];
   slot = {&batch, index};
   const auto error = give(client_->get(), topic, message, &slot);
   if (!error) {
@@ -271,14 +291,11 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
   // A time-out of librdkafka's own says whether the broker may have it, so it comes first where it can.
   constexpr Duration grace = std::chrono::seconds(2);
   const auto deadline = session_->clock->now() + timeout;
-  auto owned = std::make_unique<Batch>();
-  auto& batch = *owned;
+  auto& batch = new_batch();
   batch.messages = messages;
   batch.results = results;
   batch.deadline = timeout < client_timeout_ ? deadline : deadline + grace;
-  if (messages.size() > 1) batch.slots = std::make_unique<Slot[]>(messages.size());
-  pending_.push_front(std::move(owned));
-  batch.place = pending_.begin();
+  batch.slots.resize(messages.size());
   struct Use {
     Producer& producer;
     Batch& batch;
@@ -288,7 +305,7 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
       batch.in_use = false;
       batch.results = {};
       std::erase(producer.settled_, &batch);
-      if (batch.outstanding == 0) producer.pending_.erase(batch.place);
+      if (batch.outstanding == 0) producer.recycle(batch);
     }
     void leave_line() {
       if (!std::exchange(in_line, false)) return;
@@ -368,8 +385,10 @@ void Producer::sweep() {
 
 void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
   std::vector<Batch*> late;
-  for (const auto& batch : pending_)
-    if (batch->in_use && !batch->expired && batch->outstanding > 0 && is_late(*batch)) late.push_back(batch.get());
+  for (auto& each : pending_) {
+    auto& batch = static_cast<Batch&>(each);
+    if (batch.in_use && !batch.expired && batch.outstanding > 0 && is_late(batch)) late.push_back(&batch);
+  }
   for (auto* batch : late) {
     for (std::size_t i = 0; i < batch->results.size(); ++i) {
       auto& result = batch->results[i];

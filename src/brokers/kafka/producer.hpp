@@ -1,8 +1,8 @@
 #pragma once
 
+#include <boost/intrusive/list.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <deque>
-#include <list>
 #include <maestro/messaging/transport.hpp>
 #include <memory>
 #include <optional>
@@ -37,6 +37,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   void on_error(const rd_kafka_event_t& event);
   void on_delivery(const rd_kafka_message_t& message);
   void settle(Batch& batch);
+  Batch& new_batch();
+  void recycle(Batch& batch);
   Attempt attempt(OutgoingMessage& message, PublishResult& result, Batch& batch, std::size_t index);
   void refuse(PublishResult& result, Failure failure) const;
   [[nodiscard]] bool ready_for(std::span<const OutgoingMessage> messages);
@@ -53,11 +55,14 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::shared_ptr<Client> client_;
   std::shared_ptr<EventWatch> watch_;
   boost::unordered_flat_map<std::string, TopicHandle> handles_;
+  std::pair<std::string, rd_kafka_topic_t*> last_handle_;  // messages of a topic come in runs
   std::size_t max_message_bytes_;
   bool creates_topics_;
   Duration client_timeout_;
 
-  std::list<std::unique_ptr<Batch>> pending_;
+  struct Listed : boost::intrusive::list_base_hook<> {};
+  boost::intrusive::list<Listed> pending_;
+  std::vector<std::unique_ptr<Batch>> idle_;  // to be used again
   std::vector<Batch*> settled_;
   std::size_t outstanding_ = 0;
   /// Publishers that wait for a topic or for room, in order; nobody overtakes them.
