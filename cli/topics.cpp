@@ -67,10 +67,10 @@ awaitable<int> describe(MessageBroker broker, const Settings& settings, std::str
 }
 
 awaitable<int> create(MessageBroker broker, const Settings& settings, std::string topic,
-                      std::optional<int> partitions) {
+                      TopicSettings wanted) {
   validate_topic(topic);
   co_await broker.connect();
-  co_await broker.administration().create_topic(topic, TopicSettings{partitions});
+  co_await broker.administration().create_topic(topic, std::move(wanted));
   const auto info = co_await broker.administration().describe_topic(topic);
   if (settings.json) {
     print_json(as_json(info));
@@ -100,6 +100,7 @@ void add_topics(CLI::App& app, const Settings& settings, Action& action) {
   verb->fallthrough();
   auto topic = std::make_shared<std::string>();
   auto partitions = std::make_shared<std::optional<int>>();
+  auto configuration = std::make_shared<std::vector<std::string>>();
   const auto add = [&](const char* name, const char* help, bool takes_topic, auto task) {
     auto* command = verb->add_subcommand(name, help);
     command->fallthrough();
@@ -115,12 +116,19 @@ void add_topics(CLI::App& app, const Settings& settings, Action& action) {
       [&settings](MessageBroker broker) { return list(std::move(broker), settings); });
   add("describe", "Partitions, positions, groups and their lag", true,
       [&settings, topic](MessageBroker broker) { return describe(std::move(broker), settings, *topic); });
-  add("create", "Make a topic", true,
-      [&settings, topic, partitions](MessageBroker broker) {
-        return create(std::move(broker), settings, *topic, *partitions);
-      })
-      ->add_option("--partitions", *partitions, "How many; default: the broker's own")
-      ->check(CLI::Range(1, 100000));
+  auto* create_command = add("create", "Make a topic", true, [=, &settings](MessageBroker broker) {
+    TopicSettings wanted{*partitions};
+    for (const auto& each : *configuration) {
+      const auto equals = each.find('=');
+      wanted.configuration.insert_or_assign(each.substr(0, equals), each.substr(equals + 1));
+    }
+    return create(std::move(broker), settings, *topic, std::move(wanted));
+  });
+  create_command->add_option("--partitions", *partitions, "How many; default: the broker's own")->check(CLI::Range(1, 100000));
+  create_command->add_option("--config", *configuration, "NAME=VALUE in the broker's own words, such as retention.ms=60000; may be repeated")
+      ->check([](const std::string& given) {
+        return given.find('=') == std::string::npos || given.front() == '=' ? "\"" + given + "\"; allowed is NAME=VALUE" : std::string();
+      });
   add("delete", "Delete a topic and all that it keeps", true,
       [&settings, topic](MessageBroker broker) { return remove(std::move(broker), settings, *topic); });
 }

@@ -4,7 +4,7 @@
 #include <fstream>
 
 #include "faults/child.hpp"
-#include "faults/faulty_server.hpp"
+#include "support/faulty_server.hpp"
 #include "faults/load.hpp"
 #include "faults/tcp_gate.hpp"
 #include "runtime/notifier.hpp"
@@ -215,7 +215,7 @@ TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto clock = Clock::real();
     MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
-    const Payload payload(std::string(1024, 'x'));
+    const Payload payload(fmt::format(R"({{"text":"{:x>1010}"}})", ""));
     for (int i = 0; i < total; ++i)
       co_await client.publish("waiting", payload, {.key = std::to_string(i % 100), .confirm = false});
     EXPECT_TRUE((co_await client.flush()).failures.empty());

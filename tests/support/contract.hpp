@@ -43,7 +43,7 @@ inline std::vector<TransportUnderTest> transports() {
                    return config;
                  }});
 #if MAESTRO_TEST_KAFKA
-  all.push_back({"kafka", [](const std::string&) { return MessagingConfig::from_url(server("kafka")); }, true});
+  all.push_back({"kafka", [](const std::string&) { return MessagingConfig::from_url(server("kafka").url); }, true});
 #endif
   return all;
 }

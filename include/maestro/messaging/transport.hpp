@@ -5,6 +5,7 @@
 #include <functional>
 #include <maestro/messaging/capabilities.hpp>
 #include <maestro/messaging/message.hpp>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -121,7 +122,9 @@ struct TopicInfo {
 };
 
 struct TopicSettings {
-  std::optional<std::int32_t> partitions;
+  std::optional<std::int32_t> partitions = std::nullopt;
+  /// In the broker's own words, such as Kafka's `retention.ms`.
+  std::map<std::string, std::string> configuration = {};
 };
 
 class Administration {
@@ -130,7 +133,7 @@ class Administration {
   virtual awaitable<std::vector<std::string>> list_topics() = 0;
   /// Throws `topic_not_found`.
   virtual awaitable<TopicInfo> describe_topic(std::string topic) = 0;
-  /// Throws `already_exists`.
+  /// Throws `already_exists`; `invalid_argument` for a setting that the broker does not take, `unsupported` where it has none.
   virtual awaitable<void> create_topic(std::string topic, TopicSettings settings) = 0;
   virtual awaitable<void> delete_topic(std::string topic) = 0;
   /// Removes what is kept in the topic at the moment of the call; returns how many. The topic and its groups stay.

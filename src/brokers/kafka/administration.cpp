@@ -119,16 +119,20 @@ std::vector<Topic> topics(const Client& client, Duration limit) {
   return all;
 }
 
-bool create_topic(const Client& client, const std::string& topic, std::int32_t partitions, std::int64_t max_message_bytes,
-                  Duration limit) {
-  constexpr int cluster_default = -1;
+std::map<std::string, std::string> configuration_for(std::int64_t max_message_bytes) {
   constexpr std::int64_t brokers_default = 1'048'588;
+  const auto room = max_message_bytes + 4096;  // with what a batch adds to it
+  if (room <= brokers_default) return {};
+  return {{"max.message.bytes", std::to_string(room)}};
+}
+
+bool create_topic(const Client& client, const std::string& topic, std::int32_t partitions,
+                  const std::map<std::string, std::string>& configuration, Duration limit) {
+  constexpr int cluster_default = -1;
   char text[256];
   const NewTopicHandle wanted(rd_kafka_NewTopic_new(topic.c_str(), partitions, cluster_default, text, sizeof text));
   if (!wanted) throw MessagingError(errc::invalid_argument, fmt::format("creating the topic \"{}\": {}", topic, text));
-  // What the library may send, the topic has to take, with what a batch adds to it.
-  if (const auto room = max_message_bytes + 4096; room > brokers_default)
-    rd_kafka_NewTopic_set_config(wanted.get(), "max.message.bytes", std::to_string(room).c_str());
+  for (const auto& [name, value] : configuration) rd_kafka_NewTopic_set_config(wanted.get(), name.c_str(), value.c_str());
   Request request(client, RD_KAFKA_ADMIN_OP_CREATETOPICS, limit);
   rd_kafka_NewTopic_t* one[] = {wanted.get()};
   rd_kafka_CreateTopics(client.get(), one, 1, request.options(), request.queue());
@@ -237,12 +241,12 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
   check_topic_name(topic);
   const bool create = creates();
   const auto partitions = static_cast<std::int32_t>(session_->options.integer("auto_create_partitions"));
-  const auto most = session_->options.integer("max_message_bytes");
-  std::function<bool()> work = [client, topic, create, partitions, most, limit] {
+  const auto configuration = ask::configuration_for(session_->options.integer("max_message_bytes"));
+  std::function<bool()> work = [client, topic, create, partitions, configuration, limit] {
     bool made = false;
     if (create) {
       try {
-        made = ask::create_topic(*client, topic, partitions, most, limit);
+        made = ask::create_topic(*client, topic, partitions, configuration, limit);
       } catch (const MessagingError& failure) {
         // Who may not create topics may still use those that others made.
         if (failure.reason() != errc::authentication_failed) throw;

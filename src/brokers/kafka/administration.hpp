@@ -1,6 +1,7 @@
 #pragma once
 
 #include <maestro/messaging/transport.hpp>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -21,8 +22,10 @@ struct Topic {
 
 std::vector<Topic> topics(const Client& client, Duration limit);
 /// What was asked for may be there already: then it is left as it is, and the result is false.
-bool create_topic(const Client& client, const std::string& topic, std::int32_t partitions, std::int64_t max_message_bytes,
-                  Duration limit);
+bool create_topic(const Client& client, const std::string& topic, std::int32_t partitions,
+                  const std::map<std::string, std::string>& configuration, Duration limit);
+/// What a topic has to be told so that it takes what the library may send.
+std::map<std::string, std::string> configuration_for(std::int64_t max_message_bytes);
 /// Until every partition of the topic has a leader. Throws `topic_not_found | connection_failed | …`.
 void await_leaders(const Client& client, const std::string& topic, Duration limit);
 void delete_topic(const Client& client, const std::string& topic, Duration limit);

@@ -25,6 +25,7 @@ errc code_of(rd_kafka_resp_err_t error) {
     case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS:
     case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
     case RD_KAFKA_RESP_ERR__INVALID_ARG:
+    case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
       return errc::invalid_argument;
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
       return errc::invalid_topic;
@@ -60,6 +61,8 @@ errc code_of(rd_kafka_resp_err_t error) {
       return errc::broker_error;
   }
 }
+
+bool is_of_topic(rd_kafka_resp_err_t error) { return code_of(error) == errc::topic_not_found; }
 
 bool is_transient(rd_kafka_resp_err_t error) {
   switch (error) {
@@ -102,13 +105,21 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
           fmt::format("{}: {} ({}){}", what, text.empty() ? rd_kafka_err2str(error) : text, rd_kafka_err2name(error), advice)};
 }
 
-Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, std::string_view topic,
+std::string_view login_advice(std::string_view mechanism) {
+  constexpr int mended = 0x020601ff;
+  if (!mechanism.starts_with("SCRAM") || rd_kafka_version() >= mended) return "";
+  return "; this librdkafka is older than 2.6.1, with which no SCRAM login to Kafka 3.7.2, 3.8.1, 3.9 or newer succeeds: "
+         "use a newer one, or PLAIN over TLS";
+}
+
+Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, const OutgoingMessage& message,
                           bool creates_topics) {
-  auto failure = describe(error, fmt::format("publishing to \"{}\"", topic));
+  auto failure = describe(error, fmt::format("publishing to \"{}\"", message.topic));
   if (status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED) {
     failure.code = errc::outcome_unknown;
-  } else if (failure.code == errc::topic_not_found && creates_topics) {
-    failure.code = errc::connection_failed;  // it was deleted meanwhile; the next try makes it again
+  } else if (is_of_topic(error) || (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && !message.partition)) {
+    // It was deleted meanwhile; the next try makes it again.
+    failure.code = creates_topics ? errc::connection_failed : errc::topic_not_found;
   }
   return failure;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <maestro/messaging/error.hpp>
+#include <maestro/messaging/message.hpp>
 #include <string>
 #include <string_view>
 
@@ -17,14 +18,21 @@ struct Failure {
 /// the error itself does not say.
 [[nodiscard]] errc code_of(rd_kafka_resp_err_t error);
 
+/// Whether it says that the topic is not there.
+[[nodiscard]] bool is_of_topic(rd_kafka_resp_err_t error);
+
 /// Whether trying again may help, with nothing done so far.
 [[nodiscard]] bool is_transient(rd_kafka_resp_err_t error);
 
 /// The error with Kafka's own name and text, and what to do about it where there is something to do.
 [[nodiscard]] Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {});
 
+/// What else there is to say about a refused login: librdkafka before 2.6.1 sends a nonce twice, which Kafka takes for a wrong
+/// password since it checks it (3.7.2, 3.8.1, 3.9.0; CVE-2024-56128).
+[[nodiscard]] std::string_view login_advice(std::string_view mechanism);
+
 /// What became of a message that was given to librdkafka.
-[[nodiscard]] Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, std::string_view topic,
+[[nodiscard]] Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, const OutgoingMessage& message,
                                         bool creates_topics);
 
 [[noreturn]] void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {});

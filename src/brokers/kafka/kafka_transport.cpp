@@ -105,9 +105,9 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     kafka::check_topic_name(topic);
     const auto partitions =
         settings.partitions.value_or(static_cast<std::int32_t>(session_->options.integer("auto_create_partitions")));
-    const auto most = session_->options.integer("max_message_bytes");
-    std::function<bool()> make = [client = co_await connected(), topic, partitions, most] {
-      if (!ask::create_topic(*client, topic, partitions, most, ask_limit))
+    settings.configuration.merge(ask::configuration_for(session_->options.integer("max_message_bytes")));
+    std::function<bool()> make = [client = co_await connected(), topic, partitions, configuration = std::move(settings.configuration)] {
+      if (!ask::create_topic(*client, topic, partitions, configuration, ask_limit))
         throw MessagingError(errc::already_exists, fmt::format("the topic \"{}\" exists", topic));
       ask::await_leaders(*client, topic, ask_limit);
       return true;

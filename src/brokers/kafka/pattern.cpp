@@ -28,9 +28,10 @@ void check_topic_name(std::string_view topic) {
   const auto allowed = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
   };
-  if (!topic.empty() && topic != "." && topic != ".." && std::ranges::all_of(topic, allowed)) return;
+  constexpr std::size_t longest = 249;
+  if (!topic.empty() && topic.size() <= longest && topic != "." && topic != ".." && std::ranges::all_of(topic, allowed)) return;
   throw MessagingError(errc::invalid_topic,
-                       fmt::format("\"{}\"; Kafka allows ASCII letters, digits, '.', '_' and '-'", topic));
+                       fmt::format("\"{}\"; Kafka allows up to {} ASCII letters, digits, '.', '_' and '-'", topic, longest));
 }
 
 }  // namespace maestro::messaging::kafka

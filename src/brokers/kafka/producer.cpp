@@ -167,6 +167,8 @@ void Producer::on_error(const rd_kafka_event_t& event) {
   auto* raw = const_cast<rd_kafka_event_t*>(&event);
   const auto error = rd_kafka_event_error(raw);
   auto failure = describe(error, "connecting", rd_kafka_event_error_string(raw));
+  if (failure.code == errc::authentication_failed)
+    failure.detail += login_advice(session_->options.text_if("sasl_mechanism").value_or(""));
   if (failure.code == errc::authentication_failed || failure.code == errc::tls_failed) {
     if (!decisive_failure_) connecting_failure_ = failure;
     decisive_failure_ = true;
@@ -195,12 +197,8 @@ void Producer::on_delivery(const rd_kafka_message_t& message) {
       if (const auto at = rd_kafka_message_timestamp(&message, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
         result.receipt.timestamp = from_milliseconds(at);
     } else {
-      auto failure = describe_delivery(message.err, rd_kafka_message_status(&message), topic, creates_topics_);
-      if (code_of(message.err) == errc::topic_not_found) {
-        topics_->forget(topic);
-        handles_.erase(topic);
-        last_handle_ = {};
-      }
+      auto failure = describe_delivery(message.err, rd_kafka_message_status(&message), batch.messages[slot.index], creates_topics_);
+      if (is_of_topic(message.err) || message.err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(topic);
       refuse(result, std::move(failure));
     }
   }
@@ -228,6 +226,13 @@ rd_kafka_topic_t* Producer::handle_of(const std::string& topic) {
   return handle.get();
 }
 
+// The next publish looks whether it is there.
+void Producer::forget(const std::string& topic) {
+  topics_->forget(topic);
+  handles_.erase(topic);
+  last_handle_ = {};
+}
+
 Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& result, Batch& batch, std::size_t index) {
   const auto size = message.payload.size() + message.headers.block().size() + (message.key ? message.key->size() : 0);
   if (size > max_message_bytes_) {
@@ -246,11 +251,12 @@ Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& res
   }
   if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL) return Attempt::full;
   if (error == RD_KAFKA_RESP_ERR__FATAL) failed_for_good_ = true;
-  if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
+  if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && message.partition) {
     refuse(result, {errc::invalid_argument,
                     fmt::format("partition {}: \"{}\" has none of this number", *message.partition, message.topic)});
   } else {
-    refuse(result, describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message.topic, creates_topics_));
+    forget(message.topic);
+    refuse(result, describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_));
   }
   return Attempt::refused;
 }

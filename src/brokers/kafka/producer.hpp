@@ -44,6 +44,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
   [[nodiscard]] bool ready_for(std::span<const OutgoingMessage> messages);
   awaitable<void> ensure_topics(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
   rd_kafka_topic_t* handle_of(const std::string& topic);
+  void forget(const std::string& topic);
   void hurry();
   void schedule_sweep();
   void sweep();

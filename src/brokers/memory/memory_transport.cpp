@@ -105,6 +105,9 @@ class MemoryTransport final : public Transport, public Administration, public Tr
     const auto partitions = settings.partitions.value_or(session_->limits.partitions);
     if (partitions < 1 || partitions > 65'535)
       throw MessagingError(errc::invalid_argument, fmt::format("partitions: {}, allowed are 1 to 65535", partitions));
+    if (!settings.configuration.empty())
+      throw MessagingError(errc::unsupported, fmt::format("{}: a topic of memory:// has no settings but partitions",
+                                                          settings.configuration.begin()->first));
     session_->hub->create(topic, partitions);
     co_return;
   }

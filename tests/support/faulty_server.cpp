@@ -1,14 +1,10 @@
-#include "faults/faulty_server.hpp"
+#include "support/faulty_server.hpp"
 
 #include <fmt/format.h>
 
-#include <array>
-#include <boost/algorithm/string/classification.hpp>
-#include <boost/algorithm/string/split.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <cstdio>
-#include <memory>
+#include <cstdlib>
 #include <stdexcept>
 
 namespace maestro::messaging::testing {
@@ -17,14 +13,7 @@ FaultyServer::FaultyServer(std::string kind, std::string variant) : kind_(std::m
   std::string name = (std::filesystem::temp_directory_path() / "maestro-faults-XXXXXX").string();
   if (!::mkdtemp(name.data())) throw std::runtime_error("mkdtemp failed");
   folder_ = name;
-  std::vector<std::string> lines;
-  const auto said = call("start");
-  boost::split(lines, said, boost::is_any_of("\n"), boost::token_compress_on);
-  for (const auto& line : lines) {
-    if (line.find("://") != std::string::npos && line.find(' ') == std::string::npos) url_ = line;
-    if (const auto equals = line.find('='); equals != std::string::npos) environment_[line.substr(0, equals)] = line.substr(equals + 1);
-  }
-  if (url_.empty()) throw std::runtime_error("no connection string in: " + said);
+  server_ = server(arguments());
 }
 
 FaultyServer::~FaultyServer() {
@@ -37,18 +26,14 @@ FaultyServer::~FaultyServer() {
   std::filesystem::remove_all(folder_, ignored);
 }
 
-std::string FaultyServer::call(const std::string& verb, int node) const {
-  const auto command = fmt::format("{} {} {} --variant {} --node {} --dir {} 2>&1", MAESTRO_BROKERS, verb, kind_, variant_, node,
-                                   folder_.string());
-  int status = -1;
-  std::string said;
-  if (auto* pipe = ::popen(command.c_str(), "r")) {
-    std::array<char, 512> part{};
-    while (std::fgets(part.data(), part.size(), pipe)) said += part.data();
-    status = ::pclose(pipe);
-  }
-  if (status != 0) throw std::runtime_error(command + ": " + said);
-  return said;
+std::string FaultyServer::arguments() const {
+  return fmt::format("{} --variant {} --dir {}", kind_, variant_, folder_.string());
+}
+
+void FaultyServer::call(const std::string& verb, int node) const {
+  const auto command = fmt::format("{} {} {} --node {} 2>/dev/null", MAESTRO_BROKERS, verb, arguments(), node);
+  if (const int status = std::system(command.c_str()); status != 0)
+    throw std::runtime_error(fmt::format("{}: status {}", command, status));
 }
 
 awaitable<void> FaultyServer::call_beside(std::string verb, int node) {

@@ -3,8 +3,9 @@
 #include <boost/asio/thread_pool.hpp>
 #include <filesystem>
 #include <maestro/messaging.hpp>
-#include <map>
 #include <string>
+
+#include "support/server.hpp"
 
 namespace maestro::messaging::testing {
 
@@ -17,9 +18,9 @@ class FaultyServer {
   FaultyServer(const FaultyServer&) = delete;
   FaultyServer& operator=(const FaultyServer&) = delete;
 
-  [[nodiscard]] const std::string& url() const { return url_; }
+  [[nodiscard]] const std::string& url() const { return server_.url; }
   /// What else the script said about it, such as a port.
-  [[nodiscard]] const std::string& environment(const std::string& name) const { return environment_.at(name); }
+  [[nodiscard]] const std::string& environment(const std::string& name) const { return server_.environment.at(name); }
   [[nodiscard]] std::uint16_t port(const std::string& name) const {
     return static_cast<std::uint16_t>(std::stoi(environment(name)));
   }
@@ -30,14 +31,14 @@ class FaultyServer {
   awaitable<void> thaw(int node = 1);
 
  private:
-  std::string call(const std::string& verb, int node = 1) const;
+  void call(const std::string& verb, int node = 1) const;
+  [[nodiscard]] std::string arguments() const;
   awaitable<void> call_beside(std::string verb, int node);
 
   std::string kind_;
   std::string variant_;
   std::filesystem::path folder_;
-  std::string url_;
-  std::map<std::string, std::string> environment_;
+  Server server_;
   boost::asio::thread_pool beside_{1};
 };
 

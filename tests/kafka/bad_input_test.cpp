@@ -1,0 +1,120 @@
+#include <random>
+
+#include "kafka/support.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+class KafkaBadInput : public ::testing::Test {
+ protected:
+  MessagingConfig config() const { return MessagingConfig::from_url(server("kafka").url); }
+  std::string topic() const { return fmt::format("bad-input.{:08x}", std::random_device{}()); }
+};
+
+TEST_F(KafkaBadInput, AMessageOverTheTopicsLimitFailsAlone) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    co_await broker.connect();
+    const auto name = topic();
+    co_await broker.administration().create_topic(name, {.partitions = 1, .configuration = {{"max.message.bytes", "2000"}}});
+    std::vector<OutgoingMessage> messages(3);
+    for (auto& message : messages) message.topic = name;
+    messages[0].payload = Payload(std::string("first"));
+    messages[1].payload = Payload(std::string(5000, 'x'));
+    messages[2].payload = Payload(std::string("third"));
+    // Apart, for Kafka refuses a whole batch.
+    for (auto& message : messages) {
+      const bool large = message.payload.size() > 2000;
+      const auto publish = [&]() -> awaitable<void> { co_await broker.publish(std::move(message)); };
+      if (!large) {
+        co_await publish();
+        continue;
+      }
+      const auto failure = co_await failure_of(publish());
+      EXPECT_EQ(failure.reason(), errc::message_too_large) << failure.what();
+      EXPECT_THAT(failure.what(), HasSubstr("max.message.bytes"));
+    }
+    auto reader = co_await broker.subscribe(name);
+    EXPECT_EQ((co_await reader.next())->body(), "first");
+    EXPECT_EQ((co_await reader.next())->body(), "third");
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBadInput, AMissingTopicWhereNoneMayBeMade) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto given = config();
+    given.connection_config.insert_or_assign("auto_create_topics", false);
+    MessageBroker broker(context.get_executor(), given);
+    const auto name = topic();
+    const auto publish = [&]() -> awaitable<void> { co_await broker.publish(name, Value(1)); };
+    const auto failure = co_await failure_of(publish());
+    EXPECT_EQ(failure.reason(), errc::topic_not_found) << failure.what();
+    EXPECT_THAT(failure.what(), HasSubstr(name));
+    EXPECT_THAT(failure.what(), HasSubstr("auto_create_topics"));
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBadInput, ANameThatKafkaRefuses) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    for (const auto& name : {std::string(250, 'x'), std::string("ä")}) {
+      const auto publish = [&]() -> awaitable<void> { co_await broker.publish(name, Value(1)); };
+      EXPECT_EQ((co_await failure_of(publish())).reason(), errc::invalid_topic);
+      const auto subscribe = [&]() -> awaitable<void> { co_await broker.subscribe(name); };
+      EXPECT_EQ((co_await failure_of(subscribe())).reason(), errc::invalid_topic);
+    }
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBadInput, APropertyThatLibrdkafkaDoesNotKnowOrTake) {
+  boost::asio::io_context context;
+  const auto failure = [&](const char* name, const char* value) {
+    auto given = config();
+    given.connection_config.insert_or_assign(name, value);
+    try {
+      MessageBroker broker(context.get_executor(), given);
+    } catch (const MessagingError& thrown) {
+      return thrown;
+    }
+    ADD_FAILURE() << name << " was taken";
+    return MessagingError(errc::broker_error, "");
+  };
+  EXPECT_EQ(failure("raw.no.such.property", "1").reason(), errc::unknown_option);
+  EXPECT_THAT(failure("raw.no.such.property", "1").what(), HasSubstr("raw.no.such.property"));
+  EXPECT_EQ(failure("raw.socket.timeout.ms", "soon").reason(), errc::invalid_option);
+  EXPECT_THAT(failure("raw.socket.timeout.ms", "soon").what(), HasSubstr("raw.socket.timeout.ms"));
+}
+
+TEST_F(KafkaBadInput, ATopicsSettingThatKafkaDoesNotTake) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    co_await broker.connect();
+    const auto failure = co_await failure_of(
+        broker.administration().create_topic(topic(), {.configuration = {{"retention.ms", "tomorrow"}}}));
+    EXPECT_EQ(failure.reason(), errc::invalid_argument) << failure.what();
+    EXPECT_THAT(failure.what(), HasSubstr("retention.ms"));
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBadInput, APartitionThatIsNotThere) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto name = topic();
+    co_await broker.publish(name, Value(1));
+    const auto publish = [&]() -> awaitable<void> { co_await broker.publish(name, Value(2), {.partition = 99}); };
+    const auto failure = co_await failure_of(publish());
+    EXPECT_EQ(failure.reason(), errc::invalid_argument) << failure.what();
+    EXPECT_THAT(failure.what(), HasSubstr("99"));
+    co_await broker.disconnect();
+  });
+}
+
+}  // namespace
+}  // namespace maestro::messaging::testing

@@ -1,0 +1,108 @@
+// Errors that a real broker does not give on demand, from librdkafka's mock cluster.
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+
+#include "kafka/support.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+constexpr std::int16_t produce_request = 0;
+constexpr std::int16_t fetch_request = 1;
+constexpr std::int16_t commit_request = 8;
+
+class KafkaMockErrors : public ::testing::Test {
+ protected:
+  KafkaMockErrors() {
+    char text[256];
+    auto* conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "log_level", "0", text, sizeof text);  // it complains that it has no servers
+    client_ = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
+    cluster_ = rd_kafka_mock_cluster_new(client_, 1);
+    rd_kafka_mock_topic_create(cluster_, "orders", 1, 1);
+    rd_kafka_mock_topic_create(cluster_, "payments", 1, 1);
+  }
+  ~KafkaMockErrors() override {
+    rd_kafka_mock_cluster_destroy(cluster_);
+    rd_kafka_destroy(client_);
+  }
+
+  MessagingConfig config() const {
+    MessagingConfig made;
+    made.broker_type = BrokerType::kafka;
+    made.connection_string = rd_kafka_mock_cluster_bootstraps(cluster_);
+    made.connection_config.insert_or_assign("auto_create_topics", false);
+    made.producer_config.insert_or_assign("publish_timeout", 20'000);
+    made.consumer_config.insert_or_assign("session_timeout", 6000);  // the mock does not always let a member leave
+    return made;
+  }
+  template <class... Errors>
+  void next(std::int16_t request, Errors... errors) {
+    rd_kafka_mock_push_request_errors(cluster_, request, sizeof...(errors), errors...);
+  }
+
+  /// Publishes numbers while those errors come, and reads them: all there, once each, in order.
+  void all_arrive_in_order() {
+    run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+      MessageBroker broker(context.get_executor(), config());
+      constexpr int count = 200;
+      for (int i = 0; i < count; ++i) co_await broker.publish("orders", Value(i), {.key = "k"});
+      auto reader = co_await broker.subscribe("orders");
+      for (int i = 0; i < count; ++i) EXPECT_EQ((co_await reader.next())->value().as_int64(), i);
+      co_await broker.disconnect();
+    });
+  }
+
+  rd_kafka_t* client_ = nullptr;
+  rd_kafka_mock_cluster_t* cluster_ = nullptr;
+};
+
+TEST_F(KafkaMockErrors, OfAClusterInMotionAreRiddenOut) {
+  next(produce_request, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+       RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+       RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND);
+  next(fetch_request, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+       RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
+  all_arrive_in_order();
+}
+
+TEST_F(KafkaMockErrors, WhatMayNotBePublishedIsRefusedByName) {
+  next(produce_request, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto publish = [&]() -> awaitable<void> { co_await broker.publish("orders", Value(1)); };
+    const auto failure = co_await failure_of(publish());
+    EXPECT_EQ(failure.reason(), errc::authentication_failed) << failure.what();
+    EXPECT_THAT(failure.what(), HasSubstr("orders"));
+    co_await broker.publish("payments", Value(1));  // nothing else is harmed
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaMockErrors, ALostProducerStateBreaksNothing) {
+  next(produce_request, RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID);
+  all_arrive_in_order();
+}
+
+TEST_F(KafkaMockErrors, ACommitThatFailsIsSaidAgain) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    for (int i = 0; i < 10; ++i) co_await broker.publish("orders", Value(i));
+    auto first = co_await broker.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    for (int i = 0; i < 10; ++i) first.acknowledge(*co_await first.next());
+    next(commit_request, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+         RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
+    co_await first.commit();
+    co_await first.close();
+    co_await broker.publish("orders", Value("next"));
+    auto second = co_await broker.subscribe("orders", {.group_id = "g"});
+    EXPECT_EQ((co_await second.next())->value(), "next");
+    co_await broker.disconnect();
+  });
+}
+
+}  // namespace
+}  // namespace maestro::messaging::testing

@@ -1,0 +1,143 @@
+#include <gmock/gmock.h>
+
+#include <maestro/messaging/error.hpp>
+#include <regex>
+
+#include "brokers/kafka/failure.hpp"
+#include "brokers/kafka/fetch_marks.hpp"
+#include "brokers/kafka/offsets.hpp"
+#include "brokers/kafka/pattern.hpp"
+#include "brokers/kafka/properties.hpp"
+
+namespace maestro::messaging::kafka {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(KafkaPattern, MatchesTokensAsOursDo) {
+  const auto matches = [](std::string_view pattern, const std::string& topic) {
+    return std::regex_match(topic, std::regex(regex_of(pattern), std::regex::extended));
+  };
+  EXPECT_TRUE(matches("orders.*", "orders.eu"));
+  EXPECT_FALSE(matches("orders.*", "orders.eu.new"));
+  EXPECT_FALSE(matches("orders.*", "ordersXeu"));
+  EXPECT_FALSE(matches("orders.*", "orders."));
+  EXPECT_TRUE(matches("*.eu.*", "orders.eu.new"));
+  EXPECT_TRUE(matches("orders.>", "orders.eu.new"));
+  EXPECT_TRUE(matches("orders.#", "orders.eu"));
+  EXPECT_FALSE(matches("orders.>", "orders"));
+  EXPECT_EQ(regex_of("a.b").front(), '^');
+}
+
+TEST(KafkaNames, AreCheckedAsKafkaDoes) {
+  EXPECT_NO_THROW(check_topic_name("Orders_eu-1.new"));
+  EXPECT_NO_THROW(check_topic_name(std::string(249, 'x')));
+  for (const auto& bad : {std::string(), std::string("."), std::string(".."), std::string("a b"), std::string("a/b"),
+                          std::string("ä"), std::string(250, 'x')}) {
+    try {
+      check_topic_name(bad);
+      ADD_FAILURE() << bad;
+    } catch (const MessagingError& failure) {
+      EXPECT_EQ(failure.reason(), errc::invalid_topic);
+      EXPECT_THAT(failure.what(), HasSubstr("Kafka allows up to 249 ASCII letters"));
+    }
+  }
+}
+
+TEST(KafkaServers, AreHostAndPortWithOrWithoutScheme) {
+  EXPECT_EQ(servers_of("kafka://a:1,b:2"), "a:1,b:2");
+  EXPECT_EQ(servers_of("a:1"), "a:1");
+  EXPECT_EQ(servers_of("kafka://a:1/"), "a:1");
+  for (const auto* bad : {"", "kafka://", "kafka://a:1/topic", "kafka://user:hush@a:1"}) {
+    try {
+      static_cast<void>(servers_of(bad));
+      ADD_FAILURE() << bad;
+    } catch (const MessagingError& failure) {
+      EXPECT_EQ(failure.reason(), errc::invalid_option);
+      EXPECT_THAT(failure.what(), ::testing::Not(HasSubstr("hush")));
+    }
+  }
+}
+
+TEST(KafkaFailure, SaysWhatItIsToUs) {
+  EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__AUTHENTICATION), errc::authentication_failed);
+  EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__SSL), errc::tls_failed);
+  EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__TRANSPORT), errc::connection_failed);
+  EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE), errc::message_too_large);
+  EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), errc::topic_not_found);
+  EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT), errc::timed_out);
+  EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR_UNKNOWN), errc::broker_error);
+  EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS));
+  EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR__TRANSPORT));
+  EXPECT_FALSE(is_transient(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE));
+  EXPECT_THAT(describe(RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, "publishing").detail, HasSubstr("min.insync.replicas"));
+}
+
+TEST(KafkaFailure, OfADeliveryTellsSurelyNotDoneFromUnknown) {
+  OutgoingMessage message;
+  message.topic = "t";
+  const auto code = [&](rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, bool creates) {
+    return describe_delivery(error, status, message, creates).code;
+  };
+  constexpr auto no = RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, no, true), errc::timed_out);
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED, true), errc::outcome_unknown);
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, no, true), errc::connection_failed) << "it is made and tried again";
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, no, false), errc::topic_not_found);
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, no, true), errc::connection_failed) << "the topic was deleted";
+  message.partition = 7;
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, no, true), errc::invalid_argument) << "somebody asked for it";
+}
+
+TEST(KafkaFetchMarks, PauseAboveTheHighMarkAndResumeFarBelowIt) {
+  FetchMarks marks(100, 10'000);
+  using Change = FetchMarks::Change;
+  for (int i = 0; i < 99; ++i) marks.add(10);
+  EXPECT_EQ(marks.change(), Change::none);
+  marks.add(10);
+  EXPECT_EQ(marks.change(), Change::pause);
+  EXPECT_EQ(marks.change(), Change::none) << "said once";
+  for (int i = 0; i < 74; ++i) marks.remove(10);
+  EXPECT_EQ(marks.change(), Change::none);
+  marks.remove(10);
+  EXPECT_EQ(marks.change(), Change::resume);
+  EXPECT_FALSE(marks.paused());
+  marks.add(20'000);
+  EXPECT_EQ(marks.change(), Change::pause) << "bytes count too";
+}
+
+TEST(KafkaOffsets, APlaceIsWhatIsSettled) {
+  Offsets offsets(10, 10);
+  for (int i = 10; i < 15; ++i) EXPECT_TRUE(offsets.accept(i));
+  EXPECT_FALSE(offsets.accept(12)) << "it came before";
+  offsets.hand_out(10);
+  offsets.hand_out(11);
+  EXPECT_EQ(offsets.place(), 10);
+  EXPECT_FALSE(offsets.is_dirty());
+  EXPECT_EQ(offsets.acknowledge(11), 2);
+  EXPECT_EQ(offsets.acknowledge(11), 0);
+  EXPECT_EQ(offsets.acknowledge(12), 0) << "it was not handed out";
+  EXPECT_EQ(offsets.place(), 12);
+  EXPECT_TRUE(offsets.is_dirty());
+  EXPECT_TRUE(offsets.all_settled());
+  EXPECT_EQ(offsets.lag(20, false), 8);
+  offsets.commit_done(12);
+  EXPECT_FALSE(offsets.is_dirty());
+  offsets.drop_ready();
+  EXPECT_TRUE(offsets.accept(12)) << "what was dropped comes again";
+}
+
+TEST(KafkaOffsets, TheEndCountsOnceAllBelowIsSettled) {
+  Offsets offsets(0, 0);
+  EXPECT_TRUE(offsets.accept(0));
+  offsets.reached_end(2);  // 1 is a transaction's marker
+  EXPECT_EQ(offsets.place(), 0);
+  offsets.hand_out(0);
+  EXPECT_EQ(offsets.place(), 0);
+  offsets.acknowledge(0);
+  EXPECT_EQ(offsets.place(), 2);
+  EXPECT_EQ(offsets.lag(2, false), 0);
+}
+
+}  // namespace
+}  // namespace maestro::messaging::kafka
