@@ -232,7 +232,7 @@ TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
   std::cout << fmt::format("{} MiB wait; the process has {} MiB at most\n", total / 1024, peak_kib / 1024);
   EXPECT_EQ(started, 8U);
   EXPECT_GT(peak_kib, 0U);
-  EXPECT_LT(peak_kib, 160U * 1024U);
+  EXPECT_LT(peak_kib, 128U * 1024U);
 }
 
 }  // namespace

@@ -98,6 +98,9 @@ void Consumer::serve() {
       case RD_KAFKA_EVENT_OFFSET_COMMIT:
         on_commit(event.get());
         break;
+      case RD_KAFKA_EVENT_STATS:
+        steady_ = is_steady(event.get());
+        break;
       case RD_KAFKA_EVENT_ERROR:
         on_error(event.get());
         break;

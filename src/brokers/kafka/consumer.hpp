@@ -51,6 +51,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] bool is_private() const noexcept { return !request_.group; }
   [[nodiscard]] const std::shared_ptr<Client>& client() const noexcept { return client_; }
   [[nodiscard]] std::vector<std::string> topics() const;
+  /// Whether librdkafka's statistics say that no rebalance is under way.
+  [[nodiscard]] static bool is_steady(rd_kafka_event_t* statistics);
 
  private:
   using LaneMap = std::map<std::uint64_t, std::unique_ptr<Lane>>;
@@ -106,7 +108,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
 
   bool committing_ = false;
   std::string last_commit_error_;
-  bool joined_ = false;    // a first rebalance came
+  bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   bool assigned_ = false;
   bool paused_ = false;
   bool closed_ = false;

@@ -27,7 +27,7 @@ std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
 
 // librdkafka waits with the rebalance, and with the next one, until it is told (un)assign; it need not be told from here.
 void Consumer::on_rebalance(rd_kafka_event_t* event) {
-  joined_ = true;
+  steady_ = false;  // another may follow at once
   const auto what = rd_kafka_event_error(event);
   const auto* list = rd_kafka_event_topic_partition_list(event);
   auto partitions = PartitionsHandle(list ? rd_kafka_topic_partition_list_copy(list) : rd_kafka_topic_partition_list_new(0));
@@ -95,7 +95,10 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
   const auto count = static_cast<std::size_t>(partitions->cnt);
   std::vector<Offsets> begin(count);
   if (count > 0) co_await self->find_places(partitions.get(), begin);
-  if (self->closed_) co_return;  // leaving unassigns
+  if (self->closed_) {  // whoever leaves waits until this was answered
+    const ErrorHandle ignored(rd_kafka_incremental_assign(self->client_->get(), partitions.get()));
+    co_return;
+  }
   for (std::size_t i = 0; i < count; ++i)
     self->add_lane(partitions->elems[i].topic, partitions->elems[i].partition, begin[i]);
   const ErrorHandle error(rd_kafka_incremental_assign(self->client_->get(), partitions.get()));
@@ -128,11 +131,10 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   const auto deadline = self->session_->clock->now() + self->session_->options.duration("rebalance_timeout");
   while (!lost && !self->closed_ && !settled())
     if (!co_await self->changed_.wait_until(deadline)) break;
-  if (self->closed_) co_return;
-  if (!lost && !settled())
+  if (!lost && !self->closed_ && !settled())
     log(LogLevel::warning, "messages were not settled within rebalance_timeout; another member gets them again",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", self->request_.group.value_or("")}});
-  if (!lost) {
+  if (!lost && !self->closed_) {
     auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(self->unsaid_places());
     if (places && places->cnt > 0) {
       std::function<rd_kafka_resp_err_t()> commit = [client = self->client_, places] {
@@ -144,9 +146,9 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
             {{"broker", "kafka"}, {"topic", self->request_.topic}});
     }
   }
-  if (self->closed_) co_return;
   for (const auto& [topic, partition] : leaving) self->remove_lane(topic, partition);
   const ErrorHandle error(rd_kafka_incremental_unassign(self->client_->get(), partitions.get()));
+  if (self->closed_) co_return;
   self->mind_marks();
   self->changed_.ring();
 }
@@ -226,19 +228,41 @@ awaitable<void> Consumer::commit() {
   }
 }
 
+bool Consumer::is_steady(rd_kafka_event_t* statistics) {
+  const auto* text = rd_kafka_event_stats(statistics);
+  return text && std::string_view(text).find("\"join_state\": \"steady\"") != std::string_view::npos;
+}
+
+namespace {
+
+// librdkafka 2.0.2 asserts when a consumer ends before its first assignment. So the end of a rebalance is waited for, and taken as
+// it comes.
+void await_steady(const Client& client) {
+  constexpr int most = 20;  // statistics, each after half a second
+  constexpr int half_a_second = 500;
+  for (int heard = 0; heard < most;) {
+    const EventHandle event(rd_kafka_queue_poll(client.events(), half_a_second));
+    const auto type = event ? rd_kafka_event_type(event.get()) : RD_KAFKA_EVENT_NONE;
+    if (type == RD_KAFKA_EVENT_STATS && Consumer::is_steady(event.get())) return;
+    if (type == RD_KAFKA_EVENT_STATS || type == RD_KAFKA_EVENT_NONE) ++heard;
+    if (type != RD_KAFKA_EVENT_REBALANCE) continue;
+    const auto* partitions = rd_kafka_event_topic_partition_list(event.get());
+    const bool assigned = rd_kafka_event_error(event.get()) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+    const ErrorHandle ignored(assigned ? rd_kafka_incremental_assign(client.get(), partitions)
+                                       : rd_kafka_incremental_unassign(client.get(), partitions));
+  }
+}
+
+}  // namespace
+
 std::function<bool()> Consumer::farewell() {
   auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(is_private() ? make_partitions() : unsaid_places());
-  return [client = client_, places, in_group = !is_private(), joined = joined_] {
+  return [client = client_, places, in_group = !is_private(), steady = steady_] {
     if (!in_group) return true;
-    // librdkafka 2.0.2 asserts when a consumer ends between its first JoinGroup and SyncGroup: the first assignment is waited for.
-    constexpr int slices = 100;
-    constexpr int slice = 100;
-    bool wait = !joined;
-    for (int i = 0; wait && i < slices; ++i) {
-      const EventHandle event(rd_kafka_queue_poll(client->events(), slice));
-      wait = !event || rd_kafka_event_type(event.get()) != RD_KAFKA_EVENT_REBALANCE;
-    }
+    if (!steady) await_steady(*client);
     if (places->cnt > 0) rd_kafka_commit(client->get(), places.get(), 0);
+    // librdkafka 2.0.2 closes a member that has no partition without a word to the group, which then waits for it.
+    rd_kafka_unsubscribe(client->get());
     return rd_kafka_consumer_close(client->get()) == RD_KAFKA_RESP_ERR_NO_ERROR;
   };
 }

@@ -164,8 +164,10 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   made.set("message.max.bytes", fetch);
   made.set("fetch.error.backoff.ms", 100);
   made.set_if_known("fetch.queue.backoff.ms", "5");
+  // The statistics alone say whether a rebalance is under way.
+  if (!is_private) made.set("statistics.interval.ms", 500);
   set_raw(made, options);
-  rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT |
+  rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_STATS |
                                            RD_KAFKA_EVENT_ERROR);
   return made.take();
 }
