@@ -1,4 +1,5 @@
 #include <exception>
+#include <iostream>
 #include <maestro/messaging/nearest.hpp>
 #include <string>
 #include <vector>
@@ -47,6 +48,8 @@ std::string sentence(std::string text) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Else standard input is read a line at a time, and nobody can tell whether more is there.
+  std::ios::sync_with_stdio(false);
   Settings settings;
   Action action;
   CLI::App app{
