@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The command on a real Kafka: lines from a pipe, dead letters that are looked at and replayed. Usage: command.sh MAESTRO BROKERS
+set -euo pipefail
+url=$("$2" start kafka 2>/dev/null | tail -n 1)
+maestro() { "$program" --broker "$url" "$@"; }
+program=$1
+topic=command.$$.$RANDOM
+
+expect() { # TEXT COMMAND…
+  local text=$1 said
+  shift
+  said=$("$@") || true  # nothing to do is a status of its own
+  if [[ $said != *"$text"* ]]; then
+    echo "$*: said \"$said\", not \"$text\"" >&2
+    exit 1
+  fi
+}
+
+# A pipe, in batches: 50,000 awaited round trips would take minutes.
+seq 1 50000 | timeout 30 "$program" --broker "$url" publish "$topic.lines" | grep -q 'published 50,000'
+expect 'lines: 50,000 messages kept' maestro topics describe "$topic.lines"
+expect ' ' maestro subscribe "$topic.lines" --max 10
+[ "$(maestro subscribe "$topic.lines" --max 10 --format value | wc -l)" -eq 10 ]
+expect '"partition":' maestro subscribe "$topic.lines" --max 1 --format json
+
+letters=$topic.billing.dlq
+for reason in rejected invalid; do
+  seq 1 30 | sed "s/.*/{\"n\":&,\"reason\":\"$reason\"}/" | maestro publish "$letters" --jsonl --key-field reason \
+    --header "dlq-topic=$topic" --header dlq-group=billing --header dlq-attempts=4 --header "dlq-reason=$reason" --header "dlq-error-message=card $reason" >/dev/null
+done
+expect 'would replay 30 of 60' maestro dlq replay "$letters" --reason rejected --dry-run
+expect 'replayed 10 of 10' maestro dlq replay "$letters" --reason rejected --limit 10 --rate 100
+expect 'replayed 20 of 50' maestro dlq replay "$letters" --reason rejected
+expect 'replayed 0 of 0' maestro dlq replay "$letters" --reason rejected
+expect 'replayed 30 of 60' maestro dlq replay "$letters" --error 'card invalid'
+expect ': 60 messages kept' maestro topics describe "$topic"
+maestro topics delete "$topic" >/dev/null
+maestro topics create "$topic.made" --partitions 2 --config retention.ms=60000 | grep -q 'with 2 partitions'
+if maestro topics create "$topic.bad" --config retention.ms=tomorrow 2>/dev/null; then exit 1; fi
+echo "the command works on Kafka"
