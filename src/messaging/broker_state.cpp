@@ -80,10 +80,15 @@ void MessageBroker::State::require_open() const {
 }
 
 TopicTelemetry& MessageBroker::State::topic(const std::string& name) {
-  if (const auto found = topics_.find(name); found != topics_.end()) return *found->second;
-  validate_topic(name);
-  auto cells = std::make_unique<TopicTelemetry>(telemetry ? telemetry->topic(name) : TopicTelemetry{});
-  return *topics_.emplace(name, std::move(cells)).first->second;
+  if (last_topic_.second && last_topic_.first == name) return *last_topic_.second;
+  auto found = topics_.find(name);
+  if (found == topics_.end()) {
+    validate_topic(name);
+    auto cells = std::make_unique<TopicTelemetry>(telemetry ? telemetry->topic(name) : TopicTelemetry{});
+    found = topics_.emplace(name, std::move(cells)).first;
+  }
+  last_topic_ = {name, found->second.get()};
+  return *found->second;
 }
 
 awaitable<void> MessageBroker::State::ensure_connected() {

@@ -85,6 +85,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   std::vector<std::shared_ptr<Attached>> open_subscriptions();
 
   boost::unordered_flat_map<std::string, std::unique_ptr<TopicTelemetry>> topics_;
+  std::pair<std::string, TopicTelemetry*> last_topic_;  // messages of a topic come in runs
   CircuitBreaker breaker_;
   /// False while the breaker is surely closed, so that nobody asks the clock.
   bool circuit_suspect_ = false;

@@ -14,6 +14,7 @@ namespace asio = boost::asio;
 namespace {
 constexpr std::size_t most_in_batch = 1000;
 constexpr std::size_t most_under_way = 200'000;
+constexpr std::size_t most_idle_batches = 64;
 }  // namespace
 
 struct PublishBuffer::Batch {
@@ -48,7 +49,7 @@ awaitable<void> PublishBuffer::wait_for_room() {
 }
 
 Receipt PublishBuffer::add(OutgoingMessage message) {
-  if (waiting_.empty() || waiting_.back()->messages.size() >= most_in_batch) waiting_.push_back(std::make_shared<Batch>());
+  if (waiting_.empty() || waiting_.back()->messages.size() >= most_in_batch) waiting_.push_back(new_batch());
   waiting_.back()->messages.push_back(std::move(message));
   ++unconfirmed_;
   if (!std::exchange(running_, true)) asio::co_spawn(state_.executor, run(state_.shared_from_this()), asio::detached);
@@ -56,6 +57,17 @@ Receipt PublishBuffer::add(OutgoingMessage message) {
   Receipt receipt;
   receipt.confirmed = false;
   return receipt;
+}
+
+std::shared_ptr<PublishBuffer::Batch> PublishBuffer::new_batch() {
+  if (idle_batches_.empty()) {
+    auto batch = std::make_shared<Batch>();
+    batch->messages.reserve(most_in_batch);
+    return batch;
+  }
+  auto batch = std::move(idle_batches_.back());
+  idle_batches_.pop_back();
+  return batch;
 }
 
 awaitable<void> PublishBuffer::drain() {
@@ -73,8 +85,14 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
     self.send_what_may_go();
     if (self.under_way_.front()->answered) {
       if (self.under_way_.front()->has_to_be_retried()) co_await self.retry();
-      self.report(*self.under_way_.front());
+      auto batch = std::move(self.under_way_.front());
       self.under_way_.pop_front();
+      self.report(*batch);
+      if (batch.use_count() > 1 || self.idle_batches_.size() >= most_idle_batches) continue;
+      batch->messages.clear();
+      batch->results.clear();
+      batch->answered = false;
+      self.idle_batches_.push_back(std::move(batch));
       continue;
     }
     self.idle_ = self.waiting_.empty();

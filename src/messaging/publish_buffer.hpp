@@ -32,12 +32,14 @@ class PublishBuffer {
   void send_what_may_go();
   awaitable<void> retry();
   void report(Batch& batch);
+  std::shared_ptr<Batch> new_batch();
 
   MessageBroker::State& state_;
   std::size_t limit_;
   std::size_t at_once_;
   std::deque<std::shared_ptr<Batch>> waiting_;  // the last is being filled
   std::deque<std::shared_ptr<Batch>> under_way_;
+  std::vector<std::shared_ptr<Batch>> idle_batches_;  // their memory is used again
   std::size_t messages_under_way_ = 0;
   std::size_t unconfirmed_ = 0;  // waiting or under way
   bool running_ = false;

@@ -20,6 +20,9 @@ void Subscription::resume() { state_->resume(); }
 awaitable<void> Subscription::seek(std::string topic, std::int32_t partition, std::int64_t offset) {
   return state_->seek(std::move(topic), partition, offset);
 }
+awaitable<void> Subscription::seek(std::string topic, std::int32_t partition, Timestamp time) {
+  return state_->seek(std::move(topic), partition, time);
+}
 awaitable<void> Subscription::close() { return state_->close(); }
 
 }  // namespace maestro::messaging

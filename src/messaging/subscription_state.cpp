@@ -151,6 +151,11 @@ awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partit
   co_await transport_->seek(std::move(topic), partition, offset);
 }
 
+awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partition, Timestamp time) {
+  const auto offset = co_await transport_->offset_at(topic, partition, time);
+  co_await seek(std::move(topic), partition, offset);
+}
+
 awaitable<SubscriptionState> Subscription::State::subscription_state() {
   if (closed_) co_return SubscriptionState{};
   if (acknowledger_.pending() > 0) flush();

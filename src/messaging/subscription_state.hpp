@@ -21,6 +21,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   void pause();
   void resume();
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
+  awaitable<void> seek(std::string topic, std::int32_t partition, Timestamp time);
 
   [[nodiscard]] const std::string& topic() const noexcept override { return request_.topic; }
   awaitable<SubscriptionState> subscription_state() override;

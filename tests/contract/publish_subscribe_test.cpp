@@ -232,6 +232,28 @@ TEST_P(PublishSubscribe, SeekGoesBackAndToTheEnd) {
   });
 }
 
+TEST_P(PublishSubscribe, SeekGoesToATime) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    std::vector<Receipt> receipts;
+    for (int i = 0; i < 5; ++i) {
+      receipts.push_back(co_await client.publish(topic, Value(i), {.key = "k"}));
+      co_await sleep(10ms);
+    }
+    const auto partition = receipts[0].partition;
+    auto subscription = co_await client.subscribe(topic, {.group_id = group("g")});
+    for (int i = 0; i < 5; ++i) co_await subscription.next();
+    co_await subscription.seek(topic, partition, *receipts[2].timestamp);
+    EXPECT_EQ((co_await subscription.next())->value(), 2);
+    co_await subscription.seek(topic, partition, *receipts[2].timestamp + 1ms);
+    EXPECT_EQ((co_await subscription.next())->value(), 3);
+    co_await subscription.seek(topic, partition, *receipts[4].timestamp + 1h);
+    co_await client.publish(topic, Value("new"), {.key = "k"});
+    EXPECT_EQ((co_await subscription.next())->value(), "new");
+  });
+}
+
 TEST_P(PublishSubscribe, CancellingAWaitLosesNoMessage) {
   run([&]() -> awaitable<void> {
     auto client = broker();

@@ -235,5 +235,40 @@ TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
   EXPECT_LT(peak_kib, 128U * 1024U);
 }
 
+TEST(KafkaFaults, AClusterBelowMinInsyncReplicasRefusesAndSaysWhy) {
+  FaultyServer server("kafka", "cluster");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(server.url());
+    config.producer_config.insert_or_assign("publish_timeout", 5000);
+    MessageBroker client(context.get_executor(), std::move(config));
+    co_await client.publish("orders", Value(1), {.key = "k"});
+    co_await server.kill(2);
+    co_await server.kill(3);
+    const auto clock = Clock::real();
+    const auto began = clock->now();
+    try {
+      co_await client.publish("orders", Value(2), {.key = "k"});
+      ADD_FAILURE() << "one replica of three took a message that has to be on two";
+    } catch (const MessagingError& failure) {
+      EXPECT_TRUE(failure.reason() == errc::timed_out || failure.reason() == errc::outcome_unknown) << failure.what();
+      EXPECT_NE(std::string(failure.what()).find("min.insync.replicas"), std::string::npos) << failure.what();
+    }
+    EXPECT_LT(clock->now() - began, 9s);
+    co_await server.revive(2);
+    co_await server.revive(3);
+    const auto deadline = clock->now() + 60s;
+    bool published = false;
+    while (!published && clock->now() < deadline) {
+      try {
+        co_await client.publish("orders", Value(3), {.key = "k"});
+        published = true;
+      } catch (const MessagingError&) {
+      }
+    }
+    EXPECT_TRUE(published) << "it goes on when the cluster is whole again";
+    co_await client.disconnect();
+  });
+}
+
 }  // namespace
 }  // namespace maestro::messaging::testing

@@ -53,6 +53,9 @@ class Subscription {
   void resume();
   /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end.
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
+  /// Goes on from the first message of the partition that is not older than `time` by the broker's clock, or from the end. Throws
+  /// `unsupported` for a broker that cannot look messages up by time.
+  awaitable<void> seek(std::string topic, std::int32_t partition, Timestamp time);
   static constexpr std::int64_t beginning = -1;
   static constexpr std::int64_t end = -2;
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <maestro/messaging/capabilities.hpp>
+#include <maestro/messaging/error.hpp>
 #include <maestro/messaging/message.hpp>
 #include <map>
 #include <memory>
@@ -63,6 +64,12 @@ class TransportSubscription {
 
   /// Puts the group's place to `offset` in one partition; -1 is the beginning, -2 the end.
   virtual awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset) = 0;
+  /// The offset of the first message of the partition that is not older than `time`; -2 where there is none. Throws `unsupported`
+  /// for a broker that cannot look messages up by time.
+  virtual awaitable<std::int64_t> offset_at(std::string topic, std::int32_t partition, Timestamp time) {
+    static_cast<void>(topic), static_cast<void>(partition), static_cast<void>(time);
+    throw MessagingError(errc::unsupported, "this broker does not look messages up by time; seek by offset");
+  }
   virtual awaitable<SubscriptionState> state() = 0;
 };
 

@@ -194,6 +194,17 @@ Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition
   return found;
 }
 
+std::int64_t offset_at(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Timestamp time, Duration limit) {
+  const auto asked = make_partitions(1);
+  rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), partition)->offset =
+      std::chrono::ceil<std::chrono::milliseconds>(time.time_since_epoch()).count();
+  const auto what = fmt::format("looking for a time in \"{}\"/{}", topic, partition);
+  check(rd_kafka_offsets_for_times(client, asked.get(), milliseconds(limit)), what);
+  check(asked->elems[0].err, what);
+  constexpr std::int64_t end = -2;
+  return asked->elems[0].offset < 0 ? end : asked->elems[0].offset;
+}
+
 TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit) {
   // Of all topics: asked about one that is missing, some clusters would make it.
   const auto all = topics(client, limit);

@@ -38,6 +38,9 @@ struct Range {
 };
 Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit);
 
+/// The first offset that is not older than `time`; -2 where there is none.
+std::int64_t offset_at(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Timestamp time, Duration limit);
+
 }  // namespace ask
 
 /// The topics that are known to exist. One that is missing is made where the options allow it.

@@ -354,6 +354,15 @@ awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::i
   add_lane(std::move(topic), partition, Offsets(offset, committed));
 }
 
+awaitable<std::int64_t> Consumer::offset_at(std::string topic, std::int32_t partition, Timestamp time) {
+  const auto self = shared_from_this();
+  require_open();
+  std::function<std::int64_t()> look = [client = client_, topic, partition, time, limit = session_->options.duration("connect_timeout")] {
+    return ask::offset_at(client->get(), topic, partition, time, limit);
+  };
+  co_return co_await session_->blocking(std::move(look));
+}
+
 awaitable<SubscriptionState> Consumer::state() {
   const auto self = shared_from_this();
   SubscriptionState state;

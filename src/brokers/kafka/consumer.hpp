@@ -38,6 +38,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   /// Leaves in the background; what was acknowledged is committed.
   void abandon();
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
+  awaitable<std::int64_t> offset_at(std::string topic, std::int32_t partition, Timestamp time);
   awaitable<SubscriptionState> state();
 
   // For a transaction that settles deliveries of this consumer.

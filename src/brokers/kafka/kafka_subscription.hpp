@@ -25,6 +25,9 @@ class KafkaSubscription final : public TransportSubscription {
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset) override {
     return consumer_->seek(std::move(topic), partition, offset);
   }
+  awaitable<std::int64_t> offset_at(std::string topic, std::int32_t partition, Timestamp time) override {
+    return consumer_->offset_at(std::move(topic), partition, time);
+  }
   awaitable<SubscriptionState> state() override { return consumer_->state(); }
 
   [[nodiscard]] const std::shared_ptr<Consumer>& consumer() const noexcept { return consumer_; }

@@ -57,8 +57,9 @@ void Producer::recycle(Batch& batch) {
   pending_.erase(pending_.iterator_to(batch));
   std::unique_ptr<Batch> owned(&batch);
   constexpr std::size_t most_idle = 4096;
-  constexpr std::size_t most_slots = 64;
-  if (idle_.size() < most_idle && batch.slots.capacity() <= most_slots) idle_.push_back(std::move(owned));
+  constexpr std::size_t most_slots = 8;
+  if (batch.slots.capacity() > most_slots) batch.slots = {};
+  if (idle_.size() < most_idle) idle_.push_back(std::move(owned));
 }
 
 Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> topics)

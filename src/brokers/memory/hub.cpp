@@ -394,9 +394,7 @@ void Hub::release(Member* member, std::span<const DeliveryTag> tags, TimePoint d
   member->wake();
 }
 
-void Hub::seek(Member* member, const std::string& group_name, std::string_view topic_name, std::int32_t partition,
-               std::int64_t offset) {
-  const std::lock_guard lock(mutex_);
+Topic& Hub::require_partition(std::string_view topic_name, std::int32_t partition) {
   const auto topic = topics_.find(topic_name);
   if (topic == topics_.end())
     throw MessagingError(errc::topic_not_found, fmt::format("seek: the topic \"{}\" does not exist", topic_name));
@@ -404,11 +402,28 @@ void Hub::seek(Member* member, const std::string& group_name, std::string_view t
     throw MessagingError(errc::invalid_argument,
                          fmt::format("seek: partition {} of \"{}\", which has 0 to {}", partition, topic_name,
                                      topic->second->partitions.size() - 1));
-  const auto group = topic->second->groups.find(group_name);
+  return *topic->second;
+}
+
+std::int64_t Hub::offset_at(std::string_view topic_name, std::int32_t partition, Timestamp time) {
+  const std::lock_guard lock(mutex_);
+  const auto& log = require_partition(topic_name, partition).partitions[static_cast<std::size_t>(partition)];
+  for (const auto& segment : log.segments) {
+    const auto found = std::ranges::find_if(segment->records, [time](const Record& record) { return record.timestamp >= time; });
+    if (found != segment->records.end()) return std::max(log.first, segment->base + (found - segment->records.begin()));
+  }
+  return -2;
+}
+
+void Hub::seek(Member* member, const std::string& group_name, std::string_view topic_name, std::int32_t partition,
+               std::int64_t offset) {
+  const std::lock_guard lock(mutex_);
+  auto& topic = require_partition(topic_name, partition);
+  const auto group = topic.groups.find(group_name);
   const auto index = static_cast<std::size_t>(partition);
-  if (group == topic->second->groups.end() || group->second.cursors[index].owner != member)
+  if (group == topic.groups.end() || group->second.cursors[index].owner != member)
     throw MessagingError(errc::not_owned, fmt::format("seek: partition {} of \"{}\" is another member's", partition, topic_name));
-  const auto& log = topic->second->partitions[index];
+  const auto& log = topic.partitions[index];
   auto& cursor = group->second.cursors[index];
   const auto place = offset == -1 ? log.first : offset == -2 ? log.next : std::clamp(offset, log.first, log.next);
   cursor.committed = cursor.next = place;

@@ -104,6 +104,7 @@ class Hub {
 
   void acknowledge(Member* member, std::span<const DeliveryTag> tags);
   void release(Member* member, std::span<const DeliveryTag> tags, TimePoint due);
+  std::int64_t offset_at(std::string_view topic, std::int32_t partition, Timestamp time);
   void seek(Member* member, const std::string& group, std::string_view topic, std::int32_t partition, std::int64_t offset);
   std::vector<PartitionLag> lag(Member* member);
 
@@ -114,6 +115,7 @@ class Hub {
   std::int64_t purge(const std::string& topic);
 
  private:
+  Topic& require_partition(std::string_view topic, std::int32_t partition);
   struct Subscription {
     std::string pattern;
     std::string group;

@@ -95,6 +95,11 @@ awaitable<void> MemorySubscription::seek(std::string topic, std::int32_t partiti
   co_return;
 }
 
+awaitable<std::int64_t> MemorySubscription::offset_at(std::string topic, std::int32_t partition, Timestamp time) {
+  require_open();
+  co_return session_->hub->offset_at(topic, partition, time);
+}
+
 awaitable<SubscriptionState> MemorySubscription::state() {
   SubscriptionState state;
   state.connected = !closed_;

@@ -35,6 +35,7 @@ class MemorySubscription final : public TransportSubscription {
   void resume() override;
   awaitable<void> close() override;
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset) override;
+  awaitable<std::int64_t> offset_at(std::string topic, std::int32_t partition, Timestamp time) override;
   awaitable<SubscriptionState> state() override;
 
   Member* member() noexcept { return waker_.get(); }
