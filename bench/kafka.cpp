@@ -1,6 +1,7 @@
 // The library on Kafka beside the same work done with librdkafka alone, alternating in one run.
 //   bench_kafka URL [--messages N] [--size BYTES] [--rounds N] [--only PART] [--producer-option NAME=VALUE] [--json]
-// PART is the beginning of a row's name. Every round has topics and groups of its own. Figures are medians of the rounds.
+// PART is the beginning of a row's name. Every round has topics and groups of its own. Figures are medians of the
+// rounds.
 #include <fmt/format.h>
 #include <librdkafka/rdkafka.h>
 #include <sys/resource.h>
@@ -47,16 +48,22 @@ struct Figure {
   double peak_mib = 0;
 };
 
-double seconds_since(SteadyTime::time_point began) { return std::chrono::duration<double>(SteadyTime::now() - began).count(); }
+double seconds_since(SteadyTime::time_point began) {
+  return std::chrono::duration<double>(SteadyTime::now() - began).count();
+}
 
 double cpu_seconds() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-void reset_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
+void reset_peak() {
+  std::ofstream("/proc/self/clear_refs") << "5";
+}
 
 double peak_mib() {
   std::ifstream status("/proc/self/status");
@@ -65,16 +72,22 @@ double peak_mib() {
   return 0;
 }
 
-std::string fresh(std::string_view what) { return fmt::format("bench.{}.{:08x}", what, std::random_device{}()); }
+std::string fresh(std::string_view what) {
+  return fmt::format("bench.{}.{:08x}", what, std::random_device{}());
+}
 
 void latencies_into(Figure& figure, std::vector<double> milliseconds) {
   std::ranges::sort(milliseconds);
-  const auto at = [&](double share) { return milliseconds[static_cast<std::size_t>(share * static_cast<double>(milliseconds.size() - 1))]; };
+  const auto at = [&](double share) {
+    return milliseconds[static_cast<std::size_t>(share * static_cast<double>(milliseconds.size() - 1))];
+  };
   figure.p50_ms = at(0.5);
   figure.p99_ms = at(0.99);
 }
 
-std::int64_t now_ns() { return std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyTime::now().time_since_epoch()).count(); }
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyTime::now().time_since_epoch()).count();
+}
 
 void work(std::int64_t nanoseconds) {
   if (nanoseconds == 0) return;
@@ -93,7 +106,8 @@ Figure handler_alone(const Setting& setting, std::int64_t nanoseconds) {
 
 void set(rd_kafka_conf_t* conf, const char* name, const std::string& value) {
   char text[256];
-  if (rd_kafka_conf_set(conf, name, value.c_str(), text, sizeof text) != RD_KAFKA_CONF_OK) throw std::runtime_error(text);
+  if (rd_kafka_conf_set(conf, name, value.c_str(), text, sizeof text) != RD_KAFKA_CONF_OK)
+    throw std::runtime_error(text);
 }
 
 struct NativeProducer {
@@ -118,8 +132,8 @@ struct NativeProducer {
     rd_kafka_destroy(client);
   }
   void produce(std::string_view payload) {
-    while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, const_cast<char*>(payload.data()), payload.size(),
-                            nullptr, 0, nullptr) != 0)
+    while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, const_cast<char*>(payload.data()),
+                            payload.size(), nullptr, 0, nullptr) != 0)
       rd_kafka_poll(client, 1);
   }
   void await_reports(std::int64_t count) {
@@ -303,28 +317,19 @@ awaitable<Figure> publish_buffered(const Setting& setting, std::string topic, Me
   co_return Figure{static_cast<double>(setting.messages) / seconds_since(began)};
 }
 
-awaitable<Figure> publish_many(const Setting& setting, std::string topic, MessageBroker broker) {
-  const Payload payload(std::string(setting.size, 'x'));
-  co_await broker.publish(topic, payload);
-  constexpr std::int64_t size = 10'000;
-  constexpr int at_once = 16;
+/// So many coroutines at once until `left` is used up.
+awaitable<Figure> by_many(const Setting& setting, MessageBroker broker, int at_once,
+                          std::function<awaitable<void>(std::int64_t& left)> publisher) {
   const auto began = SteadyTime::now();
   std::int64_t left = setting.messages;
-  int running = 0;
-  const auto publisher = [&]() -> awaitable<void> {
-    while (left > 0) {
-      std::vector<OutgoingMessage> batch(static_cast<std::size_t>(std::min(left, size)));
-      left -= static_cast<std::int64_t>(batch.size());
-      for (auto& message : batch) {
-        message.topic = topic;
-        message.payload = payload;
-      }
-      for (const auto& result : co_await broker.publish_many(std::move(batch))) result.value();
-    }
+  int running = at_once;
+  const auto one = [&]() -> awaitable<void> {
+    co_await publisher(left);
     --running;
   };
-  for (; running < at_once; ++running) asio::co_spawn(broker.executor(), publisher, [](std::exception_ptr e) {
-      if (e) std::rethrow_exception(e);
+  for (int i = 0; i < at_once; ++i)
+    asio::co_spawn(broker.executor(), one, [](std::exception_ptr error) {
+      if (error) std::rethrow_exception(error);
     });
   asio::steady_timer pause(broker.executor());
   while (running > 0) {
@@ -334,26 +339,31 @@ awaitable<Figure> publish_many(const Setting& setting, std::string topic, Messag
   co_return Figure{static_cast<double>(setting.messages) / seconds_since(began)};
 }
 
+awaitable<Figure> publish_many(const Setting& setting, std::string topic, MessageBroker broker) {
+  const Payload payload(std::string(setting.size, 'x'));
+  co_await broker.publish(topic, payload);
+  constexpr std::int64_t size = 10'000;
+  constexpr int at_once = 16;
+  co_return co_await by_many(setting, broker, at_once, [&](std::int64_t& left) -> awaitable<void> {
+    while (left > 0) {
+      std::vector<OutgoingMessage> batch(static_cast<std::size_t>(std::min(left, size)));
+      left -= static_cast<std::int64_t>(batch.size());
+      for (auto& message : batch) {
+        message.topic = topic;
+        message.payload = payload;
+      }
+      for (const auto& result : co_await broker.publish_many(std::move(batch))) result.value();
+    }
+  });
+}
+
 awaitable<Figure> publish_awaited(const Setting& setting, std::string topic, MessageBroker broker) {
   const Payload payload(std::string(setting.size, 'x'));
   co_await broker.publish(topic, payload);
   constexpr int at_once = 1000;
-  const auto began = SteadyTime::now();
-  std::int64_t left = setting.messages;
-  int running = 0;
-  const auto publisher = [&]() -> awaitable<void> {
+  co_return co_await by_many(setting, broker, at_once, [&](std::int64_t& left) -> awaitable<void> {
     while (left-- > 0) co_await broker.publish(topic, payload);
-    --running;
-  };
-  for (; running < at_once; ++running) asio::co_spawn(broker.executor(), publisher, [](std::exception_ptr e) {
-      if (e) std::rethrow_exception(e);
-    });
-  asio::steady_timer pause(broker.executor());
-  while (running > 0) {
-    pause.expires_after(1ms);
-    co_await pause.async_wait(asio::use_awaitable);
-  }
-  co_return Figure{static_cast<double>(setting.messages) / seconds_since(began)};
+  });
 }
 
 awaitable<Figure> publish_sequentially(const Setting& setting, std::string topic, MessageBroker broker) {
@@ -402,17 +412,18 @@ awaitable<Figure> latency(const Setting& setting, std::string topic, MessageBrok
   auto subscription = co_await broker.subscribe(topic, {.group_id = fresh("ours")});
   std::vector<double> latencies;
   bool ended = false;
-  asio::co_spawn(broker.executor(),
-                 [&]() -> awaitable<void> {
-                   for (int seen = 0; seen < count; ++seen) {
-                     const auto message = co_await subscription.next();
-                     std::int64_t sent = 0;
-                     std::memcpy(&sent, message->body().data(), sizeof sent);
-                     if (seen >= warm_up) latencies.push_back(static_cast<double>(now_ns() - sent) / 1e6);
-                   }
-                   ended = true;
-                 },
-                 asio::detached);
+  asio::co_spawn(
+      broker.executor(),
+      [&]() -> awaitable<void> {
+        for (int seen = 0; seen < count; ++seen) {
+          const auto message = co_await subscription.next();
+          std::int64_t sent = 0;
+          std::memcpy(&sent, message->body().data(), sizeof sent);
+          if (seen >= warm_up) latencies.push_back(static_cast<double>(now_ns() - sent) / 1e6);
+        }
+        ended = true;
+      },
+      asio::detached);
   asio::steady_timer pause(broker.executor());
   const auto began = now_ns();
   for (int i = 0; i < count; ++i) {
@@ -469,26 +480,30 @@ std::vector<Row> rows_of(const Setting& s) {
       {"publish: confirm=false, flush", "publish: librdkafka", ours(publish_buffered)},
       {"publish: publish_many", "publish: librdkafka", ours(publish_many)},
       {"publish: 1,000 coroutines, awaited", "publish: librdkafka", ours(publish_awaited)},
-      {"consume: librdkafka, one by one", "", [&s](const std::string& topic) { return native_consume(s, topic, 0); }, true},
-      {"consume: librdkafka, batches", "", [&s](const std::string& topic) { return native_consume_batches(s, topic); }, true},
+      {"consume: librdkafka, one by one", "", [&s](const std::string& topic) { return native_consume(s, topic, 0); },
+       true},
+      {"consume: librdkafka, batches", "", [&s](const std::string& topic) { return native_consume_batches(s, topic); },
+       true},
       {"consume: next()", "consume: librdkafka, one by one", ours(consume_next, std::int64_t{0}), true},
       {"consume: next_batch()", "consume: librdkafka, batches", ours(consume_batches), true},
   };
   for (const std::int64_t ns : {1000, 2000, 4000}) {
     rows.push_back({fmt::format("handler of {} us: alone", ns / 1000), "",
                     [&s, ns](const std::string&) { return handler_alone(s, ns); }});
-    rows.push_back({fmt::format("handler of {} us: librdkafka", ns / 1000), fmt::format("handler of {} us: alone", ns / 1000),
+    rows.push_back({fmt::format("handler of {} us: librdkafka", ns / 1000),
+                    fmt::format("handler of {} us: alone", ns / 1000),
                     [&s, ns](const std::string& topic) { return native_consume(s, topic, ns); }, true});
-    rows.push_back({fmt::format("handler of {} us: next()", ns / 1000), fmt::format("handler of {} us: alone", ns / 1000),
-                    ours(consume_next, ns), true});
+    rows.push_back({fmt::format("handler of {} us: next()", ns / 1000),
+                    fmt::format("handler of {} us: alone", ns / 1000), ours(consume_next, ns), true});
   }
-  rows.push_back({"sequential: librdkafka, linger 0", "", [&s](const std::string& topic) { return native_sequential(s, topic); }});
+  rows.push_back(
+      {"sequential: librdkafka, linger 0", "", [&s](const std::string& topic) { return native_sequential(s, topic); }});
   rows.push_back({"sequential: publish()", "sequential: librdkafka, linger 0", ours(publish_sequentially)});
   for (const int rate : {1000, 10'000}) {
     rows.push_back({fmt::format("latency at {}/s: librdkafka, linger 1", rate), "",
                     [&s, rate](const std::string& topic) { return native_latency(s, topic, rate); }});
-    rows.push_back({fmt::format("latency at {}/s: publish(), next()", rate), fmt::format("latency at {}/s: librdkafka, linger 1", rate),
-                    ours(latency, rate)});
+    rows.push_back({fmt::format("latency at {}/s: publish(), next()", rate),
+                    fmt::format("latency at {}/s: librdkafka, linger 1", rate), ours(latency, rate)});
   }
   std::erase_if(rows, [&s](const Row& row) { return !row.name.starts_with(s.only); });
   return rows;
@@ -538,20 +553,27 @@ int main(int argc, char** argv) {
   const auto compared = [&](const Row& row) {
     const auto found = std::ranges::find(rows, row.beside, &Row::name);
     if (found == rows.end()) return 0.0;
-    if (row.median(&Figure::p50_ms) > 0 && row.name.starts_with("latency")) return row.median(&Figure::p99_ms) / found->median(&Figure::p99_ms);
+    if (row.median(&Figure::p50_ms) > 0 && row.name.starts_with("latency"))
+      return row.median(&Figure::p99_ms) / found->median(&Figure::p99_ms);
     return row.median(&Figure::per_second) / found->median(&Figure::per_second);
   };
   if (setting.json) {
     boost::json::array out;
     for (const auto& row : rows)
-      out.push_back({{"name", row.name}, {"per_second", row.median(&Figure::per_second)}, {"ratio", compared(row)},
-                     {"p50_ms", row.median(&Figure::p50_ms)}, {"p99_ms", row.median(&Figure::p99_ms)},
-                     {"cpu_seconds", row.median(&Figure::cpu_seconds)}, {"peak_mib", row.median(&Figure::peak_mib)}});
+      out.push_back({{"name", row.name},
+                     {"per_second", row.median(&Figure::per_second)},
+                     {"ratio", compared(row)},
+                     {"p50_ms", row.median(&Figure::p50_ms)},
+                     {"p99_ms", row.median(&Figure::p99_ms)},
+                     {"cpu_seconds", row.median(&Figure::cpu_seconds)},
+                     {"peak_mib", row.median(&Figure::peak_mib)}});
     std::cout << boost::json::serialize(out) << '\n';
     return 0;
   }
-  fmt::print("{} messages of {} bytes, {} rounds, 6 partitions; medians\n\n", setting.messages, setting.size, setting.rounds);
-  fmt::print("{:<42} {:>11} {:>7} {:>8} {:>8} {:>7} {:>8}\n", "", "a second", "ratio", "p50 ms", "p99 ms", "CPU s", "peak MiB");
+  fmt::print("{} messages of {} bytes, {} rounds, 6 partitions; medians\n\n", setting.messages, setting.size,
+             setting.rounds);
+  fmt::print("{:<42} {:>11} {:>7} {:>8} {:>8} {:>7} {:>8}\n", "", "a second", "ratio", "p50 ms", "p99 ms", "CPU s",
+             "peak MiB");
   for (const auto& row : rows)
     fmt::print("{:<42} {:>11.0f} {:>7} {:>8} {:>8} {:>7.2f} {:>8.0f}\n", row.name, row.median(&Figure::per_second),
                row.beside.empty() ? "" : fmt::format("{:.2f}", compared(row)),

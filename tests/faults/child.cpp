@@ -20,7 +20,8 @@ awaitable<void> member(MessageBroker broker, std::string topic, std::string grou
   EventConsumer consumer(broker, {.group_id = group, .concurrency = 32});
   consumer.subscribe(topic, [](const Event& event) -> awaitable<void> {
     const auto key = event.key();
-    std::printf("%.*s %s\n", static_cast<int>(key->size()), key->data(), std::string(serialize(event.data().at("number"))).c_str());
+    std::printf("%.*s %s\n", static_cast<int>(key->size()), key->data(),
+                std::string(serialize(event.data().at("number"))).c_str());
     std::fflush(stdout);
     co_return;
   });
@@ -52,7 +53,8 @@ awaitable<void> stuck(MessageBroker broker, std::string topic, std::string group
   consumer.subscribe(topic, [](const Event&) -> awaitable<void> {
     std::puts("stuck");
     std::fflush(stdout);
-    boost::asio::steady_timer never(co_await boost::asio::this_coro::executor, boost::asio::steady_timer::time_point::max());
+    boost::asio::steady_timer never(co_await boost::asio::this_coro::executor,
+                                    boost::asio::steady_timer::time_point::max());
     co_await never.async_wait(boost::asio::use_awaitable);
   });
   co_await consumer.start();
@@ -76,4 +78,6 @@ awaitable<void> work(std::vector<std::string> arguments) {
 
 }  // namespace
 
-int main(int count, char** values) { return maestro::messaging::run(work({values + 1, values + count})); }
+int main(int count, char** values) {
+  return maestro::messaging::run(work({values + 1, values + count}));
+}

@@ -13,13 +13,16 @@
 
 namespace maestro::messaging::testing {
 
-/// The program of child.cpp in a process of its own. What it prints goes to `line`, also what was printed just before it was killed.
+/// The program of child.cpp in a process of its own. What it prints goes to `line`, also what was printed just before
+/// it was killed.
 class Child {
  public:
-  Child(boost::asio::io_context& context, std::vector<std::string> arguments, std::function<void(const std::string&)> line)
+  Child(boost::asio::io_context& context, std::vector<std::string> arguments,
+        std::function<void(const std::string&)> line)
       : state_(std::make_shared<State>(context, std::move(line))) {
-    state_->process = boost::process::child(boost::process::exe = MAESTRO_FAULT_CHILD, boost::process::args = std::move(arguments),
-                                            boost::process::std_out > state_->output);
+    state_->process =
+        boost::process::child(boost::process::exe = MAESTRO_FAULT_CHILD, boost::process::args = std::move(arguments),
+                              boost::process::std_out > state_->output);
     boost::asio::co_spawn(context, read(state_), boost::asio::detached);
   }
   ~Child() { kill(); }
@@ -51,8 +54,9 @@ class Child {
     std::string buffer;
     for (;;) {
       boost::system::error_code error;
-      const auto size = co_await boost::asio::async_read_until(state->output, boost::asio::dynamic_buffer(buffer), '\n',
-                                                               boost::asio::redirect_error(boost::asio::use_awaitable, error));
+      const auto size =
+          co_await boost::asio::async_read_until(state->output, boost::asio::dynamic_buffer(buffer), '\n',
+                                                 boost::asio::redirect_error(boost::asio::use_awaitable, error));
       if (error) break;
       state->line(buffer.substr(0, size - 1));
       buffer.erase(0, size);

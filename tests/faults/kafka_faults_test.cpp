@@ -4,10 +4,11 @@
 #include <fstream>
 
 #include "faults/child.hpp"
-#include "support/faulty_server.hpp"
 #include "faults/load.hpp"
 #include "faults/tcp_gate.hpp"
 #include "runtime/notifier.hpp"
+#include "support/faulty_server.hpp"
+#include "support/real_time.hpp"
 
 namespace maestro::messaging::testing {
 namespace {
@@ -23,16 +24,17 @@ TEST(KafkaFaults, NoFault) {
 TEST(KafkaFaults, BrokerKilledAndRestartedUnderLoad) {
   FaultyServer server("kafka");
   Load load(server.url(), {});
-  expect_kept("Kafka", "broker killed (SIGKILL) and started again, three times", load.run([&](Load& load) -> awaitable<void> {
-    for (int i = 0; i < 3; ++i) {
-      co_await load.sleep(1s);
-      co_await server.kill();
-      co_await load.sleep(1s);
-      co_await server.revive();
-      const auto before = load.handled();
-      co_await load.until([&] { return load.handled() > before + 2000; });
-    }
-  }));
+  expect_kept("Kafka", "broker killed (SIGKILL) and started again, three times",
+              load.run([&](Load& load) -> awaitable<void> {
+                for (int i = 0; i < 3; ++i) {
+                  co_await load.sleep(1s);
+                  co_await server.kill();
+                  co_await load.sleep(1s);
+                  co_await server.revive();
+                  const auto before = load.handled();
+                  co_await load.until([&] { return load.handled() > before + 2000; });
+                }
+              }));
 }
 
 TEST(KafkaFaults, BrokerFrozenForTwentySeconds) {
@@ -84,7 +86,8 @@ TEST(KafkaFaults, MembersKilled) {
               load.run([&](Load& load) -> awaitable<void> {
                 for (int i = 0; i < 3; ++i) {
                   std::size_t its = 0;
-                  Child child(load.context(), {"member", server.url(), load.topic(), load.group(), "consumer:session_timeout=6000"},
+                  Child child(load.context(),
+                              {"member", server.url(), load.topic(), load.group(), "consumer:session_timeout=6000"},
                               [&](const std::string& line) {
                                 const auto space = line.find(' ');
                                 load.note_handled(line.substr(0, space), std::stoul(line.substr(space + 1)));
@@ -131,7 +134,8 @@ TEST(KafkaFaults, TopicDeletedUnderLoad) {
 TEST(KafkaFaults, ThreeBrokersRestartedOneAfterAnother) {
   FaultyServer server("kafka", "cluster");
   Load load(server.url(), {});
-  expect_kept("Kafka", "three brokers, replication 3, min.insync.replicas 2: killed and started again one after another",
+  expect_kept("Kafka",
+              "three brokers, replication 3, min.insync.replicas 2: killed and started again one after another",
               load.run([&](Load& load) -> awaitable<void> {
                 for (int node = 1; node <= 3; ++node) {
                   co_await server.kill(node);
@@ -140,18 +144,6 @@ TEST(KafkaFaults, ThreeBrokersRestartedOneAfterAnother) {
                   co_await load.sleep(10s);
                 }
               }));
-}
-
-// Runs a body on a loop of its own, on real time.
-void run_real(const std::function<awaitable<void>(boost::asio::io_context&)>& body) {
-  boost::asio::io_context context{1};
-  std::exception_ptr error;
-  boost::asio::co_spawn(context, body(context), [&](std::exception_ptr failure) {
-    error = failure;
-    context.stop();
-  });
-  context.run();
-  if (error) std::rethrow_exception(error);
 }
 
 TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
@@ -171,19 +163,21 @@ TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
     for (const auto& result : co_await client.publish_many(std::move(all))) EXPECT_FALSE(result.error) << result.detail;
     co_await client.administration().create_topic("relay.to", {.partitions = 6});
     const auto start = [&] {
-      return std::make_unique<Child>(context, std::vector<std::string>{"relay", server.url(), "relay.from", "relay.to", "relay",
-                                                                       "consumer:session_timeout=6000", "producer:transactional_id=relay"},
-                                     [](const std::string&) {});
+      return std::make_unique<Child>(
+          context,
+          std::vector<std::string>{"relay", server.url(), "relay.from", "relay.to", "relay",
+                                   "consumer:session_timeout=6000", "producer:transactional_id=relay"},
+          [](const std::string&) {});
     };
     auto child = start();
     std::size_t at_last_kill = 0;
     auto reader = co_await client.subscribe("relay.to");
-    boost::asio::co_spawn(context,
-                          [&]() -> awaitable<void> {
-                            while (const auto message = co_await reader.next())
-                              ++copies[std::string(message->payload().view())];
-                          },
-                          boost::asio::detached);
+    boost::asio::co_spawn(
+        context,
+        [&]() -> awaitable<void> {
+          while (const auto message = co_await reader.next()) ++copies[std::string(message->payload().view())];
+        },
+        boost::asio::detached);
     const auto deadline = clock->now() + 240s;
     while (copies.size() < total && clock->now() < deadline) {
       co_await sleep_for(*clock, 10ms);
@@ -200,13 +194,15 @@ TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
   });
   std::size_t repeated = 0;
   for (const auto& [payload, times] : copies) repeated += times > 1;
-  std::cout << fmt::format("{} messages, {} kills, {} missing, {} copied more than once\n", total, kills, total - copies.size(), repeated);
+  std::cout << fmt::format("{} messages, {} kills, {} missing, {} copied more than once\n", total, kills,
+                           total - copies.size(), repeated);
   EXPECT_EQ(copies.size(), total);
   EXPECT_EQ(repeated, 0U);
   EXPECT_GE(kills, 5U);
 }
 
-// However much is waiting, what is held of it is bounded: 64 MiB of fetched messages, and what librdkafka needs beside them.
+// However much is waiting, what is held of it is bounded: 64 MiB of fetched messages, and what librdkafka needs beside
+// them.
 TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
   const FaultyServer server("kafka");
   constexpr int total = 600'000;

@@ -39,7 +39,9 @@ MessageBroker Load::broker() const {
   return {const_cast<asio::io_context&>(context_).get_executor(), std::move(config)};
 }
 
-awaitable<void> Load::sleep(Duration span) const { co_await sleep_for(*clock_, span); }
+awaitable<void> Load::sleep(Duration span) const {
+  co_await sleep_for(*clock_, span);
+}
 
 awaitable<void> Load::until(std::function<bool()> condition, Duration patience) const {
   const auto deadline = clock_->now() + patience;
@@ -49,14 +51,17 @@ awaitable<void> Load::until(std::function<bool()> condition, Duration patience) 
   }
 }
 
-std::string Load::key_of(int writer, int index) { return fmt::format("w{}k{}", writer, index); }
+std::string Load::key_of(int writer, int index) {
+  return fmt::format("w{}k{}", writer, index);
+}
 
 OutgoingMessage Load::next_message(const std::string& key) {
   auto& state = keys_[key];
   OutgoingMessage message;
   message.topic = topic_;
   message.key = key;
-  message.payload = Payload(fmt::format(R"({{"key":"{}","number":{},"text":"{:x>60}"}})", key, state.outcomes.size(), ""));
+  message.payload =
+      Payload(fmt::format(R"({{"key":"{}","number":{},"text":"{:x>60}"}})", key, state.outcomes.size(), ""));
   message.headers.set("number", std::to_string(state.outcomes.size()));
   state.outcomes.push_back(Outcome::waiting);
   state.times_handled.push_back(0);
@@ -70,23 +75,32 @@ void Load::settle(const std::string& key, std::size_t number, const boost::syste
   outcome = !error ? Outcome::acknowledged : error == errc::outcome_unknown ? Outcome::unknown : Outcome::refused;
 }
 
+awaitable<boost::system::error_code> Load::outcome_of(awaitable<Receipt> publish) {
+  try {
+    co_await std::move(publish);
+  } catch (const MessagingError& failure) {
+    ++errors_[failure.what()];
+    co_return failure.code();
+  }
+  co_return boost::system::error_code{};
+}
+
+// Catches up by a second at most, so that an outage is not followed by a flood.
+awaitable<void> Load::pace(TimePoint& due, Duration period, bool failed) {
+  if (failed) co_await sleep(100ms);
+  due = std::max(due + period, clock_->now() - 1s);
+  if (due > clock_->now()) co_await sleep(due - clock_->now());
+}
+
 awaitable<void> Load::write_awaited(int writer) {
   const auto period = Duration(1s) * plan_.writers / plan_.rate;
   auto due = clock_->now();
   for (int turn = 0; !enough_; ++turn) {
     const auto key = key_of(writer, turn % plan_.keys_per_writer);
     const auto number = keys_[key].outcomes.size();
-    boost::system::error_code error;
-    try {
-      co_await publisher_->publish(next_message(key));
-    } catch (const MessagingError& failure) {
-      error = failure.code();
-      ++errors_[failure.what()];
-    }
+    const auto error = co_await outcome_of(publisher_->publish(next_message(key)));
     settle(key, number, error);
-    if (error) co_await sleep(100ms);
-    due = std::max(due + period, clock_->now() - 1s);
-    if (due > clock_->now()) co_await sleep(due - clock_->now());
+    co_await pace(due, period, static_cast<bool>(error));
   }
   --writing_;
 }
@@ -111,9 +125,7 @@ awaitable<void> Load::write_batches(int writer) {
       if (results[i].error) ++errors_[results[i].detail];
       failed |= static_cast<bool>(results[i].error);
     }
-    if (failed) co_await sleep(100ms);
-    due = std::max(due + period, clock_->now() - 1s);
-    if (due > clock_->now()) co_await sleep(due - clock_->now());
+    co_await pace(due, period, failed);
   }
   --writing_;
 }
@@ -129,14 +141,8 @@ awaitable<void> Load::write_buffered(int writer) {
       const auto number = keys_[key].outcomes.size();
       auto message = next_message(key);
       PublishOptions options{.key = key, .headers = message.headers, .confirm = false};
-      boost::system::error_code error;
-      try {
-        co_await buffered_->publish(topic_, std::move(message.payload), std::move(options));
-      } catch (const MessagingError& failure) {
-        error = failure.code();
-        ++errors_[failure.what()];
-      }
-      outcomes[{key, number}] = error;
+      outcomes[{key, number}] =
+          co_await outcome_of(buffered_->publish(topic_, std::move(message.payload), std::move(options)));
     }
     const auto report = co_await buffered_->flush();
     for (const auto& failure : report.failures) {
@@ -145,9 +151,7 @@ awaitable<void> Load::write_buffered(int writer) {
       ++errors_[failure.detail];
     }
     for (const auto& [which, error] : outcomes) settle(which.first, which.second, error);
-    if (!report.failures.empty()) co_await sleep(100ms);
-    due = std::max(due + period, clock_->now() - 1s);
-    if (due > clock_->now()) co_await sleep(due - clock_->now());
+    co_await pace(due, period, !report.failures.empty());
   }
   --writing_;
 }
@@ -158,7 +162,8 @@ void Load::note_handled(const std::string& key, std::size_t number) {
   last_handled_ = now;
   auto& state = keys_[key];
   // First seen after a later one is out of order. A repetition is not.
-  if (number >= state.times_handled.size()) throw std::runtime_error(fmt::format("{} {} was never published", key, number));
+  if (number >= state.times_handled.size())
+    throw std::runtime_error(fmt::format("{} {} was never published", key, number));
   if (state.times_handled[number]++ == 0 && number < state.furthest) ++reordered_;
   state.furthest = std::max(state.furthest, number + 1);
   ++handled_;
@@ -283,9 +288,10 @@ void expect_kept(const std::string& broker, const std::string& fault, const Coun
   EXPECT_EQ(counts.overlaps, 0U);
   EXPECT_EQ(counts.not_refused, 0U) << "a failure that says \"surely not done\" was done";
   EXPECT_GT(counts.acknowledged, 5000U);
-  const auto row = fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1f} s |", broker, fault, counts.published,
-                               counts.acknowledged, counts.lost, counts.reordered, counts.duplicates, counts.unknown,
-                               counts.refused, std::chrono::duration<double>(counts.longest_pause).count());
+  const auto row =
+      fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1f} s |", broker, fault, counts.published,
+                  counts.acknowledged, counts.lost, counts.reordered, counts.duplicates, counts.unknown, counts.refused,
+                  std::chrono::duration<double>(counts.longest_pause).count());
   std::cout << row << '\n';
   if (const char* table = std::getenv("MAESTRO_FAULT_TABLE")) std::ofstream(table, std::ios::app) << row << '\n';
 }

@@ -13,28 +13,28 @@ namespace maestro::messaging::testing {
 
 /// What a run counts. Everything but the last four has to be 0, whatever the fault.
 struct Counts {
-  std::size_t lost = 0;          ///< acknowledged, and never handled
-  std::size_t reordered = 0;     ///< handled for the first time after a later one of its key was
-  std::size_t overlaps = 0;      ///< two handlers of one key at once
-  std::size_t not_refused = 0;   ///< said to be surely not done, and handled
+  std::size_t lost = 0;         ///< acknowledged, and never handled
+  std::size_t reordered = 0;    ///< handled for the first time after a later one of its key was
+  std::size_t overlaps = 0;     ///< two handlers of one key at once
+  std::size_t not_refused = 0;  ///< said to be surely not done, and handled
   std::size_t published = 0;
   std::size_t acknowledged = 0;
-  std::size_t duplicates = 0;    ///< handled again
-  std::size_t unknown = 0;       ///< publishes whose outcome is not known
-  std::size_t refused = 0;       ///< publishes that failed, surely not done
-  Duration longest_pause{};      ///< between two handled messages
+  std::size_t duplicates = 0;  ///< handled again
+  std::size_t unknown = 0;     ///< publishes whose outcome is not known
+  std::size_t refused = 0;     ///< publishes that failed, surely not done
+  Duration longest_pause{};    ///< between two handled messages
 };
 
-/// Keyed messages published by many writers (awaited, in batches, and through the buffer) and consumed by a group, while a fault
-/// goes on. Everything runs on one `io_context`, on real time.
+/// Keyed messages published by many writers (awaited, in batches, and through the buffer) and consumed by a group,
+/// while a fault goes on. Everything runs on one `io_context`, on real time.
 class Load {
  public:
   struct Plan {
     int writers = 24;
     int keys_per_writer = 8;
-    int rate = 2500;              ///< messages a second, all writers together
+    int rate = 2500;  ///< messages a second, all writers together
     std::size_t at_least = 20'000;
-    int members = 2;              ///< consumers of the group in this process
+    int members = 2;                                ///< consumers of the group in this process
     Duration patience = std::chrono::seconds(120);  ///< for the rest to be handled, at the end
   };
 
@@ -43,8 +43,8 @@ class Load {
   Load(const Load&) = delete;
   Load& operator=(const Load&) = delete;
 
-  /// Runs the load, and the fault beside it; ends when the fault has ended, `at_least` messages were published, and everything
-  /// acknowledged was handled (or `patience` is over).
+  /// Runs the load, and the fault beside it; ends when the fault has ended, `at_least` messages were published, and
+  /// everything acknowledged was handled (or `patience` is over).
   Counts run(std::function<awaitable<void>(Load&)> fault);
 
   [[nodiscard]] boost::asio::io_context& context() { return context_; }
@@ -60,7 +60,8 @@ class Load {
   awaitable<void> remove_member(std::size_t number);
   /// A consumer in another process handled a message.
   void note_handled(const std::string& key, std::size_t number);
-  /// What is kept of a topic that was deleted says nothing about what was in it: only what is acknowledged from now on counts.
+  /// What is kept of a topic that was deleted says nothing about what was in it: only what is acknowledged from now on
+  /// counts.
   void forget_acknowledged();
 
  private:
@@ -77,6 +78,8 @@ class Load {
   awaitable<void> write_buffered(int writer);
   awaitable<void> consume(std::shared_ptr<Member> member);
   void start_writers();
+  awaitable<boost::system::error_code> outcome_of(awaitable<Receipt> publish);
+  awaitable<void> pace(TimePoint& due, Duration period, bool failed);
   OutgoingMessage next_message(const std::string& key);
   void settle(const std::string& key, std::size_t number, const boost::system::error_code& error);
   [[nodiscard]] static std::string key_of(int writer, int index);
@@ -107,7 +110,8 @@ class Load {
   std::map<std::string, int> errors_;
 };
 
-/// Fails the test where a promise was broken, and adds a line to the table of faults (the file of `MAESTRO_FAULT_TABLE`).
+/// Fails the test where a promise was broken, and adds a line to the table of faults (the file of
+/// `MAESTRO_FAULT_TABLE`).
 void expect_kept(const std::string& broker, const std::string& fault, const Counts& counts);
 
 }  // namespace maestro::messaging::testing

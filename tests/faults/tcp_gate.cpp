@@ -25,7 +25,8 @@ struct TcpGate::Pair {
 };
 
 TcpGate::TcpGate(std::uint16_t listens, std::uint16_t forwards_to)
-    : acceptor_(context_, {asio::ip::address_v4::loopback(), listens}), server_(asio::ip::address_v4::loopback(), forwards_to) {
+    : acceptor_(context_, {asio::ip::address_v4::loopback(), listens}),
+      server_(asio::ip::address_v4::loopback(), forwards_to) {
   asio::co_spawn(context_, accept(), asio::detached);
   thread_ = std::thread([this] { context_.run(); });
 }

@@ -11,8 +11,8 @@
 
 namespace maestro::messaging::testing {
 
-/// Stands between client and server on loopback, forwards, and mistreats what passes. Runs on a thread of its own, so that it
-/// holds up nobody.
+/// Stands between client and server on loopback, forwards, and mistreats what passes. Runs on a thread of its own, so
+/// that it holds up nobody.
 class TcpGate {
  public:
   enum class Mode {

@@ -1,6 +1,6 @@
 #include <random>
 
-#include "kafka/support.hpp"
+#include "support/real_time.hpp"
 
 namespace maestro::messaging::testing {
 namespace {
@@ -19,7 +19,8 @@ TEST_F(KafkaBadInput, AMessageOverTheTopicsLimitFailsAlone) {
     MessageBroker broker(context.get_executor(), config());
     co_await broker.connect();
     const auto name = topic();
-    co_await broker.administration().create_topic(name, {.partitions = 1, .configuration = {{"max.message.bytes", "2000"}}});
+    co_await broker.administration().create_topic(name,
+                                                  {.partitions = 1, .configuration = {{"max.message.bytes", "2000"}}});
     std::vector<OutgoingMessage> messages(3);
     for (auto& message : messages) message.topic = name;
     messages[0].payload = Payload(std::string("first"));

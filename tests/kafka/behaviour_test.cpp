@@ -1,8 +1,8 @@
 // What Kafka's own options do, on a real broker.
 #include <random>
 
-#include "kafka/support.hpp"
 #include "runtime/notifier.hpp"
+#include "support/real_time.hpp"
 
 namespace maestro::messaging::testing {
 namespace {
@@ -31,9 +31,11 @@ TEST_F(KafkaBehaviour, EveryCompressionBringsTheBytesBack) {
         messages[i].key = "k";
         messages[i].payload = Payload(fmt::format("{}{:x>500}", i, ""));
       }
-      for (const auto& result : co_await broker.publish_many(std::move(messages))) EXPECT_TRUE(result.ok()) << type << ": " << result.detail;
+      for (const auto& result : co_await broker.publish_many(std::move(messages)))
+        EXPECT_TRUE(result.ok()) << type << ": " << result.detail;
       auto reader = co_await broker.subscribe(topic);
-      for (int i = 0; i < 100; ++i) EXPECT_EQ((co_await reader.next())->body(), fmt::format("{}{:x>500}", i, "")) << type;
+      for (int i = 0; i < 100; ++i)
+        EXPECT_EQ((co_await reader.next())->body(), fmt::format("{}{:x>500}", i, "")) << type;
       co_await broker.disconnect();
     });
   }

@@ -2,7 +2,7 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
-#include "kafka/support.hpp"
+#include "support/real_time.hpp"
 
 namespace maestro::messaging::testing {
 namespace {

@@ -81,8 +81,10 @@ TEST(KafkaFailure, OfADeliveryTellsSurelyNotDoneFromUnknown) {
   };
   constexpr auto no = RD_KAFKA_MSG_STATUS_NOT_PERSISTED;
   EXPECT_EQ(code(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, no, true), errc::timed_out);
-  EXPECT_EQ(code(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED, true), errc::outcome_unknown);
-  EXPECT_EQ(code(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, no, true), errc::connection_failed) << "it is made and tried again";
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED, true),
+            errc::outcome_unknown);
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, no, true), errc::connection_failed)
+      << "it is made and tried again";
   EXPECT_EQ(code(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, no, false), errc::topic_not_found);
   EXPECT_EQ(code(RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, no, true), errc::connection_failed) << "the topic was deleted";
   message.partition = 7;

@@ -1,6 +1,6 @@
 #include <librdkafka/rdkafka.h>
 
-#include "kafka/support.hpp"
+#include "support/real_time.hpp"
 
 namespace maestro::messaging::testing {
 namespace {
@@ -22,8 +22,11 @@ class KafkaSecurity : public ::testing::Test {
   }
   std::string at(const std::string& name) const { return server_.environment.at(name); }
   ConfigMap password(const std::string& mechanism, const std::string& password) const {
-    return {{"security_protocol", "SASL_SSL"}, {"sasl_mechanism", mechanism},     {"sasl_username", at("KAFKA_USERNAME")},
-            {"sasl_password", password},       {"ssl_ca_location", at("KAFKA_CA")}};
+    return {{"security_protocol", "SASL_SSL"},
+            {"sasl_mechanism", mechanism},
+            {"sasl_username", at("KAFKA_USERNAME")},
+            {"sasl_password", password},
+            {"ssl_ca_location", at("KAFKA_CA")}};
   }
 
   void works(const MessagingConfig& given) {
@@ -58,7 +61,9 @@ class KafkaSecurity : public ::testing::Test {
   Server server_ = server("kafka --variant secure");
 };
 
-TEST_F(KafkaSecurity, PasswordsInPlainOverTls) { works(config(server_.url, password("PLAIN", at("KAFKA_PASSWORD")))); }
+TEST_F(KafkaSecurity, PasswordsInPlainOverTls) {
+  works(config(server_.url, password("PLAIN", at("KAFKA_PASSWORD"))));
+}
 
 // Kafka 4.3 takes no SCRAM login from librdkafka before 2.6.1 (CVE-2024-56128): then that has to be said.
 TEST_F(KafkaSecurity, ScramOverTls) {
@@ -90,12 +95,13 @@ TEST_F(KafkaSecurity, AnAuthorityThatSignedSomethingElse) {
 }
 
 TEST_F(KafkaSecurity, AnExpiredCertificate) {
-  fails(config(at("KAFKA_EXPIRED"), {{"security_protocol", "SSL"}, {"ssl_ca_location", at("KAFKA_CA")}}), errc::tls_failed,
-        "certificate");
+  fails(config(at("KAFKA_EXPIRED"), {{"security_protocol", "SSL"}, {"ssl_ca_location", at("KAFKA_CA")}}),
+        errc::tls_failed, "certificate");
 }
 
 TEST_F(KafkaSecurity, TlsWhereTheServerSpeaksNone) {
-  fails(config(at("KAFKA_PLAINTEXT"), {{"security_protocol", "SSL"}, {"ssl_ca_location", at("KAFKA_CA")}}), errc::tls_failed, "SSL");
+  fails(config(at("KAFKA_PLAINTEXT"), {{"security_protocol", "SSL"}, {"ssl_ca_location", at("KAFKA_CA")}}),
+        errc::tls_failed, "SSL");
 }
 
 TEST_F(KafkaSecurity, NoTlsWhereTheServerWantsIt) {

@@ -9,7 +9,8 @@
 
 namespace maestro::messaging::testing {
 
-FaultyServer::FaultyServer(std::string kind, std::string variant) : kind_(std::move(kind)), variant_(std::move(variant)) {
+FaultyServer::FaultyServer(std::string kind, std::string variant)
+    : kind_(std::move(kind)), variant_(std::move(variant)) {
   std::string name = (std::filesystem::temp_directory_path() / "maestro-faults-XXXXXX").string();
   if (!::mkdtemp(name.data())) throw std::runtime_error("mkdtemp failed");
   folder_ = name;
@@ -44,9 +45,17 @@ awaitable<void> FaultyServer::call_beside(std::string verb, int node) {
   co_await boost::asio::co_spawn(beside_, work, boost::asio::use_awaitable);
 }
 
-awaitable<void> FaultyServer::kill(int node) { return call_beside("kill", node); }
-awaitable<void> FaultyServer::revive(int node) { return call_beside("revive", node); }
-awaitable<void> FaultyServer::freeze(int node) { return call_beside("freeze", node); }
-awaitable<void> FaultyServer::thaw(int node) { return call_beside("thaw", node); }
+awaitable<void> FaultyServer::kill(int node) {
+  return call_beside("kill", node);
+}
+awaitable<void> FaultyServer::revive(int node) {
+  return call_beside("revive", node);
+}
+awaitable<void> FaultyServer::freeze(int node) {
+  return call_beside("freeze", node);
+}
+awaitable<void> FaultyServer::thaw(int node) {
+  return call_beside("thaw", node);
+}
 
 }  // namespace maestro::messaging::testing

@@ -9,8 +9,8 @@
 
 namespace maestro::messaging::testing {
 
-/// A real server that nobody else uses, to be mistreated. Runs `scripts/brokers`, off the executor's thread but for the start.
-/// Throws `std::runtime_error` with what the script said when it fails.
+/// A real server that nobody else uses, to be mistreated. Runs `scripts/brokers`, off the executor's thread but for the
+/// start. Throws `std::runtime_error` with what the script said when it fails.
 class FaultyServer {
  public:
   explicit FaultyServer(std::string kind, std::string variant = "single");

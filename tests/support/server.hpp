@@ -15,7 +15,8 @@ struct Server {
   std::map<std::string, std::string> environment;
 };
 
-/// The server, started by `scripts/brokers` unless it runs already. Throws, and so fails the test, when it cannot be started.
+/// The server, started by `scripts/brokers` unless it runs already. Throws, and so fails the test, when it cannot be
+/// started.
 inline Server server(const std::string& arguments) {
   const auto command = std::string(MAESTRO_BROKERS) + " start " + arguments + " 2>&1";
   Server found;
@@ -28,7 +29,8 @@ inline Server server(const std::string& arguments) {
       said += line;
       while (line.ends_with('\n')) line.pop_back();
       if (line.find("://") != std::string::npos && line.find(' ') == std::string::npos) found.url = line;
-      if (const auto equals = line.find('='); equals != std::string::npos) found.environment[line.substr(0, equals)] = line.substr(equals + 1);
+      if (const auto equals = line.find('='); equals != std::string::npos)
+        found.environment[line.substr(0, equals)] = line.substr(equals + 1);
     }
     status = ::pclose(pipe);
   }
