@@ -52,6 +52,7 @@ awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const S
       .auto_offset_reset = arguments.from == "latest" ? OffsetReset::latest : OffsetReset::earliest};
   // What was fetched ahead of `--max` would have to go back to the group.
   if (arguments.max) options.prefetch = std::min<std::size_t>(*arguments.max, 1024);
+  co_await broker.connect();  // a subscription alone would wait for a broker that is not there
   auto subscription = std::make_shared<Subscription>(co_await broker.subscribe(arguments.topic, options));
   std::optional<IdleGuard> guard;
   if (arguments.timeout)
