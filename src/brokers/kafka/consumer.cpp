@@ -417,10 +417,36 @@ std::optional<Consumer::Settlement> Consumer::settlement_of(DeliveryTag tag) con
   return Settlement{found->second->topic, found->second->partition, static_cast<std::int64_t>(tag.sequence) + 1};
 }
 
+// A place that is committed apart, and gets to the coordinator after that of a transaction which is not ended, would replace it:
+// what the transaction settled would come again.
+awaitable<void> Consumer::enter_transactions(DeliveryTag tag) {
+  const auto self = shared_from_this();
+  const auto found = lanes_.find(tag.lane);
+  if (found == lanes_.end() || found->second->in_transactions) co_return;
+  auto& lane = *found->second;
+  const auto nothing = make_partitions(1);
+  rd_kafka_topic_partition_list_add(nothing.get(), lane.topic.c_str(), lane.partition)->offset = RD_KAFKA_OFFSET_INVALID;
+  rd_kafka_offsets_store(client_->get(), nothing.get());
+  lane.in_transactions = true;
+  const auto place = std::max(lane.offsets.place(), lane.offsets.committed());
+  if (place < 0) co_return;
+  const std::shared_ptr<rd_kafka_topic_partition_list_t> places = make_partitions(1);
+  rd_kafka_topic_partition_list_add(places.get(), lane.topic.c_str(), lane.partition)->offset = place;
+  std::function<rd_kafka_resp_err_t()> commit = [client = client_, places] { return rd_kafka_commit(client->get(), places.get(), 0); };
+  const auto error = co_await session_->blocking(std::move(commit));
+  const auto still = lanes_.find(tag.lane);
+  if (!error) {
+    if (still != lanes_.end()) still->second->offsets.commit_done(place);
+    co_return;
+  }
+  if (still != lanes_.end()) still->second->in_transactions = false;
+  throw MessagingError(errc::transaction_aborted, describe(error, "committing the places before the transaction").detail);
+}
+
 void Consumer::settled_by_transaction(DeliveryTag tag) {
-  acknowledge({&tag, 1});
   if (const auto found = lanes_.find(tag.lane); found != lanes_.end())
     found->second->offsets.commit_done(static_cast<std::int64_t>(tag.sequence) + 1);
+  acknowledge({&tag, 1});
 }
 
 }  // namespace maestro::messaging::kafka

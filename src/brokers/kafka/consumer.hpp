@@ -48,6 +48,9 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
     std::int64_t place;
   };
   [[nodiscard]] std::optional<Settlement> settlement_of(DeliveryTag tag) const;
+  /// From now on the partition's places are a matter of transactions alone. Completes when no commit from before is under way.
+  /// Throws `transaction_aborted`.
+  awaitable<void> enter_transactions(DeliveryTag tag);
   void settled_by_transaction(DeliveryTag tag);
   [[nodiscard]] bool is_private() const noexcept { return !request_.group; }
   [[nodiscard]] const std::shared_ptr<Client>& client() const noexcept { return client_; }

@@ -156,7 +156,7 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
 PartitionsHandle Consumer::unsaid_places() const {
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_)
-    if (lane->offsets.is_dirty())
+    if (lane->is_dirty())
       rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition)->offset = lane->offsets.place();
   return places;
 }
@@ -168,7 +168,7 @@ void Consumer::store_places() {
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_) {
     const auto place = lane->offsets.place();
-    if (place == lane->stored || !lane->offsets.is_dirty()) continue;
+    if (lane->in_transactions || place == lane->stored || !lane->offsets.is_dirty()) continue;
     lane->stored = place;
     rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition)->offset = place;
   }
@@ -214,7 +214,7 @@ awaitable<void> Consumer::commit() {
   for (bool tried = false;; tried = true) {
     if (closed_) co_return;
     const auto dirty = [&] {
-      return std::ranges::any_of(lanes_, [](const auto& each) { return each.second->offsets.is_dirty(); });
+      return std::ranges::any_of(lanes_, [](const auto& each) { return each.second->is_dirty(); });
     };
     if (!committing_) {
       if (!dirty()) co_return;

@@ -80,6 +80,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
         log(LogLevel::info, "subscribed; a topic that is not there yet is waited for", {{"broker", "kafka"}, {"topic", request.topic}});
       }
     }
+    if (request.group && session_->options.text_if("transactional_id")) co_await end_what_was_left();
     const auto consumer = std::make_shared<kafka::Consumer>(session_, std::move(request));
     auto subscription = std::make_unique<kafka::KafkaSubscription>(consumer);
     co_await consumer->open(limit);
@@ -137,6 +138,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     std::vector<std::pair<std::shared_ptr<kafka::Consumer>, DeliveryTag>> settled;
     for (const auto& [subscription, tag] : acknowledgements) {
       const auto& consumer = static_cast<kafka::KafkaSubscription&>(*subscription).consumer();
+      co_await consumer->enter_transactions(tag);
       const auto settlement = consumer->settlement_of(tag);
       if (!settlement) throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
       auto at = std::ranges::find(places, consumer->client(), &kafka::Transactor::Places::consumer);
@@ -144,8 +146,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
       at->add(*settlement);
       settled.emplace_back(consumer, tag);
     }
-    if (!transactor_) transactor_ = std::make_shared<kafka::Transactor>(session_, transactional_id());
-    co_await transactor_->commit({messages.begin(), messages.end()}, std::move(places));
+    co_await transactor()->commit({messages.begin(), messages.end()}, std::move(places));
     for (const auto& [consumer, tag] : settled) consumer->settled_by_transaction(tag);
   }
 
@@ -154,6 +155,20 @@ class KafkaTransport final : public Transport, public Administration, public Tra
   awaitable<std::shared_ptr<kafka::Client>> connected() {
     co_await connect();
     co_return producer_->client();
+  }
+
+  const std::shared_ptr<kafka::Transactor>& transactor() {
+    if (!transactor_) transactor_ = std::make_shared<kafka::Transactor>(session_, transactional_id());
+    return transactor_;
+  }
+
+  // A predecessor that died in the middle of a transaction: the places in it cannot be read before it is ended.
+  awaitable<void> end_what_was_left() {
+    try {
+      co_await transactor()->prepare();
+    } catch (const MessagingError& failure) {
+      log(LogLevel::warning, failure.what(), {{"broker", "kafka"}});
+    }
   }
 
   // One of its own where none is configured: transactions are whole all the same, but a zombie is fenced by the group alone.

@@ -80,6 +80,9 @@ struct Lane {
   std::deque<std::shared_ptr<Chunk>> handed_out;         // until settled, for `release`
   std::map<std::int64_t, std::uint32_t> redeliveries;
   std::int64_t stored = -1;                              // the place that librdkafka will commit
+  bool in_transactions = false;                          // its places are committed by transactions alone
+  /// There is a place to commit.
+  [[nodiscard]] bool is_dirty() const { return in_transactions ? offsets.has_settled_more() : offsets.is_dirty(); }
   bool draining = false;                                 // it goes to another member when all is settled
 };
 

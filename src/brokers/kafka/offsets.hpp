@@ -43,6 +43,8 @@ class Offsets {
     return settled_ > 0 ? settled_ : base_;
   }
   [[nodiscard]] bool is_dirty() const { return place() >= 0 && place() != committed_; }
+  /// Something was settled beyond the place, whatever the broker has no messages for.
+  [[nodiscard]] bool has_settled_more() const { return settled_ > std::max<std::int64_t>(committed_, 0); }
   [[nodiscard]] std::int64_t committed() const { return committed_; }
   void commit_done(std::int64_t place) { committed_ = place; }
 

@@ -21,10 +21,17 @@ class Work {
   Work(std::shared_ptr<Client> client, std::shared_ptr<Clock> clock, TimePoint deadline)
       : client_(std::move(client)), clock_(std::move(clock)), deadline_(deadline) {}
 
-  Outcome run(std::vector<OutgoingMessage>& messages, const std::vector<Transactor::Places>& places, bool initialize) {
-    const bool done = (!initialize || step("registering the transactional id", [&] {
-                        return rd_kafka_init_transactions(client_->get(), left());
-                      })) &&
+  bool initialize() {
+    return step("registering the transactional id", [&] { return rd_kafka_init_transactions(client_->get(), left()); });
+  }
+
+  Outcome prepare() {
+    outcome_.committed = initialize();
+    return outcome_;
+  }
+
+  Outcome run(std::vector<OutgoingMessage>& messages, const std::vector<Transactor::Places>& places, bool is_new) {
+    const bool done = (!is_new || initialize()) &&
                       step("beginning a transaction", [&] { return rd_kafka_begin_transaction(client_->get()); }) &&
                       produce(messages) && send(places) && commit();
     while (client_->poll()) continue;  // errors that were told above already
@@ -111,7 +118,13 @@ class Work {
 Transactor::Transactor(std::shared_ptr<Session> session, std::string transactional_id)
     : session_(std::move(session)), transactional_id_(std::move(transactional_id)), free_(session_->clock, session_->executor) {}
 
+awaitable<void> Transactor::prepare() { return run({}, {}, true); }
+
 awaitable<void> Transactor::commit(std::vector<OutgoingMessage> messages, std::vector<Places> places) {
+  return run(std::move(messages), std::move(places), false);
+}
+
+awaitable<void> Transactor::run(std::vector<OutgoingMessage> messages, std::vector<Places> places, bool only_prepare) {
   const auto self = shared_from_this();
   const auto deadline = session_->clock->now() + session_->options.duration("publish_timeout");
   while (busy_)
@@ -136,12 +149,14 @@ awaitable<void> Transactor::commit(std::vector<OutgoingMessage> messages, std::v
     client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, transactional_properties(*session_, transactional_id_));
     ready_ = false;
   }
-  std::function<Outcome()> run = [turn = std::exchange(turn, nullptr), client = client_, clock = session_->clock, deadline,
-                                  messages = std::move(messages), places = std::move(places), initialize = !ready_]() mutable {
-    return Work(client, clock, deadline).run(messages, places, initialize);
+  if (only_prepare && ready_) co_return;
+  std::function<Outcome()> work = [turn = std::exchange(turn, nullptr), client = client_, clock = session_->clock, deadline,
+                                  messages = std::move(messages), places = std::move(places), is_new = !ready_, only_prepare]() mutable {
+    Work work(client, clock, deadline);
+    return only_prepare ? work.prepare() : work.run(messages, places, is_new);
   };
   ready_ = true;
-  const auto outcome = co_await session_->blocking(std::move(run));
+  const auto outcome = co_await session_->blocking(std::move(work));
   if (outcome.client_is_lost) client_.reset();
   if (!outcome.committed) throw MessagingError(outcome.code, outcome.reason);
 }

@@ -29,10 +29,14 @@ class Transactor : public std::enable_shared_from_this<Transactor> {
 
   Transactor(std::shared_ptr<Session> session, std::string transactional_id);
 
+  /// Registers the id: ends what an owner before left behind, and fences it. Others need not wait until its transaction times out.
+  awaitable<void> prepare();
   /// Throws `transaction_aborted` with the reason, or `outcome_unknown` when the answer to the commit did not come in time.
   awaitable<void> commit(std::vector<OutgoingMessage> messages, std::vector<Places> places);
 
  private:
+  awaitable<void> run(std::vector<OutgoingMessage> messages, std::vector<Places> places, bool only_prepare);
+
   std::shared_ptr<Session> session_;
   std::string transactional_id_;
   std::shared_ptr<Client> client_;  ///< Null before the first, and after one that failed for good.
