@@ -117,7 +117,7 @@ BrokerType parse_broker_type(std::string_view name) {
                                                          readable(name), nearest(name, names), fmt::join(names, ", ")));
 }
 
-MessagingConfig MessagingConfig::from_env() {
+MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
   MessagingConfig config;
   if (const auto monitoring = environment("MESSAGING_ENABLE_MONITORING"); !monitoring.empty()) {
     if (monitoring != "true" && monitoring != "false" && monitoring != "1" && monitoring != "0")
@@ -125,8 +125,8 @@ MessagingConfig MessagingConfig::from_env() {
                            fmt::format("MESSAGING_ENABLE_MONITORING: \"{}\"; allowed are true and false", monitoring));
     config.enable_monitoring = monitoring == "true" || monitoring == "1";
   }
-  std::optional<BrokerType> decided;
-  if (const auto broker = environment("MESSAGING_BROKER"); !broker.empty()) decided = parse_broker_type(broker);
+  auto decided = broker;
+  if (const auto name = environment("MESSAGING_BROKER"); !decided && !name.empty()) decided = parse_broker_type(name);
   std::vector<Address> set;
   for (const auto& address : addresses)
     if (!environment(address.variable).empty()) set.push_back(address);
@@ -138,7 +138,7 @@ MessagingConfig MessagingConfig::from_env() {
     std::erase_if(set, [&](const Address& address) { return address.broker != *decided; });
     if (set.empty())
       throw MessagingError(errc::invalid_option,
-                           fmt::format("MESSAGING_BROKER is {}, but {} is not set", to_string(*decided),
+                           fmt::format("{} is {}, but {} is not set", broker ? "the broker" : "MESSAGING_BROKER", to_string(*decided),
                                        std::ranges::find(addresses, *decided, &Address::broker)->variable));
   }
   if (set.empty())

@@ -60,6 +60,11 @@ awaitable<std::vector<PublishResult>> MessageBroker::publish_many(std::vector<Ou
   return state_->publish_many(std::move(messages));
 }
 
+std::optional<Receipt> MessageBroker::try_publish(OutgoingMessage& message, bool confirm) {
+  return state_->try_publish(message, confirm);
+}
+awaitable<Receipt> MessageBroker::enqueue(OutgoingMessage message) { return state_->enqueue(std::move(message)); }
+
 awaitable<FlushReport> MessageBroker::flush() { return state_->flush(); }
 
 awaitable<Subscription> MessageBroker::subscribe(std::string topic_or_pattern, SubscribeOptions options) {

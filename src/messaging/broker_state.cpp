@@ -9,6 +9,7 @@
 #include <boost/asio/this_coro.hpp>
 #include <algorithm>
 #include <boost/asio/use_awaitable.hpp>
+#include <maestro/messaging/foreign_loop.hpp>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/retry.hpp>
 #include <maestro/messaging/topic.hpp>
@@ -61,6 +62,7 @@ bool MessageBroker::State::on_executor() const noexcept {
   if (const auto* context = executor.target<asio::io_context::executor_type>()) return context->running_in_this_thread();
   if (const auto* strand = executor.target<asio::strand<asio::io_context::executor_type>>())
     return strand->running_in_this_thread();
+  if (const auto* loop = executor.target<ForeignLoop::Executor>()) return loop->running_in_this_thread();
   if (const auto* strand = executor.target<asio::strand<asio::any_io_executor>>()) return strand->running_in_this_thread();
   return false;
 }
@@ -181,6 +183,29 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::o
   }
   result.value();
   co_return std::move(result.receipt);
+}
+
+std::optional<Receipt> MessageBroker::State::try_publish(OutgoingMessage& message, bool confirm) {
+  require_open();
+  const auto& cells = topic(message.topic);
+  if (!confirm) {
+    if (!buffer.has_room()) return std::nullopt;
+    return buffer.add(std::move(message));
+  }
+  if (!connected_ || circuit_suspect_) return std::nullopt;
+  const auto began = telemetry ? clock->now() : TimePoint{};
+  PublishResult result;
+  if (!transport->publish_now(message, result) || result.error == errc::connection_failed) return std::nullopt;
+  if (!result.ok()) {
+    finish({&message, 1}, {&result, 1}, began, {});
+    result.value();  // throws
+  }
+  ++sent_;
+  if (telemetry) {
+    cells.published->add();
+    cells.publish_duration->observe(clock->now() - began);
+  }
+  return std::move(result.receipt);
 }
 
 awaitable<PublishResult> MessageBroker::State::publish_result(OutgoingMessage message) {

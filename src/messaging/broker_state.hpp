@@ -32,6 +32,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   awaitable<void> disconnect();
   /// `began`: a recent reading of the clock, if the caller has one.
   awaitable<Receipt> publish(OutgoingMessage message, std::optional<TimePoint> began = std::nullopt);
+  std::optional<Receipt> try_publish(OutgoingMessage& message, bool confirm);
   awaitable<std::vector<PublishResult>> publish_many(std::vector<OutgoingMessage> messages);
   awaitable<Receipt> enqueue(OutgoingMessage message);
   awaitable<FlushReport> flush();

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include <boost/core/demangle.hpp>
-#include <maestro/messaging/error.hpp>
+#include <maestro/messaging/consumer.hpp>
 #include <typeinfo>
 
 namespace maestro::messaging {
@@ -41,6 +41,11 @@ Failure describe_failure(const std::exception_ptr& error) {
   failure.reason = DeadLetterReason::retries_exhausted;
   try {
     std::rethrow_exception(error);
+  } catch (const HandlerError& known) {
+    failure.reason = reason_of(known.reason());
+    failure.error_type = known.type();
+    failure.message = known.detail();
+    failure.stack = known.stack();
   } catch (const MessagingError& known) {
     failure.reason = reason_of(known.reason());
     failure.error_type = boost::core::demangle(typeid(known).name());

@@ -14,7 +14,8 @@ struct EventPublisher::State {
         traces(random()),
         envelope(source, content_type) {}
 
-  Headers headers(const Value& data, std::string_view topic, Timestamp now, EventOptions& options);
+  /// `type`: of an event whose attributes name none.
+  Headers headers(std::string_view type, Timestamp now, EventOptions& options);
 
   std::shared_ptr<Serializer> serializer;
   std::string content_type;
@@ -24,14 +25,14 @@ struct EventPublisher::State {
   EventEnvelope envelope;
 };
 
-Headers EventPublisher::State::headers(const Value& data, std::string_view topic, Timestamp now, EventOptions& options) {
+Headers EventPublisher::State::headers(std::string_view type, Timestamp now, EventOptions& options) {
   auto& attributes = options.attributes;
   const bool ordinary = !attributes.id && !attributes.source && !attributes.subject && !attributes.time;
   if (ordinary && options.headers.empty())
-    return envelope.make(attributes.type ? *attributes.type : event_type_of(data, topic), now, ids, traces);
+    return envelope.make(attributes.type ? *attributes.type : type, now, ids, traces);
   if (!attributes.id) attributes.id = ids.next(now);
   if (!attributes.source) attributes.source = source;
-  if (!attributes.type) attributes.type = std::string(event_type_of(data, topic));
+  if (!attributes.type) attributes.type = std::string(type);
   if (!attributes.time) attributes.time = now;
   Headers headers;
   write_event_headers(headers, attributes, content_type);
@@ -56,10 +57,22 @@ OutgoingMessage EventPublisher::make_message(std::string topic, const Value& dat
   return make_message(std::move(topic), data, options, broker_.clock()->wall());
 }
 
+OutgoingMessage EventPublisher::make_message(std::string topic, Payload payload, std::string_view type, EventOptions options) {
+  return make_message(std::move(topic), std::move(payload), type, options, broker_.clock()->wall());
+}
+
 OutgoingMessage EventPublisher::make_message(std::string topic, const Value& data, EventOptions& options, Timestamp now) {
+  auto payload = state_->serializer->serialize(data);
+  const auto type = event_type_of(data, topic);
+  // Before the topic is moved, for the type may be a view of it.
+  return make_message(std::string(topic), std::move(payload), type, options, now);
+}
+
+OutgoingMessage EventPublisher::make_message(std::string topic, Payload payload, std::string_view type, EventOptions& options,
+                                             Timestamp now) {
   OutgoingMessage message;
-  message.headers = state_->headers(data, topic, now, options);
-  message.payload = state_->serializer->serialize(data);
+  message.headers = state_->headers(type, now, options);
+  message.payload = std::move(payload);
   message.topic = std::move(topic);
   message.key = std::move(options.key);
   message.timestamp = now;

@@ -10,6 +10,9 @@ Subscription& Subscription::operator=(Subscription&&) noexcept = default;
 Subscription::~Subscription() = default;
 
 awaitable<std::optional<Message>> Subscription::next() { return state_->next(); }
+std::optional<Message> Subscription::try_next() { return state_->try_next(); }
+std::vector<Message> Subscription::try_next_batch(std::size_t at_most) { return state_->try_next_batch(at_most); }
+awaitable<bool> Subscription::ready() { return state_->ready(); }
 awaitable<std::vector<Message>> Subscription::next_batch(std::size_t at_most) { return state_->next_batch(at_most); }
 void Subscription::acknowledge(const Message& message) { state_->acknowledge({&message, 1}); }
 void Subscription::acknowledge(std::span<const Message> messages) { state_->acknowledge(messages); }

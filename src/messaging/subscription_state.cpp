@@ -88,15 +88,41 @@ awaitable<std::optional<Message>> Subscription::State::next() {
   co_return std::move(message);
 }
 
+std::optional<Message> Subscription::State::try_next() {
+  if (closed_ || at_ == fetched_.size()) return std::nullopt;
+  settle_handed_out();
+  auto& message = fetched_[at_++];
+  hand_out(message);
+  return std::move(message);
+}
+
+awaitable<bool> Subscription::State::ready() {
+  settle_handed_out();
+  if (closed_) co_return false;
+  if (at_ < fetched_.size()) co_return true;
+  const auto self = shared_from_this();
+  co_return co_await refill(std::min<std::size_t>(request_.prefetch, 512));
+}
+
 awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_most) {
   settle_handed_out();
-  std::vector<Message> batch;
-  if (closed_) co_return batch;
+  if (closed_) co_return std::vector<Message>{};
   std::shared_ptr<State> self;
   if (at_ == fetched_.size()) {
     self = shared_from_this();
-    if (!co_await refill(std::max<std::size_t>(at_most, 1))) co_return batch;
+    if (!co_await refill(std::max<std::size_t>(at_most, 1))) co_return std::vector<Message>{};
   }
+  co_return take_batch(at_most);
+}
+
+std::vector<Message> Subscription::State::try_next_batch(std::size_t at_most) {
+  if (closed_ || at_ == fetched_.size()) return {};
+  settle_handed_out();
+  return take_batch(at_most);
+}
+
+std::vector<Message> Subscription::State::take_batch(std::size_t at_most) {
+  std::vector<Message> batch;
   if (at_ == 0 && fetched_.size() <= at_most) {
     batch = std::move(fetched_);
     fetched_.clear();
@@ -107,7 +133,7 @@ awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_m
     at_ += count;
   }
   for (const auto& message : batch) hand_out(message);
-  co_return batch;
+  return batch;
 }
 
 void Subscription::State::acknowledge(std::span<const Message> messages) {

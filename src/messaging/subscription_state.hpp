@@ -15,6 +15,9 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   ~State() override;
 
   awaitable<std::optional<Message>> next();
+  std::optional<Message> try_next();
+  std::vector<Message> try_next_batch(std::size_t at_most);
+  awaitable<bool> ready();
   awaitable<std::vector<Message>> next_batch(std::size_t at_most);
   void acknowledge(std::span<const Message> messages);
   void release(const Message& message, Duration delay);
@@ -34,6 +37,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   void settled_elsewhere(DeliveryTag tag);
 
  private:
+  std::vector<Message> take_batch(std::size_t at_most);
   /// Asking for more means that what was handed out is done with.
   void settle_handed_out();
   void hand_out(const Message& message);

@@ -80,6 +80,11 @@ class MessageBroker {
   awaitable<Receipt> publish(OutgoingMessage message);
   /// One round trip where the broker allows; a result for each message, in order.
   awaitable<std::vector<PublishResult>> publish_many(std::vector<OutgoingMessage> messages);
+  /// Publishes, or with `confirm` false buffers, what needs no waiting: the way around a coroutine for a caller that has none. None
+  /// when it would have to wait; the message is then as it was. On the broker's executor. Throws like `publish`.
+  std::optional<Receipt> try_publish(OutgoingMessage& message, bool confirm = true);
+  /// Buffers a message like `publish` with `confirm = false`.
+  awaitable<Receipt> enqueue(OutgoingMessage message);
   /// Waits for everything that was published with `confirm = false`.
   awaitable<FlushReport> flush();
 

@@ -55,8 +55,8 @@ struct MessagingConfig {
   std::optional<std::uint64_t> seed;
 
   /// The broker whose address is set in the environment (`KAFKA_BOOTSTRAP_SERVERS`, `REDIS_URL`, `RABBITMQ_URL`, `NATS_URL`);
-  /// `MESSAGING_BROKER` decides where several are. Throws `MessagingError(invalid_option)` when none is set or none decides.
-  static MessagingConfig from_env();
+  /// `MESSAGING_BROKER` decides where several are, and `broker` before it. Throws `MessagingError(invalid_option)` when none is set or none decides.
+  static MessagingConfig from_env(std::optional<BrokerType> broker = std::nullopt);
   /// The broker and connection string of a URL such as `memory://demo` or `kafka://host:9092`.
   static MessagingConfig from_url(std::string_view url);
 };

@@ -54,6 +54,20 @@ class Rejected : public MessagingError {
 /// `throw Rejected(reason)`.
 [[noreturn]] void reject(const std::string& reason);
 
+/// An exception of another language, thrown by a handler that is written in it: what it says of itself goes into the dead letter.
+/// `verdict` is `broker_error` for what may be tried again, else `rejected`, `undecodable` or `invalid_event`.
+class HandlerError : public MessagingError {
+ public:
+  HandlerError(errc verdict, std::string type, const std::string& text, std::string stack)
+      : MessagingError(verdict, text), type_(std::move(type)), stack_(std::move(stack)) {}
+  [[nodiscard]] const std::string& type() const noexcept { return type_; }
+  [[nodiscard]] const std::string& stack() const noexcept { return stack_; }
+
+ private:
+  std::string type_;
+  std::string stack_;
+};
+
 struct ConsumerCounts {
   std::uint64_t received = 0;       ///< Deliveries, redeliveries included.
   std::uint64_t handled = 0;        ///< Settled after the handler returned.

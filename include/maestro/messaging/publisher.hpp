@@ -37,10 +37,13 @@ class EventPublisher {
 
   /// The message that `publish` would send.
   [[nodiscard]] OutgoingMessage make_message(std::string topic, const Value& data, EventOptions options = {});
+  /// The message of an event whose data is serialized already, in the publisher's format; `type` where the attributes have none.
+  [[nodiscard]] OutgoingMessage make_message(std::string topic, Payload payload, std::string_view type, EventOptions options = {});
 
  private:
   struct State;
   OutgoingMessage make_message(std::string topic, const Value& data, EventOptions& options, Timestamp now);
+  OutgoingMessage make_message(std::string topic, Payload payload, std::string_view type, EventOptions& options, Timestamp now);
   MessageBroker broker_;
   std::shared_ptr<State> state_;
 };

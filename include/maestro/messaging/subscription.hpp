@@ -37,6 +37,13 @@ class Subscription {
   /// Throws `MessagingError(connection_failed | broker_error)` when the subscription is lost for good.
   awaitable<std::optional<Message>> next();
 
+  /// For a caller that has no coroutine, what `next()` and `next_batch()` would give without waiting; none when they would have
+  /// to, and once closed, and nothing was acknowledged then. `ready()` acknowledges what was handed out, like `next()`, and
+  /// completes when there is something to take: false once closed. It hands out nothing, so that cancelling it loses nothing.
+  std::optional<Message> try_next();
+  std::vector<Message> try_next_batch(std::size_t at_most = 500);
+  awaitable<bool> ready();
+
   /// At least one message and at most `at_most`; empty once closed. Acknowledges the batch before it, like `next()`.
   awaitable<std::vector<Message>> next_batch(std::size_t at_most = 500);
 

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "binding.hpp"
+
+namespace maestro::python {
+
+/// A broker of one loop's.
+class Broker {
+ public:
+  Broker(Loop& of, const MessagingConfig& config) : loop(of.foreign()), broker(of.executor(), with_clock(config, of)) {}
+
+  nb::object send(OutgoingMessage message, bool confirm) {
+    require_not_forked();
+    if (auto receipt = broker.try_publish(message, confirm)) return to_receipt(std::move(*receipt));
+    return nb::cast(Operation::start(loop, confirm ? broker.publish(std::move(message)) : broker.enqueue(std::move(message)), to_receipt,
+                                     broker));
+  }
+
+  template <class Result, class Convert>
+  nb::object start(awaitable<Result> work, Convert convert) {
+    require_not_forked();
+    return nb::cast(Operation::start(loop, std::move(work), std::move(convert), broker));
+  }
+  nb::object start(awaitable<void> work) {
+    require_not_forked();
+    return nb::cast(Operation::start(loop, std::move(work), broker));
+  }
+
+  ForeignLoop& loop;
+  MessageBroker broker;
+
+ private:
+  static MessagingConfig with_clock(MessagingConfig config, Loop& loop) {
+    config.clock = loop.foreign().clock();
+    return config;
+  }
+};
+
+}  // namespace maestro::python

@@ -1,0 +1,198 @@
+#include "binding.hpp"
+
+#include <fmt/format.h>
+
+namespace maestro::python {
+
+std::string_view bytes_of(nb::handle bytes) {
+  char* data = nullptr;
+  Py_ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw nb::python_error();
+  return {data, static_cast<std::size_t>(size)};
+}
+
+nb::bytes to_bytes(std::string_view text) { return nb::bytes(text.data(), text.size()); }
+
+nb::object to_text(std::string_view text) {
+  auto* made = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape");
+  if (!made) throw nb::python_error();
+  return nb::steal(made);
+}
+
+nb::object to_text_or_none(const std::optional<std::string_view>& text) { return text ? to_text(*text) : nb::object(nb::none()); }
+
+nb::dict to_dict(HeadersView headers) {
+  nb::dict made;
+  for (const auto& [name, value] : headers) made[to_text(name)] = to_text(value);
+  return made;
+}
+
+namespace {
+
+std::string text_of(nb::handle value, std::string_view what) {
+  if (PyBytes_Check(value.ptr())) return std::string(bytes_of(value));
+  if (!PyUnicode_Check(value.ptr()))
+    throw nb::type_error(
+        fmt::format("{}: {}; allowed are str and bytes", what, nb::cast<std::string>(nb::str(value.type().attr("__name__"))))
+            .c_str());
+  // What came in as surrogates goes out as the bytes that it was.
+  auto* encoded = PyUnicode_AsEncodedString(value.ptr(), "utf-8", "surrogateescape");
+  if (!encoded) throw nb::python_error();
+  const auto bytes = nb::steal(encoded);
+  return std::string(bytes_of(bytes));
+}
+
+}  // namespace
+
+Headers to_headers(nb::handle mapping) {
+  Headers headers;
+  if (mapping.is_none()) return headers;
+  for (const auto item : mapping.attr("items")())
+    headers.add(text_of(item[0], "a header's name"), text_of(item[1], "a header's value"));
+  return headers;
+}
+
+std::optional<std::string> to_key(nb::handle key) {
+  if (key.is_none()) return std::nullopt;
+  return text_of(key, "key");
+}
+
+double to_seconds(Timestamp time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
+
+Duration to_duration(double seconds) {
+  constexpr double most = 1e9;  // some thirty years
+  if (!(seconds >= 0 && seconds <= most))
+    throw MessagingError(errc::invalid_argument, fmt::format("{} s; allowed is 0 to {} s", seconds, most));
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
+Timestamp to_timestamp(double seconds) {
+  // Milliseconds are what brokers keep; a double holds them, and no nanoseconds.
+  return Timestamp(std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000 + (seconds < 0 ? -0.5 : 0.5))));
+}
+
+OutgoingMessage to_outgoing(std::string topic, nb::handle message, nb::handle key, nb::handle headers,
+                            std::optional<std::int32_t> partition, std::optional<double> timestamp) {
+  OutgoingMessage made;
+  made.topic = std::move(topic);
+  const nb::object encoded = PyBytes_Check(message.ptr()) ? nb::borrow(message) : callables().encode(message);
+  made.payload = Payload(std::string(bytes_of(encoded)));
+  made.key = to_key(key);
+  made.headers = to_headers(headers);
+  made.partition = partition;
+  if (timestamp) made.timestamp = to_timestamp(*timestamp);
+  return made;
+}
+
+nb::object to_receipt(Receipt receipt) { return nb::cast(std::move(receipt), nb::rv_policy::move); }
+
+const nb::object& Delivery::value() {
+  if (!decoded.is_valid()) decoded = (decode.is_none() ? callables().loads : decode)(to_bytes(message.body()));
+  return decoded;
+}
+
+namespace {
+
+struct Place {
+  std::int32_t partition;
+  std::int64_t offset;
+  std::string text;
+};
+
+std::string repr(Delivery& delivery) {
+  const auto& message = delivery.message;
+  std::string text = fmt::format("<Message {} at {}", message.topic(), message.position().to_string());
+  if (message.key()) text += fmt::format(", key {}", nb::cast<std::string>(nb::repr(to_text(*message.key()))));
+  return text + fmt::format(", {} bytes>", message.body().size());
+}
+
+}  // namespace
+
+void bind_messages(nb::module_& module) {
+  nb::class_<Place>(module, "Position")
+      .def_ro("partition", &Place::partition)
+      .def_ro("offset", &Place::offset)
+      .def("__str__", [](const Place& place) { return place.text; })
+      .def("__repr__", [](const Place& place) { return "<Position " + place.text + '>'; })
+      .def("__eq__",
+           [](const Place& self, nb::handle other) {
+             return nb::isinstance<Place>(other) && self.text == nb::cast<const Place&>(other).text;
+           })
+      .def("__hash__", [](const Place& place) { return std::hash<std::string>{}(place.text); });
+
+  nb::class_<Receipt>(module, "Receipt")
+      .def_prop_ro("topic", [](const Receipt& receipt) { return to_text(receipt.topic); })
+      .def_prop_ro("partition", [](const Receipt& receipt) { return receipt.partition; })
+      .def_prop_ro("offset", [](const Receipt& receipt) { return receipt.offset; })
+      .def_prop_ro("position", [](const Receipt& receipt) { return to_text(receipt.position); })
+      .def_prop_ro("timestamp_seconds",
+                   [](const Receipt& receipt) {
+                     return receipt.timestamp ? std::optional(to_seconds(*receipt.timestamp)) : std::nullopt;
+                   })
+      .def_prop_ro("routed", [](const Receipt& receipt) { return receipt.routed; })
+      .def_prop_ro("confirmed", [](const Receipt& receipt) { return receipt.confirmed; })
+      .def("__repr__", [](const Receipt& receipt) {
+        return receipt.confirmed ? fmt::format("<Receipt {} {}/{}>", receipt.topic, receipt.partition, receipt.offset)
+                                 : std::string("<Receipt unconfirmed>");
+      });
+
+  nb::class_<Delivery>(module, "Message", nb::is_weak_referenceable())
+      .def_prop_ro("value", [](Delivery& self) { return self.value(); })
+      .def_prop_ro("topic", [](const Delivery& self) { return to_text(self.message.topic()); })
+      .def_prop_ro("key", [](const Delivery& self) { return to_text_or_none(self.message.key()); })
+      .def_prop_ro("headers", [](const Delivery& self) { return to_dict(self.message.headers()); })
+      .def_prop_ro("payload", [](const Delivery& self) { return to_bytes(self.message.body()); })
+      .def_prop_ro("id", [](const Delivery& self) { return to_text(self.message.id()); })
+      .def_prop_ro("timestamp_seconds", [](const Delivery& self) { return to_seconds(self.message.timestamp()); })
+      .def_prop_ro("position",
+                   [](const Delivery& self) {
+                     const auto& position = self.message.position();
+                     return Place{position.partition, position.offset, position.to_string()};
+                   })
+      .def_prop_ro("delivery_count", [](const Delivery& self) { return self.message.delivery_count(); })
+      .def_prop_ro("redelivered", [](const Delivery& self) { return self.message.redelivered(); })
+      .def("__getitem__", [](Delivery& self, nb::handle key) { return nb::object(self.value()[key]); })
+      .def("__contains__", [](Delivery& self, nb::handle item) { return self.value().attr("__contains__")(item); })
+      .def("__iter__", [](Delivery& self) { return nb::iter(self.value()); })
+      .def("__len__", [](Delivery& self) { return nb::len(self.value()); })
+      .def("__bool__", [](Delivery& self) { return PyObject_IsTrue(self.value().ptr()) == 1; })
+      .def("__eq__",
+           [](Delivery& self, nb::handle other) -> nb::object {
+             if (nb::isinstance<Delivery>(other)) return self.value().attr("__eq__")(nb::cast<Delivery&>(other).value());
+             return self.value().attr("__eq__")(other);
+           })
+      .def("get", [](Delivery& self, nb::args arguments) { return self.value().attr("get")(*arguments); })
+      .def("keys", [](Delivery& self) { return self.value().attr("keys")(); })
+      .def("values", [](Delivery& self) { return self.value().attr("values")(); })
+      .def("items", [](Delivery& self) { return self.value().attr("items")(); })
+      .def("__str__", [](Delivery& self) { return nb::str(self.value()); })
+      .def("__repr__", &repr);
+
+  nb::class_<EventDelivery, Delivery>(module, "Event")
+      .def_prop_ro("data", [](EventDelivery& self) { return self.value(); })
+      .def_prop_ro("source", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_source")); })
+      .def_prop_ro("type", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_type")); })
+      .def_prop_ro("subject", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_subject")); })
+      .def_prop_ro("time_text", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_time")); })
+      .def_prop_ro("content_type", [](const EventDelivery& self) { return to_text_or_none(self.message.header("content-type")); })
+      .def_prop_ro("traceparent", [](const EventDelivery& self) { return to_text_or_none(self.message.header("traceparent")); })
+      .def_prop_ro("attempt", [](const EventDelivery& self) { return self.attempt; });
+}
+
+nb::object to_results(std::vector<PublishResult> results) {
+  nb::list made;
+  for (auto& result : results) {
+    if (result.ok()) {
+      made.append(to_receipt(std::move(result.receipt)));
+      continue;
+    }
+    const auto code = static_cast<errc>(result.error.value());
+    const MessagingError error(code, result.detail);
+    const auto name = errc_name(code);
+    made.append(callables().raise(nb::str(name.data(), name.size()), to_text(result.detail), to_text(error.what()),
+                                  error.retriable()));
+  }
+  return made;
+}
+
+}  // namespace maestro::python
