@@ -14,7 +14,7 @@ from typing import Any
 from . import _codec, _core, _errors, _logging, _monitoring, _runtime
 from ._config import BrokerType, MessagingConfig, OptionValue, name_of
 
-_Operation = _core.Operation
+_Receipt = _core.Receipt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,7 +217,11 @@ class MessageBroker:
         )
 
     def _bind(self) -> _core.Broker:
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            _core.require_not_forked()  # the loop did not come along either
+            raise
         if self._loop is loop:
             assert self._native is not None
             return self._native
@@ -278,7 +282,7 @@ class MessageBroker:
         (surely not done) or `OutcomeUnknownError` within `publish_timeout`. Cancelling it leaves the outcome unknown.
         """
         result = self._bind().publish(topic, message, key, headers, partition, _seconds(timestamp), confirm)
-        return (await _runtime.finish(result)) if result.__class__ is _Operation else result
+        return result if isinstance(result, _Receipt) else await _runtime.finish(result)
 
     async def publish_many(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import decimal
+import math
 import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +15,7 @@ import pydantic
 from . import _core, _errors
 
 
-def _other_types(value: object) -> object:
+def other_types(value: object) -> object:
     if isinstance(value, pydantic.BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, decimal.Decimal):
@@ -27,17 +29,38 @@ def encode(value: object) -> bytes:
     """What is published: bytes as they are, a pydantic model or anything else as JSON."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
-    if isinstance(value, pydantic.BaseModel):
-        return value.model_dump_json().encode()
     if isinstance(value, _core.Message):
         return value.payload
     try:
-        return orjson.dumps(value, default=_other_types)
+        if isinstance(value, pydantic.BaseModel):
+            made = value.model_dump_json().encode()
+        else:
+            made = orjson.dumps(value, default=other_types)
+        if b"null" in made:
+            refuse_nan(value)
+        return made
     except TypeError as error:
         raise _errors.InvalidEventError(
             f"{type(value).__name__}: {error}; allowed is what JSON has (dict, list, str, int of 64 bits, float, bool, None), and "
             "datetime, date, UUID, Enum, Decimal, dataclasses, pydantic models; or bytes"
         ) from error
+
+
+def refuse_nan(value: object) -> None:
+    """JSON has no NaN and no infinity, and serializers write null for them: an amount would be lost in silence."""
+    rest: list[object] = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, float) and not math.isfinite(each):
+            raise _errors.InvalidEventError(f"{each}: JSON has no NaN and no infinity; allowed are finite numbers and None")
+        if isinstance(each, pydantic.BaseModel):
+            each = each.model_dump()
+        elif dataclasses.is_dataclass(each) and not isinstance(each, type):
+            each = vars(each) if hasattr(each, "__dict__") else dataclasses.asdict(each)
+        if isinstance(each, dict):
+            rest.extend(each.values())
+        elif isinstance(each, (list, tuple)):
+            rest.extend(each)
 
 
 def loads(payload: bytes) -> Any:
@@ -66,7 +89,7 @@ class Serializer(Protocol):
 
 
 class JsonSerializer:
-    """JSON (RFC 8259), UTF-8 only. Decimals become text; integers have 64 bits; NaN and infinity become null."""
+    """JSON (RFC 8259), UTF-8 only. Decimals become text; integers have 64 bits; NaN and infinity are refused."""
 
     content_type = "application/json"
 

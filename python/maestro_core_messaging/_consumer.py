@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
-import contextvars
 import dataclasses
 import inspect
 import typing
@@ -260,8 +259,7 @@ def _as_coroutine_function(handler: Callable[..., Any]) -> Callable[..., Any]:
         return handler
 
     async def in_a_thread(event: Any) -> None:
-        context = contextvars.copy_context()
-        outcome = await asyncio.get_running_loop().run_in_executor(None, context.run, handler, event)
+        outcome = await asyncio.to_thread(handler, event)
         if inspect.isawaitable(outcome):  # a function that makes coroutines, such as a decorated one
             await outcome
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import _broker, _codec, _core, _runtime, _tracing
 
-_Operation = _core.Operation
+_Receipt = _core.Receipt
 
 
 class EventPublisher:
@@ -30,7 +30,6 @@ class EventPublisher:
     ) -> None:
         self._broker = broker
         self._serializer = serializer
-        self._encode = _codec.encode if serializer is None else serializer.serialize
         self._source = source
         self._native: _core.Publisher | None = None
 
@@ -72,17 +71,17 @@ class EventPublisher:
             attributes = {"id": id, "type": type, "subject": subject, "time": _broker._seconds(time)}
         if _tracing.active():
             headers = _tracing.inject(headers)
-        result = self._bind().publish(topic, self._encode(event), _type_of(event, topic), key, attributes, headers, confirm)
-        return (await _runtime.finish(result)) if result.__class__ is _Operation else result
+        payload = event if self._serializer is None else self._serializer.serialize(event)
+        result = self._bind().publish(topic, payload, _type_of(event, topic), key, attributes, headers, confirm)
+        return result if isinstance(result, _Receipt) else await _runtime.finish(result)
 
 
 def _type_of(event: Any, topic: str) -> str:
-    if event.__class__ is dict:
+    if isinstance(event, dict):
         named = event.get("event_type")
-        if named.__class__ is str:
-            return named  # type: ignore[no-any-return]
-        named = event.get("type")
-        return named if named.__class__ is str else topic
+        if not isinstance(named, str):
+            named = event.get("type")
+        return named if isinstance(named, str) else topic
     if hasattr(event, "model_fields_set") or dataclasses.is_dataclass(event):
         for name in ("event_type", "type"):
             named = getattr(event, name, None)

@@ -12,13 +12,23 @@ from collections.abc import Generator
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
+import orjson
+
 from . import _codec, _core, _errors, _logging
 
 _T = TypeVar("_T")
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _core.Loop] = weakref.WeakKeyDictionary()
 
 _core.set_callables(
-    _codec.loads, _codec.encode, _errors.make, _codec.describe, asyncio.tasks._enter_task, asyncio.tasks._leave_task
+    _codec.loads,
+    orjson.dumps,
+    _codec.other_types,
+    _codec.encode,
+    _codec.refuse_nan,
+    _errors.make,
+    _codec.describe,
+    asyncio.tasks._enter_task,
+    asyncio.tasks._leave_task,
 )
 os.register_at_fork(after_in_child=_core.after_fork)
 atexit.register(_core.shut_down)

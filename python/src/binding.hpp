@@ -113,7 +113,7 @@ struct EventDelivery : Delivery {
 };
 
 /// A subscription that is read by hand.
-class Reader {
+class Reader : public std::enable_shared_from_this<Reader> {
  public:
   Reader(ForeignLoop& of, MessageBroker broker, Subscription subscription, nb::object decode)
       : loop(of), broker(std::move(broker)), subscription(std::move(subscription)), decode(std::move(decode)) {}
@@ -130,7 +130,10 @@ class Reader {
 /// Python's functions that are used on the path of a message; looked up once.
 struct Callables {
   nb::object loads;         ///< orjson.loads
+  nb::object dumps;         ///< orjson.dumps
+  nb::object other_types;   ///< its `default`
   nb::object encode;        ///< anything that can be published → bytes
+  nb::object refuse_nan;    ///< (value): raises where a number is none; JSON would say null
   nb::object raise;         ///< (reason, detail, text) → an exception of the package's
   nb::object describe;      ///< (exception) → (verdict, type, text, stack)
   nb::object enter_task;    ///< asyncio's, for a handler's first step
@@ -141,6 +144,8 @@ Callables& callables();
 /// Throws when this process is a fork of one that had a broker.
 void require_not_forked();
 
+/// What is published for a value: bytes as they are, else JSON. Raises `InvalidEventError` for what JSON does not have.
+nb::object encode(nb::handle value);
 std::string_view bytes_of(nb::handle bytes);
 nb::bytes to_bytes(std::string_view text);
 nb::object to_text(std::string_view text);
@@ -154,8 +159,9 @@ MessagingConfig to_config(std::string_view type, const std::string& connection_s
                           nb::dict producer, bool enable_monitoring);
 nb::object to_receipt(Receipt receipt);
 nb::object to_results(std::vector<PublishResult> results);
-/// Seconds since 1970.
-double to_seconds(Timestamp time);
+/// Aware, in UTC.
+nb::object to_datetime(Timestamp time);
+/// From seconds since 1970.
 Timestamp to_timestamp(double seconds);
 Duration to_duration(double seconds);
 

@@ -87,7 +87,7 @@ class Publisher {
         options.attributes.time = to_timestamp(nb::cast<double>(time));
     }
     return broker_->send(
-        publisher_.make_message(std::move(topic), Payload(std::string(bytes_of(payload))), type, std::move(options)), confirm);
+        publisher_.make_message(std::move(topic), Payload(std::string(bytes_of(encode(payload)))), type, std::move(options)), confirm);
   }
 
  private:
@@ -178,8 +178,6 @@ void bind_broker(nb::module_& module) {
     auto config = to_config(type, url, std::move(connection), std::move(consumer), std::move(producer), false);
     asio::io_context nowhere;
     const MessageBroker tried(nowhere.get_executor(), std::move(config));
-    nb::list can;
-    can.append(tried.capabilities().transactions);
   });
   module.def("config_from_env", [](const std::optional<std::string>& broker) {
     return to_tuple(MessagingConfig::from_env(broker ? std::optional(parse_broker_type(*broker)) : std::nullopt));

@@ -34,8 +34,9 @@ class Running : public std::enable_shared_from_this<Running> {
     const auto self = shared_from_this();
     auto initiate = [self](auto handler) {
       auto slot = asio::get_associated_cancellation_slot(handler);
-      if (slot.is_connected()) slot.assign([self](asio::cancellation_type) { self->cancel(); });
       self->waiting_ = std::make_unique<Waiting>(std::move(handler));
+      // Afterwards, for the handler takes the slot for itself.
+      if (slot.is_connected()) slot.assign([self](asio::cancellation_type) { self->cancel(); });
     };
     if (!done_) co_await asio::async_initiate<decltype(asio::use_awaitable), void()>(std::move(initiate), asio::use_awaitable);
     if (error_) std::rethrow_exception(error_);

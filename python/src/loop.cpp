@@ -58,6 +58,7 @@ void bind_loop(nb::module_& module) {
       .def("run", [](const Loop& loop) {
         if (!forked) loop.foreign().run();
       });
+  module.def("require_not_forked", &require_not_forked);
   module.def("after_fork", [] { forked = ForeignLoop::in_use(); });
   module.def("shut_down", [] {
     if (forked) return;

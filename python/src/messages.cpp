@@ -11,6 +11,20 @@ std::string_view bytes_of(nb::handle bytes) {
   return {data, static_cast<std::size_t>(size)};
 }
 
+nb::object encode(nb::handle value) {
+  if (PyBytes_CheckExact(value.ptr())) return nb::borrow(value);
+  if (PyDict_CheckExact(value.ptr())) {
+    PyObject* arguments[] = {value.ptr(), callables().other_types.ptr()};
+    if (auto* made = PyObject_Vectorcall(callables().dumps.ptr(), arguments, 2, nullptr)) {
+      const auto json = nb::steal(made);
+      if (bytes_of(json).find("null") != std::string_view::npos) callables().refuse_nan(value);
+      return json;
+    }
+    PyErr_Clear();  // the long way says what was wrong
+  }
+  return callables().encode(value);
+}
+
 nb::bytes to_bytes(std::string_view text) { return nb::bytes(text.data(), text.size()); }
 
 nb::object to_text(std::string_view text) {
@@ -57,7 +71,12 @@ std::optional<std::string> to_key(nb::handle key) {
   return text_of(key, "key");
 }
 
-double to_seconds(Timestamp time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
+nb::object to_datetime(Timestamp time) {
+  const auto microseconds = std::chrono::floor<std::chrono::microseconds>(time.time_since_epoch()).count();
+  const auto module = nb::module_::import_("datetime");
+  const auto epoch = module.attr("datetime")(1970, 1, 1, nb::arg("tzinfo") = module.attr("timezone").attr("utc"));
+  return epoch + module.attr("timedelta")(nb::arg("microseconds") = microseconds);
+}
 
 Duration to_duration(double seconds) {
   constexpr double most = 1e9;  // some thirty years
@@ -75,7 +94,7 @@ OutgoingMessage to_outgoing(std::string topic, nb::handle message, nb::handle ke
                             std::optional<std::int32_t> partition, std::optional<double> timestamp) {
   OutgoingMessage made;
   made.topic = std::move(topic);
-  const nb::object encoded = PyBytes_Check(message.ptr()) ? nb::borrow(message) : callables().encode(message);
+  const auto encoded = encode(message);
   made.payload = Payload(std::string(bytes_of(encoded)));
   made.key = to_key(key);
   made.headers = to_headers(headers);
@@ -125,10 +144,8 @@ void bind_messages(nb::module_& module) {
       .def_prop_ro("partition", [](const Receipt& receipt) { return receipt.partition; })
       .def_prop_ro("offset", [](const Receipt& receipt) { return receipt.offset; })
       .def_prop_ro("position", [](const Receipt& receipt) { return to_text(receipt.position); })
-      .def_prop_ro("timestamp_seconds",
-                   [](const Receipt& receipt) {
-                     return receipt.timestamp ? std::optional(to_seconds(*receipt.timestamp)) : std::nullopt;
-                   })
+      .def_prop_ro("timestamp",
+                   [](const Receipt& receipt) { return receipt.timestamp ? to_datetime(*receipt.timestamp) : nb::object(nb::none()); })
       .def_prop_ro("routed", [](const Receipt& receipt) { return receipt.routed; })
       .def_prop_ro("confirmed", [](const Receipt& receipt) { return receipt.confirmed; })
       .def("__repr__", [](const Receipt& receipt) {
@@ -136,14 +153,16 @@ void bind_messages(nb::module_& module) {
                                  : std::string("<Receipt unconfirmed>");
       });
 
-  nb::class_<Delivery>(module, "Message", nb::is_weak_referenceable())
+  auto message = nb::class_<Delivery>(module, "Message", nb::is_weak_referenceable());
+  message.attr("__hash__") = nb::none();  // it equals values that have none
+  message
       .def_prop_ro("value", [](Delivery& self) { return self.value(); })
       .def_prop_ro("topic", [](const Delivery& self) { return to_text(self.message.topic()); })
       .def_prop_ro("key", [](const Delivery& self) { return to_text_or_none(self.message.key()); })
       .def_prop_ro("headers", [](const Delivery& self) { return to_dict(self.message.headers()); })
       .def_prop_ro("payload", [](const Delivery& self) { return to_bytes(self.message.body()); })
       .def_prop_ro("id", [](const Delivery& self) { return to_text(self.message.id()); })
-      .def_prop_ro("timestamp_seconds", [](const Delivery& self) { return to_seconds(self.message.timestamp()); })
+      .def_prop_ro("timestamp", [](const Delivery& self) { return to_datetime(self.message.timestamp()); })
       .def_prop_ro("position",
                    [](const Delivery& self) {
                      const auto& position = self.message.position();
@@ -173,7 +192,12 @@ void bind_messages(nb::module_& module) {
       .def_prop_ro("source", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_source")); })
       .def_prop_ro("type", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_type")); })
       .def_prop_ro("subject", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_subject")); })
-      .def_prop_ro("time_text", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_time")); })
+      .def_prop_ro("time",
+                   [](const EventDelivery& self) {
+                     const auto text = self.message.header("ce_time");
+                     const auto time = text ? parse_rfc3339(*text) : std::nullopt;
+                     return time ? to_datetime(*time) : nb::object(nb::none());
+                   })
       .def_prop_ro("content_type", [](const EventDelivery& self) { return to_text_or_none(self.message.header("content-type")); })
       .def_prop_ro("traceparent", [](const EventDelivery& self) { return to_text_or_none(self.message.header("traceparent")); })
       .def_prop_ro("attempt", [](const EventDelivery& self) { return self.attempt; });

@@ -1,0 +1,96 @@
+"""pytest fixtures: a broker for a test, connected before it and disconnected after it.
+
+`memory_broker` needs nothing. `kafka_broker`, `redis_broker`, `rabbitmq_broker` and `nats_broker` take the address from the environment
+(`KAFKA_BOOTSTRAP_SERVERS`, `REDIS_URL`, `RABBITMQ_URL`, `NATS_URL`), else start a container by `testcontainers`, where that is installed
+and a container engine is there; else the test is skipped, with a reason that says so. They are asynchronous fixtures: pytest-asyncio or
+anyio's plugin runs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from . import MessageBroker
+
+try:
+    _fixture: Any = importlib.import_module("pytest_asyncio").fixture
+except ImportError:  # anyio's plugin runs plain asynchronous fixtures
+    _fixture = pytest.fixture
+
+_CONTAINERS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
+    "kafka": ("KAFKA_BOOTSTRAP_SERVERS", "testcontainers.kafka", "KafkaContainer", lambda it: it.get_bootstrap_server()),
+    "redis": (
+        "REDIS_URL",
+        "testcontainers.redis",
+        "RedisContainer",
+        lambda it: f"redis://{it.get_container_host_ip()}:{it.get_exposed_port(6379)}",
+    ),
+    "rabbitmq": (
+        "RABBITMQ_URL",
+        "testcontainers.rabbitmq",
+        "RabbitMqContainer",
+        lambda it: f"amqp://guest:guest@{it.get_container_host_ip()}:{it.get_exposed_port(5672)}/",
+    ),
+    "nats": ("NATS_URL", "testcontainers.nats", "NatsContainer", lambda it: it.nats_uri()),
+}
+
+
+@contextlib.contextmanager
+def _address(broker: str) -> Iterator[str]:
+    variable, module, name, address_of = _CONTAINERS[broker]
+    if given := os.environ.get(variable):
+        yield given
+        return
+    try:
+        container: Any = getattr(importlib.import_module(module), name)
+    except ImportError:
+        pytest.skip(f"{variable} is not set, and testcontainers is not installed")
+    if shutil.which("docker") is None and "DOCKER_HOST" not in os.environ:
+        pytest.skip(f"{variable} is not set, and there is no container engine")
+    with container() as running:
+        yield address_of(running)
+
+
+async def _broker(kind: str) -> AsyncIterator[MessageBroker]:
+    with _address(kind) as address:
+        async with MessageBroker(kind, address) as broker:
+            yield broker
+
+
+@_fixture
+async def memory_broker() -> AsyncIterator[MessageBroker]:
+    """A broker in this process that no other test shares."""
+    async with MessageBroker("memory", f"memory://{uuid.uuid4()}") as broker:
+        yield broker
+
+
+@_fixture
+async def kafka_broker() -> AsyncIterator[MessageBroker]:
+    async for broker in _broker("kafka"):
+        yield broker
+
+
+@_fixture
+async def redis_broker() -> AsyncIterator[MessageBroker]:
+    async for broker in _broker("redis"):
+        yield broker
+
+
+@_fixture
+async def rabbitmq_broker() -> AsyncIterator[MessageBroker]:
+    async for broker in _broker("rabbitmq"):
+        yield broker
+
+
+@_fixture
+async def nats_broker() -> AsyncIterator[MessageBroker]:
+    async for broker in _broker("nats"):
+        yield broker

@@ -1,0 +1,45 @@
+"""Every test that takes `broker` runs on the embedded broker and on each real server that the library has."""
+
+import os
+import pathlib
+import subprocess
+import uuid
+
+import pytest
+
+from maestro_core_messaging import MessageBroker
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def kafka_url():
+    """A real Kafka; started if there is none, and stopped if we started it."""
+    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield given.removeprefix("kafka://")
+        return
+    brokers = ROOT / "scripts" / "brokers"
+    started = subprocess.run([brokers, "start", "kafka"], check=True, capture_output=True, text=True).stdout
+    yield started.splitlines()[-1].removeprefix("kafka://")
+    subprocess.run([brokers, "stop", "kafka"], check=True, capture_output=True)
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def address(request):
+    """The arguments of a `MessageBroker`."""
+    if request.param == "memory":
+        return "memory", f"memory://{uuid.uuid4()}"
+    return "kafka", request.getfixturevalue("kafka_url")
+
+
+@pytest.fixture
+async def broker(address):
+    broker = MessageBroker(*address)
+    yield broker
+    await broker.disconnect()
+
+
+@pytest.fixture
+def topic():
+    """A topic that no other test uses."""
+    return f"python.{uuid.uuid4().hex}"
