@@ -55,6 +55,9 @@ from ._errors import (
 )
 from ._publisher import EventPublisher
 
+for _native in (Event, MemoryDeduplicationStore, Message, Position, Receipt):
+    _native.__module__ = __name__
+
 __version__ = "0.1.0"
 
 __all__ = [

@@ -14,16 +14,22 @@ import os
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from . import MessageBroker
 
-try:
-    _fixture: Any = importlib.import_module("pytest_asyncio").fixture
-except ImportError:  # anyio's plugin runs plain asynchronous fixtures
-    _fixture = pytest.fixture
+_Fixture = TypeVar("_Fixture", bound=Callable[..., AsyncIterator[MessageBroker]])
+
+
+def _fixture(function: _Fixture) -> _Fixture:
+    try:
+        decorate = importlib.import_module("pytest_asyncio").fixture
+    except ImportError:  # anyio's plugin runs plain asynchronous fixtures
+        decorate = pytest.fixture
+    return cast(_Fixture, decorate(function))
+
 
 _CONTAINERS: dict[str, tuple[str, str, str, Callable[[Any], str]]] = {
     "kafka": ("KAFKA_BOOTSTRAP_SERVERS", "testcontainers.kafka", "KafkaContainer", lambda it: it.get_bootstrap_server()),

@@ -39,7 +39,8 @@ class Loop {
   ForeignLoop& loop_;
 };
 
-/// A call that goes on. The package's coroutines wait for it by giving it a future; cancelling is passed on to the library.
+/// A call that goes on. The package's coroutines wait for it by giving it a future; cancelling is passed on to the
+/// library.
 class Operation : public std::enable_shared_from_this<Operation> {
  public:
   [[nodiscard]] bool done() const noexcept { return done_; }
@@ -57,8 +58,8 @@ class Operation : public std::enable_shared_from_this<Operation> {
     auto operation = std::make_shared<Operation>();
     asio::co_spawn(loop.executor(), std::move(work),
                    asio::bind_cancellation_slot(
-                       operation->cancel_.slot(),
-                       [operation, convert = std::move(convert), keep = std::move(keep)](std::exception_ptr error, Result result) {
+                       operation->cancel_.slot(), [operation, convert = std::move(convert), keep = std::move(keep)](
+                                                      std::exception_ptr error, Result result) {
                          complete(*operation, error, [&] { return convert(std::move(result)); });
                        }));
     return operation;
@@ -100,7 +101,7 @@ class Reader;
 /// A message that arrived, as Python sees it: it behaves as its decoded value.
 struct Delivery {
   Message message;
-  nb::object decode;                 ///< bytes → value; none is JSON.
+  nb::object decode;                  ///< bytes → value; none is JSON.
   std::weak_ptr<Reader> reader = {};  ///< Where it was read by hand.
   nb::object decoded = {};
 
@@ -129,14 +130,14 @@ class Reader : public std::enable_shared_from_this<Reader> {
 
 /// Python's functions that are used on the path of a message; looked up once.
 struct Callables {
-  nb::object loads;         ///< orjson.loads
-  nb::object dumps;         ///< orjson.dumps
-  nb::object other_types;   ///< its `default`
-  nb::object encode;        ///< anything that can be published → bytes
-  nb::object refuse_nan;    ///< (value): raises where a number is none; JSON would say null
-  nb::object raise;         ///< (reason, detail, text) → an exception of the package's
-  nb::object describe;      ///< (exception) → (verdict, type, text, stack)
-  nb::object enter_task;    ///< asyncio's, for a handler's first step
+  nb::object loads;        ///< orjson.loads
+  nb::object dumps;        ///< orjson.dumps
+  nb::object other_types;  ///< its `default`
+  nb::object encode;       ///< anything that can be published → bytes
+  nb::object refuse_nan;   ///< (value): raises where a number is none; JSON would say null
+  nb::object raise;        ///< (reason, detail, text) → an exception of the package's
+  nb::object describe;     ///< (exception) → (verdict, type, text, stack)
+  nb::object enter_task;   ///< asyncio's, for a handler's first step
   nb::object leave_task;
 };
 Callables& callables();
@@ -155,8 +156,8 @@ Headers to_headers(nb::handle mapping);
 std::optional<std::string> to_key(nb::handle key);
 OutgoingMessage to_outgoing(std::string topic, nb::handle message, nb::handle key, nb::handle headers,
                             std::optional<std::int32_t> partition, std::optional<double> timestamp);
-MessagingConfig to_config(std::string_view type, const std::string& connection_string, nb::dict connection, nb::dict consumer,
-                          nb::dict producer, bool enable_monitoring);
+MessagingConfig to_config(std::string_view type, const std::string& connection_string, nb::dict connection,
+                          nb::dict consumer, nb::dict producer, bool enable_monitoring);
 nb::object to_receipt(Receipt receipt);
 nb::object to_results(std::vector<PublishResult> results);
 /// Aware, in UTC.

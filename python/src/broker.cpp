@@ -1,6 +1,6 @@
-#include <fmt/format.h>
-
 #include "broker.hpp"
+
+#include <fmt/format.h>
 
 namespace maestro::python {
 
@@ -19,8 +19,9 @@ ConfigMap to_map(nb::dict from) {
     } else if (PyUnicode_Check(value.ptr())) {
       made.insert_or_assign(name, OptionValue(nb::cast<std::string>(value)));
     } else {
-      throw MessagingError(errc::invalid_option, fmt::format("{}: a value of type {}; allowed are str, int, float and bool", name,
-                                                             nb::cast<std::string>(value.type().attr("__name__"))));
+      throw MessagingError(errc::invalid_option,
+                           fmt::format("{}: a value of type {}; allowed are str, int, float and bool", name,
+                                       nb::cast<std::string>(value.type().attr("__name__"))));
     }
   }
   return made;
@@ -28,13 +29,15 @@ ConfigMap to_map(nb::dict from) {
 
 nb::dict to_dict(const ConfigMap& map) {
   nb::dict made;
-  for (const auto& [name, value] : map) made[name.c_str()] = std::visit([](const auto& held) { return nb::cast(held); }, value.get());
+  for (const auto& [name, value] : map)
+    made[name.c_str()] = std::visit([](const auto& held) { return nb::cast(held); }, value.get());
   return made;
 }
 
 nb::tuple to_tuple(const MessagingConfig& config) {
-  return nb::make_tuple(to_text(to_string(config.broker_type)), config.connection_string, to_dict(config.connection_config),
-                        to_dict(config.consumer_config), to_dict(config.producer_config), config.enable_monitoring);
+  return nb::make_tuple(to_text(to_string(config.broker_type)), config.connection_string,
+                        to_dict(config.connection_config), to_dict(config.consumer_config),
+                        to_dict(config.producer_config), config.enable_monitoring);
 }
 
 nb::object to_status(const BrokerStatus& status) {
@@ -46,7 +49,9 @@ nb::object to_status(const BrokerStatus& status) {
   made["messages_sent"] = status.messages_sent;
   made["messages_received"] = status.messages_received;
   made["lag"] = lag;
-  made["circuit"] = status.circuit == CircuitState::closed ? "closed" : status.circuit == CircuitState::open ? "open" : "half_open";
+  made["circuit"] = status.circuit == CircuitState::closed ? "closed"
+                    : status.circuit == CircuitState::open ? "open"
+                                                           : "half_open";
   made["last_error"] = to_text(status.last_error);
   made["acknowledged_means"] = to_text(status.acknowledged_means);
   return made;
@@ -67,10 +72,11 @@ class ForeignFormat final : public Serializer {
 class Publisher {
  public:
   Publisher(Broker& of, std::string content_type, std::optional<std::string> source)
-      : broker_(&of), publisher_(of.broker, std::make_shared<ForeignFormat>(std::move(content_type)), {std::move(source)}) {}
+      : broker_(&of),
+        publisher_(of.broker, std::make_shared<ForeignFormat>(std::move(content_type)), {std::move(source)}) {}
 
-  nb::object publish(std::string topic, nb::handle payload, const std::string& type, nb::handle key, nb::handle attributes,
-                     nb::handle headers, bool confirm) {
+  nb::object publish(std::string topic, nb::handle payload, const std::string& type, nb::handle key,
+                     nb::handle attributes, nb::handle headers, bool confirm) {
     EventOptions options;
     options.key = to_key(key);
     options.headers = to_headers(headers);
@@ -86,8 +92,9 @@ class Publisher {
       if (const nb::object time = attributes.attr("get")("time"); !time.is_none())
         options.attributes.time = to_timestamp(nb::cast<double>(time));
     }
-    return broker_->send(
-        publisher_.make_message(std::move(topic), Payload(std::string(bytes_of(encode(payload)))), type, std::move(options)), confirm);
+    return broker_->send(publisher_.make_message(std::move(topic), Payload(std::string(bytes_of(encode(payload)))),
+                                                 type, std::move(options)),
+                         confirm);
   }
 
  private:
@@ -99,11 +106,13 @@ std::optional<OffsetReset> to_reset(const std::optional<std::string>& name) {
   if (!name) return std::nullopt;
   if (*name == "earliest") return OffsetReset::earliest;
   if (*name == "latest") return OffsetReset::latest;
-  throw MessagingError(errc::invalid_option, fmt::format("auto_offset_reset: \"{}\"; allowed are earliest, latest", *name));
+  throw MessagingError(errc::invalid_option,
+                       fmt::format("auto_offset_reset: \"{}\"; allowed are earliest, latest", *name));
 }
 
 const Delivery& read_here(nb::handle message) {
-  if (!nb::isinstance<Delivery>(message)) throw nb::type_error("allowed is a Message that this subscription handed out");
+  if (!nb::isinstance<Delivery>(message))
+    throw nb::type_error("allowed is a Message that this subscription handed out");
   return nb::cast<const Delivery&>(message);
 }
 
@@ -126,8 +135,8 @@ awaitable<void> transact(MessageBroker broker, std::vector<OutgoingMessage> mess
   });
 }
 
-awaitable<std::shared_ptr<Reader>> read(ForeignLoop& loop, MessageBroker broker, std::string topic, SubscribeOptions options,
-                                        nb::object decode) {
+awaitable<std::shared_ptr<Reader>> read(ForeignLoop& loop, MessageBroker broker, std::string topic,
+                                        SubscribeOptions options, nb::object decode) {
   auto subscription = co_await broker.subscribe(std::move(topic), std::move(options));
   co_return std::make_shared<Reader>(loop, broker, std::move(subscription), std::move(decode));
 }
@@ -141,8 +150,8 @@ nb::object to_topic(const TopicInfo& topic) {
 
 }  // namespace
 
-MessagingConfig to_config(std::string_view type, const std::string& connection_string, nb::dict connection, nb::dict consumer,
-                          nb::dict producer, bool enable_monitoring) {
+MessagingConfig to_config(std::string_view type, const std::string& connection_string, nb::dict connection,
+                          nb::dict consumer, nb::dict producer, bool enable_monitoring) {
   MessagingConfig config;
   config.broker_type = parse_broker_type(type);
   config.connection_config = to_map(std::move(connection));
@@ -159,7 +168,8 @@ MessagingConfig to_config(std::string_view type, const std::string& connection_s
   return config;
 }
 
-// Leaves the group in good order where that is still possible: what was handed out and not settled goes to another member.
+// Leaves the group in good order where that is still possible: what was handed out and not settled goes to another
+// member.
 Reader::~Reader() {
   if (!subscription || loop.descriptor() < 0) return;
   constexpr auto close = [](Subscription last) -> awaitable<void> {
@@ -179,9 +189,12 @@ void bind_broker(nb::module_& module) {
     asio::io_context nowhere;
     const MessageBroker tried(nowhere.get_executor(), std::move(config));
   });
-  module.def("config_from_env", [](const std::optional<std::string>& broker) {
-    return to_tuple(MessagingConfig::from_env(broker ? std::optional(parse_broker_type(*broker)) : std::nullopt));
-  }, nb::arg("broker").none());
+  module.def(
+      "config_from_env",
+      [](const std::optional<std::string>& broker) {
+        return to_tuple(MessagingConfig::from_env(broker ? std::optional(parse_broker_type(*broker)) : std::nullopt));
+      },
+      nb::arg("broker").none());
   module.def("config_from_url", [](const std::string& url) { return to_tuple(MessagingConfig::from_url(url)); });
   module.def("redact", [](const std::string& text) { return redact(text); });
   module.def("secret_options", [] {
@@ -193,42 +206,47 @@ void bind_broker(nb::module_& module) {
   module.def("expose_metrics", [] { return metrics_registry()->expose(); });
 
   nb::class_<Broker>(module, "Broker", nb::is_weak_referenceable())
-      .def("__init__",
-           [](Broker* self, Loop& loop, const std::string& type, const std::string& url, nb::dict connection, nb::dict consumer,
-              nb::dict producer, bool enable_monitoring) {
-             require_not_forked();
-             new (self) Broker(loop, to_config(type, url, std::move(connection), std::move(consumer), std::move(producer),
-                                               enable_monitoring));
-           },
-           nb::keep_alive<1, 2>())
+      .def(
+          "__init__",
+          [](Broker* self, Loop& loop, const std::string& type, const std::string& url, nb::dict connection,
+             nb::dict consumer, nb::dict producer, bool enable_monitoring) {
+            require_not_forked();
+            new (self) Broker(loop, to_config(type, url, std::move(connection), std::move(consumer),
+                                              std::move(producer), enable_monitoring));
+          },
+          nb::keep_alive<1, 2>())
       .def("connect", [](Broker& self) { return self.start(self.broker.connect()); })
       .def("disconnect", [](Broker& self) { return self.start(self.broker.disconnect()); })
       .def("commit", [](Broker& self) { return self.start(self.broker.commit()); })
-      .def("health_check", [](Broker& self) { return self.start(self.broker.health_check(), [](bool well) { return nb::cast(well); }); })
+      .def(
+          "health_check",
+          [](Broker& self) { return self.start(self.broker.health_check(), [](bool well) { return nb::cast(well); }); })
       .def("get_status", [](Broker& self) { return self.start(self.broker.get_status(), to_status); })
-      .def("publish",
-           [](Broker& self, std::string topic, nb::handle message, nb::handle key, nb::handle headers,
-              std::optional<std::int32_t> partition, std::optional<double> timestamp, bool confirm) {
-             return self.send(to_outgoing(std::move(topic), message, key, headers, partition, timestamp), confirm);
-           },
-           nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg())
-      .def("publish_many",
-           [](Broker& self, const std::string& topic, nb::iterable messages, nb::handle keys, nb::handle headers) {
-             std::vector<OutgoingMessage> batch;
-             nb::iterator key = keys.is_none() ? nb::iterator{} : nb::iter(keys);
-             for (const auto each : messages) {
-               nb::object its_key = nb::none();
-               if (!keys.is_none()) {
-                 if (key == nb::iterator::sentinel())
-                   throw MessagingError(errc::invalid_argument, "keys: fewer than messages; allowed is one for each");
-                 its_key = nb::borrow(*key);
-                 ++key;
-               }
-               batch.push_back(to_outgoing(topic, each, its_key, headers, std::nullopt, std::nullopt));
-             }
-             return self.start(self.broker.publish_many(std::move(batch)), to_results);
-           },
-           nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none())
+      .def(
+          "publish",
+          [](Broker& self, std::string topic, nb::handle message, nb::handle key, nb::handle headers,
+             std::optional<std::int32_t> partition, std::optional<double> timestamp, bool confirm) {
+            return self.send(to_outgoing(std::move(topic), message, key, headers, partition, timestamp), confirm);
+          },
+          nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg())
+      .def(
+          "publish_many",
+          [](Broker& self, const std::string& topic, nb::iterable messages, nb::handle keys, nb::handle headers) {
+            std::vector<OutgoingMessage> batch;
+            nb::iterator key = keys.is_none() ? nb::iterator{} : nb::iter(keys);
+            for (const auto each : messages) {
+              nb::object its_key = nb::none();
+              if (!keys.is_none()) {
+                if (key == nb::iterator::sentinel())
+                  throw MessagingError(errc::invalid_argument, "keys: fewer than messages; allowed is one for each");
+                its_key = nb::borrow(*key);
+                ++key;
+              }
+              batch.push_back(to_outgoing(topic, each, its_key, headers, std::nullopt, std::nullopt));
+            }
+            return self.start(self.broker.publish_many(std::move(batch)), to_results);
+          },
+          nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none())
       .def("flush",
            [](Broker& self) {
              return self.start(self.broker.flush(), [](FlushReport report) {
@@ -237,33 +255,37 @@ void bind_broker(nb::module_& module) {
                  std::vector<PublishResult> one(1);
                  one[0].error = failure.error;
                  one[0].detail = failure.detail;
-                 failures.append(nb::make_tuple(to_text(failure.message.topic), to_bytes(failure.message.payload.view()),
-                                                failure.message.key ? to_text(*failure.message.key) : nb::object(nb::none()),
-                                                to_results(std::move(one))[0]));
+                 failures.append(
+                     nb::make_tuple(to_text(failure.message.topic), to_bytes(failure.message.payload.view()),
+                                    failure.message.key ? to_text(*failure.message.key) : nb::object(nb::none()),
+                                    to_results(std::move(one))[0]));
                }
                return nb::make_tuple(report.confirmed, failures);
              });
            })
-      .def("subscribe",
-           [](Broker& self, const std::string& topic, std::optional<std::string> group,
-              const std::optional<std::string>& reset, std::optional<bool> auto_commit, std::optional<std::size_t> prefetch,
-              nb::object decode) {
-             return self.start(read(self.loop, self.broker, topic, {std::move(group), to_reset(reset), auto_commit, prefetch},
-                                    std::move(decode)),
-                               [](const std::shared_ptr<Reader>& reader) { return nb::cast(reader); });
-           },
-           nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none())
+      .def(
+          "subscribe",
+          [](Broker& self, const std::string& topic, std::optional<std::string> group,
+             const std::optional<std::string>& reset, std::optional<bool> auto_commit,
+             std::optional<std::size_t> prefetch, nb::object decode) {
+            return self.start(read(self.loop, self.broker, topic,
+                                   {std::move(group), to_reset(reset), auto_commit, prefetch}, std::move(decode)),
+                              [](const std::shared_ptr<Reader>& reader) { return nb::cast(reader); });
+          },
+          nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none())
       .def("transaction",
            [](Broker& self, nb::list messages, nb::list settled) {
              std::vector<OutgoingMessage> out;
              for (const auto each : messages)
-               out.push_back(to_outgoing(nb::cast<std::string>(each[0]), each[1], each[2], each[3], std::nullopt, std::nullopt));
+               out.push_back(
+                   to_outgoing(nb::cast<std::string>(each[0]), each[1], each[2], each[3], std::nullopt, std::nullopt));
              std::vector<std::pair<std::shared_ptr<Reader>, Message>> acknowledged;
              for (const auto each : settled) {
                const auto& delivery = read_here(each);
                auto reader = delivery.reader.lock();
                if (!reader)
-                 throw MessagingError(errc::invalid_argument, "acknowledge: a message that no open subscription handed out");
+                 throw MessagingError(errc::invalid_argument,
+                                      "acknowledge: a message that no open subscription handed out");
                acknowledged.emplace_back(std::move(reader), delivery.message);
              }
              return self.start(transact(self.broker, std::move(out), std::move(acknowledged)));
@@ -294,28 +316,33 @@ void bind_broker(nb::module_& module) {
                return made;
              });
            })
-      .def("describe_topic", [](Broker& self, std::string topic) {
-        return self.start(self.broker.administration().describe_topic(std::move(topic)), to_topic);
-      })
-      .def("create_topic",
-           [](Broker& self, std::string topic, std::optional<std::int32_t> partitions, nb::dict configuration) {
-             TopicSettings settings{partitions, {}};
-             for (const auto [name, value] : configuration)
-               settings.configuration.emplace(nb::cast<std::string>(name), nb::cast<std::string>(nb::str(value)));
-             return self.start(self.broker.administration().create_topic(std::move(topic), std::move(settings)));
-           },
-           nb::arg(), nb::arg().none(), nb::arg())
+      .def("describe_topic",
+           [](Broker& self, std::string topic) {
+             return self.start(self.broker.administration().describe_topic(std::move(topic)), to_topic);
+           })
+      .def(
+          "create_topic",
+          [](Broker& self, std::string topic, std::optional<std::int32_t> partitions, nb::dict configuration) {
+            TopicSettings settings{partitions, {}};
+            for (const auto [name, value] : configuration)
+              settings.configuration.emplace(nb::cast<std::string>(name), nb::cast<std::string>(nb::str(value)));
+            return self.start(self.broker.administration().create_topic(std::move(topic), std::move(settings)));
+          },
+          nb::arg(), nb::arg().none(), nb::arg())
       .def("delete_topic",
-           [](Broker& self, std::string topic) { return self.start(self.broker.administration().delete_topic(std::move(topic))); })
+           [](Broker& self, std::string topic) {
+             return self.start(self.broker.administration().delete_topic(std::move(topic)));
+           })
       .def("purge_topic", [](Broker& self, std::string topic) {
-        return self.start(self.broker.administration().purge_topic(std::move(topic)), [](std::int64_t count) { return nb::cast(count); });
+        return self.start(self.broker.administration().purge_topic(std::move(topic)),
+                          [](std::int64_t count) { return nb::cast(count); });
       });
 
   nb::class_<Publisher>(module, "Publisher")
       .def(nb::init<Broker&, std::string, std::optional<std::string>>(), nb::arg(), nb::arg(), nb::arg().none(),
            nb::keep_alive<1, 2>())
-      .def("publish", &Publisher::publish, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
-           nb::arg());
+      .def("publish", &Publisher::publish, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
+           nb::arg().none(), nb::arg());
 
   nb::class_<Reader>(module, "Reader")
       .def("try_next",
@@ -338,22 +365,31 @@ void bind_broker(nb::module_& module) {
            })
       .def("ready",
            [](const std::shared_ptr<Reader>& self) {
-             return nb::cast(Operation::start(self->loop, open(*self).ready(), [](bool more) { return nb::cast(more); }, self));
+             return nb::cast(
+                 Operation::start(self->loop, open(*self).ready(), [](bool more) { return nb::cast(more); }, self));
            })
-      .def("commit", [](const std::shared_ptr<Reader>& self) { return nb::cast(Operation::start(self->loop, open(*self).commit(), self)); })
-      .def("close", [](const std::shared_ptr<Reader>& self) { return nb::cast(Operation::start(self->loop, open(*self).close(), self)); })
+      .def("commit",
+           [](const std::shared_ptr<Reader>& self) {
+             return nb::cast(Operation::start(self->loop, open(*self).commit(), self));
+           })
+      .def("close",
+           [](const std::shared_ptr<Reader>& self) {
+             return nb::cast(Operation::start(self->loop, open(*self).close(), self));
+           })
       .def("acknowledge", [](Reader& self, nb::handle message) { open(self).acknowledge(read_here(message).message); })
-      .def("release",
-           [](Reader& self, nb::handle message, double delay) { open(self).release(read_here(message).message, to_duration(delay)); })
+      .def("release", [](Reader& self, nb::handle message,
+                         double delay) { open(self).release(read_here(message).message, to_duration(delay)); })
       .def("pause", [](Reader& self) { open(self).pause(); })
       .def("resume", [](Reader& self) { open(self).resume(); })
       .def("seek",
            [](const std::shared_ptr<Reader>& self, std::string topic, std::int32_t partition, std::int64_t offset) {
              return nb::cast(Operation::start(self->loop, open(*self).seek(std::move(topic), partition, offset), self));
            })
-      .def("seek_time", [](const std::shared_ptr<Reader>& self, std::string topic, std::int32_t partition, double seconds) {
-        return nb::cast(Operation::start(self->loop, open(*self).seek(std::move(topic), partition, to_timestamp(seconds)), self));
-      });
+      .def("seek_time",
+           [](const std::shared_ptr<Reader>& self, std::string topic, std::int32_t partition, double seconds) {
+             return nb::cast(Operation::start(
+                 self->loop, open(*self).seek(std::move(topic), partition, to_timestamp(seconds)), self));
+           });
 }
 
 }  // namespace maestro::python

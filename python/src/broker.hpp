@@ -12,8 +12,8 @@ class Broker {
   nb::object send(OutgoingMessage message, bool confirm) {
     require_not_forked();
     if (auto receipt = broker.try_publish(message, confirm)) return to_receipt(std::move(*receipt));
-    return nb::cast(Operation::start(loop, confirm ? broker.publish(std::move(message)) : broker.enqueue(std::move(message)), to_receipt,
-                                     broker));
+    return nb::cast(Operation::start(
+        loop, confirm ? broker.publish(std::move(message)) : broker.enqueue(std::move(message)), to_receipt, broker));
   }
 
   template <class Result, class Convert>

@@ -12,9 +12,9 @@ namespace maestro::python {
 
 namespace {
 
-/// A task in which handlers run. It is parked while a handler takes its first step, in the task's name and context; only a handler
-/// that then waits is handed over to it. So a handler that does not wait costs no turn of the loop, and `asyncio.current_task()`,
-/// timeouts and context variables are what they are in any task.
+/// A task in which handlers run. It is parked while a handler takes its first step, in the task's name and context;
+/// only a handler that then waits is handed over to it. So a handler that does not wait costs no turn of the loop, and
+/// `asyncio.current_task()`, timeouts and context variables are what they are in any task.
 struct Slot {
   nb::object task;
   nb::object context;
@@ -38,7 +38,8 @@ class Running : public std::enable_shared_from_this<Running> {
       // Afterwards, for the handler takes the slot for itself.
       if (slot.is_connected()) slot.assign([self](asio::cancellation_type) { self->cancel(); });
     };
-    if (!done_) co_await asio::async_initiate<decltype(asio::use_awaitable), void()>(std::move(initiate), asio::use_awaitable);
+    if (!done_)
+      co_await asio::async_initiate<decltype(asio::use_awaitable), void()>(std::move(initiate), asio::use_awaitable);
     if (error_) std::rethrow_exception(error_);
   }
 
@@ -82,7 +83,8 @@ std::exception_ptr failure_of(nb::handle exception) {
                       : verdict == "undecodable"   ? errc::undecodable
                       : verdict == "invalid_event" ? errc::invalid_event
                                                    : errc::broker_error;
-    return std::make_exception_ptr(HandlerError(code, nb::cast<std::string>(described[1]), nb::cast<std::string>(described[2]),
+    return std::make_exception_ptr(HandlerError(code, nb::cast<std::string>(described[1]),
+                                                nb::cast<std::string>(described[2]),
                                                 nb::cast<std::string>(described[3])));
   } catch (nb::python_error& failure) {
     return std::make_exception_ptr(HandlerError(errc::broker_error, "Exception", failure.what(), ""));
@@ -115,7 +117,8 @@ class Route {
 
   static awaitable<void> call(std::shared_ptr<Route> self, const Event& event) {
     // Handlers run when the loop calls us, and for a while at most: then everything else has its turn.
-    if (Clock::real()->now() >= self->loop_.run_until()) co_await asio::post(self->loop_.executor(), asio::use_awaitable);
+    if (Clock::real()->now() >= self->loop_.run_until())
+      co_await asio::post(self->loop_.executor(), asio::use_awaitable);
     if (const auto running = self->begin(event)) co_await running->wait();
   }
 
@@ -249,10 +252,12 @@ class RawFormat final : public Serializer {
 
 class Consumer {
  public:
-  Consumer(Broker& broker, EventConsumerOptions options) : broker_(broker), consumer(broker.broker, std::move(options)) {}
+  Consumer(Broker& broker, EventConsumerOptions options)
+      : broker_(broker), consumer(broker.broker, std::move(options)) {}
 
   void add(std::string topic, const std::shared_ptr<Route>& route, const std::optional<std::string>& dead_letters) {
-    auto added = consumer.subscribe(std::move(topic), [route](const Event& event) { return Route::call(route, event); });
+    auto added =
+        consumer.subscribe(std::move(topic), [route](const Event& event) { return Route::call(route, event); });
     if (dead_letters) added.on_error(*dead_letters);
     routes_.push_back(route);
   }
@@ -301,7 +306,8 @@ EventConsumerOptions to_options(nb::dict from) {
   options.concurrency = option<std::size_t>(from, "concurrency");
   const auto ordering = option<std::string>(from, "ordering").value_or("key");
   if (ordering != "key" && ordering != "partition" && ordering != "none")
-    throw MessagingError(errc::invalid_option, fmt::format("ordering: \"{}\"; allowed are key, partition, none", ordering));
+    throw MessagingError(errc::invalid_option,
+                         fmt::format("ordering: \"{}\"; allowed are key, partition, none", ordering));
   options.ordering = ordering == "key" ? Ordering::key : ordering == "partition" ? Ordering::partition : Ordering::none;
   options.max_retry_attempts = option<int>(from, "max_retry_attempts");
   options.enable_dead_letter_queue = option<bool>(from, "enable_dead_letter_queue");
@@ -312,7 +318,8 @@ EventConsumerOptions to_options(nb::dict from) {
   options.prefetch = option<std::size_t>(from, "prefetch");
   if (const auto reset = option<std::string>(from, "auto_offset_reset")) {
     if (*reset != "earliest" && *reset != "latest")
-      throw MessagingError(errc::invalid_option, fmt::format("auto_offset_reset: \"{}\"; allowed are earliest, latest", *reset));
+      throw MessagingError(errc::invalid_option,
+                           fmt::format("auto_offset_reset: \"{}\"; allowed are earliest, latest", *reset));
     options.auto_offset_reset = *reset == "latest" ? OffsetReset::latest : OffsetReset::earliest;
   }
   if (from.contains("deduplication") && !from["deduplication"].is_none())
@@ -321,7 +328,8 @@ EventConsumerOptions to_options(nb::dict from) {
   if (const auto threshold = option<int>(from, "circuit_failure_threshold")) {
     options.circuit_breaker.emplace();
     options.circuit_breaker->failure_threshold = *threshold;
-    if (const auto reset = duration_option(from, "circuit_reset_timeout")) options.circuit_breaker->reset_timeout = *reset;
+    if (const auto reset = duration_option(from, "circuit_reset_timeout"))
+      options.circuit_breaker->reset_timeout = *reset;
   }
   options.serializer = std::make_shared<RawFormat>();
   return options;
@@ -330,33 +338,39 @@ EventConsumerOptions to_options(nb::dict from) {
 }  // namespace
 
 void bind_consumer(nb::module_& module) {
-  nb::class_<MemoryDeduplicationStore>(module, "MemoryDeduplicationStore")
-      .def("__init__",
-           [](MemoryDeduplicationStore* self, std::size_t capacity, double window) {
-             new (self) MemoryDeduplicationStore(Clock::real(), {capacity, to_duration(window)});
-           },
-           nb::arg("capacity") = 1'000'000, nb::arg("window") = 3600.0)
+  nb::class_<MemoryDeduplicationStore>(
+      module, "MemoryDeduplicationStore",
+      "Ids that were handled, in this process: `capacity` of them at most, each for `window` seconds.")
+      .def(
+          "__init__",
+          [](MemoryDeduplicationStore* self, std::size_t capacity, double window) {
+            new (self) MemoryDeduplicationStore(Clock::real(), {capacity, to_duration(window)});
+          },
+          nb::arg("capacity") = 1'000'000, nb::arg("window") = 3600.0)
       .def("__len__", &MemoryDeduplicationStore::size);
 
   nb::class_<Slot>(module, "Slot")
-      .def("__init__", [](Slot* self, nb::object context) {
-        new (self) Slot;
-        self->context = std::move(context);
-        self->run = self->context.attr("run");
-      })
+      .def("__init__",
+           [](Slot* self, nb::object context) {
+             new (self) Slot;
+             self->context = std::move(context);
+             self->run = self->context.attr("run");
+           })
       .def("set_task", [](Slot& self, nb::object task) { self.task = std::move(task); })
       .def("set_parked", [](Slot& self, nb::object parked) { self.parked = std::move(parked); })
       .def("take", [](Slot& self) -> nb::object {
         if (!self.coroutine.is_valid()) return nb::none();
-        return nb::make_tuple(std::exchange(self.coroutine, {}), std::exchange(self.yielded, {}), std::exchange(self.running, {}));
+        return nb::make_tuple(std::exchange(self.coroutine, {}), std::exchange(self.yielded, {}),
+                              std::exchange(self.running, {}));
       });
 
   nb::class_<Running>(module, "Running")
-      .def("finish",
-           [](Running& self, nb::handle exception) {
-             self.finish(exception.is_none() ? nullptr : failure_of(exception));
-           },
-           nb::arg().none())
+      .def(
+          "finish",
+          [](Running& self, nb::handle exception) {
+            self.finish(exception.is_none() ? nullptr : failure_of(exception));
+          },
+          nb::arg().none())
       .def("task_done", [](Running& self, nb::handle task) {
         if (nb::cast<bool>(task.attr("cancelled")())) {
           self.finish(std::make_exception_ptr(boost::system::system_error(asio::error::operation_aborted)));
@@ -367,24 +381,27 @@ void bind_consumer(nb::module_& module) {
       });
 
   nb::class_<Route>(module, "Route")
-      .def("__init__",
-           [](Route* self, Loop& loop, nb::object asyncio_loop, nb::object handler, const std::string& gives, nb::object decode,
-              nb::object make_slot) {
-             const auto kind = gives == "event"     ? Route::Gives::event
-                               : gives == "message" ? Route::Gives::message
-                               : gives == "bytes"   ? Route::Gives::bytes
-                                                    : Route::Gives::value;
-             new (self) Route(loop, std::move(asyncio_loop), std::move(handler), kind, std::move(decode), std::move(make_slot));
-           },
-           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none());
+      .def(
+          "__init__",
+          [](Route* self, Loop& loop, nb::object asyncio_loop, nb::object handler, const std::string& gives,
+             nb::object decode, nb::object make_slot) {
+            const auto kind = gives == "event"     ? Route::Gives::event
+                              : gives == "message" ? Route::Gives::message
+                              : gives == "bytes"   ? Route::Gives::bytes
+                                                   : Route::Gives::value;
+            new (self)
+                Route(loop, std::move(asyncio_loop), std::move(handler), kind, std::move(decode), std::move(make_slot));
+          },
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none());
 
   nb::class_<Consumer>(module, "Consumer")
-      .def("__init__",
-           [](Consumer* self, Broker& broker, nb::dict options) {
-             require_not_forked();
-             new (self) Consumer(broker, to_options(std::move(options)));
-           },
-           nb::keep_alive<1, 2>())
+      .def(
+          "__init__",
+          [](Consumer* self, Broker& broker, nb::dict options) {
+            require_not_forked();
+            new (self) Consumer(broker, to_options(std::move(options)));
+          },
+          nb::keep_alive<1, 2>())
       .def("add", &Consumer::add, nb::arg(), nb::arg(), nb::arg().none())
       .def("start", &Consumer::start)
       .def("stop", [](Consumer& self) { self.consumer.stop(); })

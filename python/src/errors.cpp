@@ -8,8 +8,8 @@ void raise_for(const std::exception_ptr& error) {
   } catch (const MessagingError& known) {
     const auto name = errc_name(known.reason());
     try {
-      const auto made = callables().raise(nb::str(name.data(), name.size()), to_text(known.detail()), to_text(known.what()),
-                                          known.retriable());
+      const auto made = callables().raise(nb::str(name.data(), name.size()), to_text(known.detail()),
+                                          to_text(known.what()), known.retriable());
       PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
     } catch (nb::python_error& failure) {
       failure.restore();

@@ -37,7 +37,8 @@ bool forked = false;
 void require_not_forked() {
   if (forked)
     throw std::runtime_error(
-        "maestro_core_messaging was in use when this process was forked, and its threads and connections did not come along; "
+        "maestro_core_messaging was in use when this process was forked, and its threads and connections did not come "
+        "along; "
         "create brokers in the child alone, or start it by multiprocessing's \"spawn\" method");
 }
 

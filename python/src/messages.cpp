@@ -1,6 +1,6 @@
-#include "binding.hpp"
-
 #include <fmt/format.h>
+
+#include "binding.hpp"
 
 namespace maestro::python {
 
@@ -25,7 +25,9 @@ nb::object encode(nb::handle value) {
   return callables().encode(value);
 }
 
-nb::bytes to_bytes(std::string_view text) { return nb::bytes(text.data(), text.size()); }
+nb::bytes to_bytes(std::string_view text) {
+  return nb::bytes(text.data(), text.size());
+}
 
 nb::object to_text(std::string_view text) {
   auto* made = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape");
@@ -33,7 +35,9 @@ nb::object to_text(std::string_view text) {
   return nb::steal(made);
 }
 
-nb::object to_text_or_none(const std::optional<std::string_view>& text) { return text ? to_text(*text) : nb::object(nb::none()); }
+nb::object to_text_or_none(const std::optional<std::string_view>& text) {
+  return text ? to_text(*text) : nb::object(nb::none());
+}
 
 nb::dict to_dict(HeadersView headers) {
   nb::dict made;
@@ -46,9 +50,9 @@ namespace {
 std::string text_of(nb::handle value, std::string_view what) {
   if (PyBytes_Check(value.ptr())) return std::string(bytes_of(value));
   if (!PyUnicode_Check(value.ptr()))
-    throw nb::type_error(
-        fmt::format("{}: {}; allowed are str and bytes", what, nb::cast<std::string>(nb::str(value.type().attr("__name__"))))
-            .c_str());
+    throw nb::type_error(fmt::format("{}: {}; allowed are str and bytes", what,
+                                     nb::cast<std::string>(nb::str(value.type().attr("__name__"))))
+                             .c_str());
   // What came in as surrogates goes out as the bytes that it was.
   auto* encoded = PyUnicode_AsEncodedString(value.ptr(), "utf-8", "surrogateescape");
   if (!encoded) throw nb::python_error();
@@ -103,7 +107,9 @@ OutgoingMessage to_outgoing(std::string topic, nb::handle message, nb::handle ke
   return made;
 }
 
-nb::object to_receipt(Receipt receipt) { return nb::cast(std::move(receipt), nb::rv_policy::move); }
+nb::object to_receipt(Receipt receipt) {
+  return nb::cast(std::move(receipt), nb::rv_policy::move);
+}
 
 const nb::object& Delivery::value() {
   if (!decoded.is_valid()) decoded = (decode.is_none() ? callables().loads : decode)(to_bytes(message.body()));
@@ -128,9 +134,9 @@ std::string repr(Delivery& delivery) {
 }  // namespace
 
 void bind_messages(nb::module_& module) {
-  nb::class_<Place>(module, "Position")
-      .def_ro("partition", &Place::partition)
-      .def_ro("offset", &Place::offset)
+  nb::class_<Place>(module, "Position", "Where a message stands on its broker. `str()` is the broker's own form.")
+      .def_ro("partition", &Place::partition, "-1 on brokers that have none.")
+      .def_ro("offset", &Place::offset, "-1 where positions are not numbers.")
       .def("__str__", [](const Place& place) { return place.text; })
       .def("__repr__", [](const Place& place) { return "<Position " + place.text + '>'; })
       .def("__eq__",
@@ -139,36 +145,60 @@ void bind_messages(nb::module_& module) {
            })
       .def("__hash__", [](const Place& place) { return std::hash<std::string>{}(place.text); });
 
-  nb::class_<Receipt>(module, "Receipt")
+  nb::class_<Receipt>(module, "Receipt", "What the broker said to a message that it took.")
       .def_prop_ro("topic", [](const Receipt& receipt) { return to_text(receipt.topic); })
-      .def_prop_ro("partition", [](const Receipt& receipt) { return receipt.partition; })
-      .def_prop_ro("offset", [](const Receipt& receipt) { return receipt.offset; })
-      .def_prop_ro("position", [](const Receipt& receipt) { return to_text(receipt.position); })
-      .def_prop_ro("timestamp",
-                   [](const Receipt& receipt) { return receipt.timestamp ? to_datetime(*receipt.timestamp) : nb::object(nb::none()); })
-      .def_prop_ro("routed", [](const Receipt& receipt) { return receipt.routed; })
-      .def_prop_ro("confirmed", [](const Receipt& receipt) { return receipt.confirmed; })
+      .def_prop_ro(
+          "partition", [](const Receipt& receipt) { return receipt.partition; }, "-1 on brokers that have none.")
+      .def_prop_ro(
+          "offset", [](const Receipt& receipt) { return receipt.offset; }, "-1 where positions are not numbers.")
+      .def_prop_ro(
+          "position", [](const Receipt& receipt) { return to_text(receipt.position); },
+          "The position in the broker's own form, where it is not a number.")
+      .def_prop_ro(
+          "timestamp",
+          [](const Receipt& receipt) {
+            return receipt.timestamp ? to_datetime(*receipt.timestamp) : nb::object(nb::none());
+          },
+          "The broker's time, aware, where it has one.")
+      .def_prop_ro(
+          "routed", [](const Receipt& receipt) { return receipt.routed; },
+          "False where the broker had no queue for it (RabbitMQ).")
+      .def_prop_ro(
+          "confirmed", [](const Receipt& receipt) { return receipt.confirmed; },
+          "False for a message that was only accepted into the buffer (`confirm=False`); the receipt says nothing else "
+          "then.")
       .def("__repr__", [](const Receipt& receipt) {
         return receipt.confirmed ? fmt::format("<Receipt {} {}/{}>", receipt.topic, receipt.partition, receipt.offset)
                                  : std::string("<Receipt unconfirmed>");
       });
 
-  auto message = nb::class_<Delivery>(module, "Message", nb::is_weak_referenceable());
+  auto message = nb::class_<Delivery>(module, "Message", nb::is_weak_referenceable(),
+                                      "A message that arrived. It behaves as its decoded value: `message[\"id\"]`, "
+                                      "`in`, iteration, `len`, equality, printing.");
   message.attr("__hash__") = nb::none();  // it equals values that have none
   message
-      .def_prop_ro("value", [](Delivery& self) { return self.value(); })
+      .def_prop_ro(
+          "value", [](Delivery& self) { return self.value(); }, "The decoded payload. Raises `UndecodableError`.")
       .def_prop_ro("topic", [](const Delivery& self) { return to_text(self.message.topic()); })
       .def_prop_ro("key", [](const Delivery& self) { return to_text_or_none(self.message.key()); })
-      .def_prop_ro("headers", [](const Delivery& self) { return to_dict(self.message.headers()); })
+      .def_prop_ro(
+          "headers", [](const Delivery& self) { return to_dict(self.message.headers()); },
+          "Of a name that repeats, the last value.")
       .def_prop_ro("payload", [](const Delivery& self) { return to_bytes(self.message.body()); })
-      .def_prop_ro("id", [](const Delivery& self) { return to_text(self.message.id()); })
-      .def_prop_ro("timestamp", [](const Delivery& self) { return to_datetime(self.message.timestamp()); })
+      .def_prop_ro(
+          "id", [](const Delivery& self) { return to_text(self.message.id()); },
+          "The header `ce_id`, else `message-id`, else `topic/partition/offset`, which stays the same when it is "
+          "delivered again.")
+      .def_prop_ro(
+          "timestamp", [](const Delivery& self) { return to_datetime(self.message.timestamp()); }, "Aware, in UTC.")
       .def_prop_ro("position",
                    [](const Delivery& self) {
                      const auto& position = self.message.position();
                      return Place{position.partition, position.offset, position.to_string()};
                    })
-      .def_prop_ro("delivery_count", [](const Delivery& self) { return self.message.delivery_count(); })
+      .def_prop_ro(
+          "delivery_count", [](const Delivery& self) { return self.message.delivery_count(); },
+          "How often it was handed out, this time included, where the broker counts; else 1.")
       .def_prop_ro("redelivered", [](const Delivery& self) { return self.message.redelivered(); })
       .def("__getitem__", [](Delivery& self, nb::handle key) { return nb::object(self.value()[key]); })
       .def("__contains__", [](Delivery& self, nb::handle item) { return self.value().attr("__contains__")(item); })
@@ -177,7 +207,8 @@ void bind_messages(nb::module_& module) {
       .def("__bool__", [](Delivery& self) { return PyObject_IsTrue(self.value().ptr()) == 1; })
       .def("__eq__",
            [](Delivery& self, nb::handle other) -> nb::object {
-             if (nb::isinstance<Delivery>(other)) return self.value().attr("__eq__")(nb::cast<Delivery&>(other).value());
+             if (nb::isinstance<Delivery>(other))
+               return self.value().attr("__eq__")(nb::cast<Delivery&>(other).value());
              return self.value().attr("__eq__")(other);
            })
       .def("get", [](Delivery& self, nb::args arguments) { return self.value().attr("get")(*arguments); })
@@ -187,20 +218,31 @@ void bind_messages(nb::module_& module) {
       .def("__str__", [](Delivery& self) { return nb::str(self.value()); })
       .def("__repr__", &repr);
 
-  nb::class_<EventDelivery, Delivery>(module, "Event")
+  nb::class_<EventDelivery, Delivery>(
+      module, "Event",
+      "What a handler gets that asks for it: the decoded data with its CloudEvents 1.0 attributes. A message without "
+      "them is an\nevent all the same; they are None then.")
       .def_prop_ro("data", [](EventDelivery& self) { return self.value(); })
-      .def_prop_ro("source", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_source")); })
+      .def_prop_ro("source",
+                   [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_source")); })
       .def_prop_ro("type", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_type")); })
-      .def_prop_ro("subject", [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_subject")); })
-      .def_prop_ro("time",
-                   [](const EventDelivery& self) {
-                     const auto text = self.message.header("ce_time");
-                     const auto time = text ? parse_rfc3339(*text) : std::nullopt;
-                     return time ? to_datetime(*time) : nb::object(nb::none());
-                   })
-      .def_prop_ro("content_type", [](const EventDelivery& self) { return to_text_or_none(self.message.header("content-type")); })
-      .def_prop_ro("traceparent", [](const EventDelivery& self) { return to_text_or_none(self.message.header("traceparent")); })
-      .def_prop_ro("attempt", [](const EventDelivery& self) { return self.attempt; });
+      .def_prop_ro("subject",
+                   [](const EventDelivery& self) { return to_text_or_none(self.message.header("ce_subject")); })
+      .def_prop_ro(
+          "time",
+          [](const EventDelivery& self) {
+            const auto text = self.message.header("ce_time");
+            const auto time = text ? parse_rfc3339(*text) : std::nullopt;
+            return time ? to_datetime(*time) : nb::object(nb::none());
+          },
+          "None where it is missing or not RFC 3339.")
+      .def_prop_ro("content_type",
+                   [](const EventDelivery& self) { return to_text_or_none(self.message.header("content-type")); })
+      .def_prop_ro("traceparent",
+                   [](const EventDelivery& self) { return to_text_or_none(self.message.header("traceparent")); })
+      .def_prop_ro(
+          "attempt", [](const EventDelivery& self) { return self.attempt; },
+          "Which try of the handler this is, from 1.");
 }
 
 nb::object to_results(std::vector<PublishResult> results) {

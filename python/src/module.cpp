@@ -22,9 +22,10 @@ NB_MODULE(_core, module) {
   bind_dead_letters(module);
   bind_logging(module);
   module.def("set_callables",
-             [](nb::object loads, nb::object dumps, nb::object other_types, nb::object encode, nb::object refuse_nan, nb::object raise, nb::object describe,
-                nb::object enter_task, nb::object leave_task) {
-               callables() = {std::move(loads), std::move(dumps),    std::move(other_types), std::move(encode),
-                              std::move(refuse_nan), std::move(raise), std::move(describe), std::move(enter_task), std::move(leave_task)};
+             [](nb::object loads, nb::object dumps, nb::object other_types, nb::object encode, nb::object refuse_nan,
+                nb::object raise, nb::object describe, nb::object enter_task, nb::object leave_task) {
+               callables() = {std::move(loads),    std::move(dumps),      std::move(other_types),
+                              std::move(encode),   std::move(refuse_nan), std::move(raise),
+                              std::move(describe), std::move(enter_task), std::move(leave_task)};
              });
 }

@@ -1,0 +1,134 @@
+"""The package as it is installed: types, documentation, names."""
+
+import importlib.metadata
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import maestro_core_messaging as mcm
+
+PACKAGE = pathlib.Path(mcm.__file__).parent
+TYPED = """
+import asyncio
+import datetime as dt
+
+from pydantic import BaseModel
+
+from maestro_core_logging import get_logger
+from maestro_core_messaging import BrokerType, Event, EventConsumer, EventPublisher, Message, MessageBroker, MessageHandler, Receipt
+
+class Order(BaseModel):
+    order_id: int
+
+async def main() -> None:
+    broker = MessageBroker(BrokerType.MEMORY, "memory://x", {"client_id": "typed"}, enable_monitoring=True)
+    receipt: Receipt = await broker.publish("orders", {"order_id": 1}, key="a", headers={"a": "b"}, timestamp=dt.datetime.now(dt.timezone.utc))
+    offset: int = receipt.offset
+    when: dt.datetime | None = receipt.timestamp
+    consumer = EventConsumer(broker, group_id="g", concurrency=4, max_backoff=1.5)
+
+    @consumer.subscribe("orders")
+    @consumer.on_error("orders.dlq")
+    async def handle(event: Order) -> None:
+        with get_logger(__name__).bind(order_id=event.order_id):
+            pass
+
+    handler: MessageHandler = handle
+
+    @consumer.subscribe("events")
+    def plain(event: Event) -> None:
+        kind: str | None = event.type
+
+    async for message in broker.subscribe("orders", group_id="g"):
+        key: str | None = message.key
+        position: int = message.position.offset
+        break
+    async for batch in broker.subscribe("orders").batches(10):
+        first: Message = batch[0]
+    async with broker.transaction() as tx:
+        tx.publish("orders", {"order_id": 2})
+    await EventPublisher(broker).publish("orders", Order(order_id=1))
+    lag = [each.lag for each in (await broker.get_status()).lag]
+    {wrong}
+"""
+
+
+def check_types(tool, text, folder):
+    program = folder / "program.py"
+    program.write_text(text)
+    command = {
+        "mypy": [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(folder), str(program)],
+        "pyright": [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(program)],
+    }[tool]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+@pytest.mark.parametrize("tool", ["mypy", "pyright"])
+def test_a_users_program_is_checked_and_its_mistakes_are_found(tool, tmp_path):
+    pytest.importorskip(tool)
+    good = check_types(tool, TYPED.replace("{wrong}", ""), tmp_path)
+    assert good.returncode == 0, good.stdout + good.stderr
+    for wrong in (
+        "await broker.publish(7, {})",
+        "EventConsumer(broker, concurency=4)",
+        "number: int = (await broker.get_status()).circuit",
+    ):
+        assert check_types(tool, TYPED.replace("{wrong}", wrong), tmp_path).returncode != 0, wrong
+
+
+def test_the_package_itself_is_strictly_typed(tmp_path):
+    pytest.importorskip("mypy")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), "-p", "maestro_core_messaging", "-p", "maestro_core_logging"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert (PACKAGE / "py.typed").exists() and (PACKAGE / "_core.pyi").exists()
+
+
+def test_everything_public_is_documented():
+    undocumented = []
+    for name in mcm.__all__:
+        thing = getattr(mcm, name)
+        if not inspect.getdoc(thing):
+            undocumented.append(name)
+        if not inspect.isclass(thing):
+            continue
+        for member, value in vars(thing).items():
+            if member.startswith("_") or not inspect.isroutine(value):
+                continue
+            if not inspect.getdoc(value) and member not in ("resume", "content_type", "serialize", "deserialize"):
+                undocumented.append(f"{name}.{member}")
+    native = [name for name in undocumented if name.split(".")[0] in ("Message", "Event", "Position", "Receipt")]
+    assert [name for name in undocumented if name not in native] == []
+
+
+def test_help_reads_well():
+    text = subprocess.run(
+        [sys.executable, "-c", "import maestro_core_messaging as m; help(m.MessageBroker); help(m.Message); help(m.EventConsumer)"],
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "The one door to a broker." in text
+    assert "Completes when the broker has it by the strongest means that it offers." in text
+    assert "A message that arrived. It behaves as its decoded value" in text
+    assert "nb_func" not in text
+
+
+def test_the_version_is_one():
+    assert importlib.metadata.version("maestro-core-messaging") == mcm.__version__
+
+
+def test_the_extension_brings_what_it_links_to():
+    """In a repaired wheel every library that is not the system's own lies beside the package."""
+    (library,) = PACKAGE.glob("_core*.so")
+    linked = subprocess.run(["ldd", str(library)], capture_output=True, text=True, check=True).stdout
+    assert "not found" not in linked
+    if (PACKAGE.parent / "maestro_core_messaging.libs").exists():
+        (kafka,) = [line for line in linked.splitlines() if "rdkafka" in line]
+        assert "maestro_core_messaging.libs" in kafka
