@@ -126,7 +126,8 @@ class MakeSlot:
     def __call__(self) -> _core.Slot:
         context = self.context.copy()
         slot = _core.Slot(context)
-        slot.set_task(self._loop.create_task(_serve(slot, self._loop), context=context))
+        if sys.version_info >= (3, 11):
+            slot.set_task(self._loop.create_task(_serve(slot, self._loop), context=context))
         return slot
 
 
