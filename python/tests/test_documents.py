@@ -1,4 +1,4 @@
-"""Every program of the migration page, as it stands there, on a real Kafka."""
+"""The programs of the documents, as they stand there."""
 
 import asyncio
 import pathlib
@@ -10,14 +10,27 @@ import pytest
 
 from maestro_core_messaging import MessageBroker
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "migrating.md"
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def programs_of(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+
+
+PROGRAMS = programs_of("docs/migrating.md")
 NEEDS = {"from kafka import": "kafka", "aiokafka": "aiokafka", "faststream": "faststream"}
 
 
 async def create(address, topic):
     async with MessageBroker("kafka", address) as broker:
         await broker.create_topic(topic)
+
+
+def test_the_program_of_the_readme_prints_what_it_says():
+    (program,) = programs_of("README.md")
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.returncode) == ("Received: {'event_type': 'user_created', 'user_id': 123}\n", 0), ran.stderr
+    assert f"It prints `{ran.stdout.strip()}`" in (ROOT / "README.md").read_text()
 
 
 def test_there_are_three_pairs():
