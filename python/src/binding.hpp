@@ -27,10 +27,13 @@ using namespace maestro::messaging;
 /// One asyncio loop, joined to the library. Everything below runs on its thread, under the GIL.
 class Loop {
  public:
-  Loop() : loop_(ForeignLoop::make()) {}
+  Loop() : loop_(ForeignLoop::make()) { of_this_thread = true; }
   ~Loop() { loop_.close(); }
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
+
+  /// Whether this thread is one of Python's that had a loop.
+  static inline thread_local bool of_this_thread = false;
 
   [[nodiscard]] ForeignLoop& foreign() const noexcept { return loop_; }
   [[nodiscard]] ForeignLoop::Executor executor() const noexcept { return loop_.executor(); }

@@ -30,7 +30,7 @@ void bind_logging(nb::module_& module) {
         const std::lock_guard lock(lines().mutex);
         if (lines().waiting.size() < Lines::most) lines().waiting.push_back(record);
       }
-      if (Py_IsInitialized() && PyGILState_Check()) {
+      if (Loop::of_this_thread) {  // which holds the GIL whenever it is here
         if (auto* done = PyObject_CallNoArgs(on_line)) {
           Py_DECREF(done);
         } else {
