@@ -110,6 +110,7 @@ awaitable<void> MessageBroker::State::ensure_connected() {
     } const done{*this};
     try {
       co_await transport->connect();
+      capabilities = transport->capabilities();  // what is known once connected
       connected_ = true;
       if (telemetry) telemetry->health(true);
     } catch (const boost::system::system_error& failure) {
@@ -145,10 +146,11 @@ awaitable<void> MessageBroker::State::connect() {
   co_await ensure_connected();
 }
 
-CircuitBreaker::Call MessageBroker::State::require_closed_circuit() {
-  if (!circuit_suspect_) return {};
+MessageBroker::State::PublishCall MessageBroker::State::require_closed_circuit() {
+  const auto number = ++begun_;
+  if (!circuit_suspect_) return {{}, number};
   const auto now = clock->now();
-  if (const auto call = breaker_.allow(now)) return *call;
+  if (const auto call = breaker_.allow(now)) return {*call, number};
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(breaker_.open_until() - now);
   throw MessagingError(
       errc::circuit_open,
@@ -197,7 +199,7 @@ std::optional<Receipt> MessageBroker::State::try_publish(OutgoingMessage& messag
   PublishResult result;
   if (!transport->publish_now(message, result) || result.error == errc::connection_failed) return std::nullopt;
   if (!result.ok()) {
-    finish({&message, 1}, {&result, 1}, began, {});
+    finish({&message, 1}, {&result, 1}, began, {{}, ++begun_});
     result.value();  // throws
   }
   ++sent_;
@@ -235,7 +237,7 @@ awaitable<std::vector<PublishResult>> MessageBroker::State::publish_many(std::ve
 }
 
 awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                                           CircuitBreaker::Call call) {
+                                           PublishCall call) {
   const auto began = telemetry ? clock->now() : TimePoint{};
   try {
     co_await transmit(messages, results);
@@ -254,14 +256,14 @@ awaitable<void> MessageBroker::State::transmit(std::span<OutgoingMessage> messag
 }
 
 awaitable<void> MessageBroker::State::settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                                                    CircuitBreaker::Call call) {
+                                                    PublishCall call) {
   const auto began = clock->now();
   co_await retry_failed(messages, results);
   finish(messages, results, began, call);
 }
 
 void MessageBroker::State::finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
-                                  TimePoint began, CircuitBreaker::Call call) {
+                                  TimePoint began, PublishCall call) {
   const bool all = std::ranges::all_of(results, &PublishResult::ok);
   if (!all || circuit_suspect_ || telemetry) judge(messages, results, began, call);
   sent_ += all ? results.size() : static_cast<std::size_t>(std::ranges::count_if(results, &PublishResult::ok));
@@ -295,14 +297,17 @@ awaitable<void> MessageBroker::State::retry_failed(std::span<OutgoingMessage> me
 }
 
 void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
-                                 TimePoint began, CircuitBreaker::Call call) {
+                                 TimePoint began, PublishCall call) {
   const auto now = clock->now();
   for (std::size_t i = 0; i < results.size(); ++i) {
     const auto& result = results[i];
     if (result.ok()) {
       if (circuit_suspect_) breaker_.on_success(now, call);
     } else if (is_brokers_fault(result.error)) {
-      breaker_.on_failure(now, call);
+      if (call.number > counted_until_) {
+        breaker_.on_failure(now, call);
+        counted_until_ = begun_;
+      }
       circuit_suspect_ = true;
       last_error_ = result.detail;
     }

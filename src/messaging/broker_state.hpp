@@ -62,6 +62,10 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
 
  private:
   friend class PublishBuffer;
+  /// A publish that the breaker allowed, with its number among all.
+  struct PublishCall : CircuitBreaker::Call {
+    std::uint64_t number = 0;
+  };
   [[nodiscard]] bool on_executor() const noexcept;
   /// Runs the same member on this broker's executor, for a caller on another.
   template <class Result, class... Arguments>
@@ -70,24 +74,28 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   TopicTelemetry& topic(const std::string& name);
   awaitable<void> ensure_connected();
   awaitable<void> await_connection();
-  CircuitBreaker::Call require_closed_circuit();
+  PublishCall require_closed_circuit();
   /// One or many messages: transport, retries until `publish_timeout`, counts, the breaker's verdict. All topics are known.
-  awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results, CircuitBreaker::Call call);
+  awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results, PublishCall call);
   /// Connects where that is needed, and tries them once.
   awaitable<void> transmit(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
   /// The rest of `send` for messages that were tried once.
   awaitable<void> settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                                CircuitBreaker::Call call);
+                                PublishCall call);
   void finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
-              CircuitBreaker::Call call);
+              PublishCall call);
   awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
   void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
-             CircuitBreaker::Call call);
+             PublishCall call);
   std::vector<std::shared_ptr<Attached>> open_subscriptions();
 
   boost::unordered_flat_map<std::string, std::unique_ptr<TopicTelemetry>> topics_;
   std::pair<std::string, TopicTelemetry*> last_topic_;  // messages of a topic come in runs
   CircuitBreaker breaker_;
+  /// Publishes begun, and those of them that had begun when the last failure was counted: what was under way together fails together,
+  /// with one broken connection, and counts once.
+  std::uint64_t begun_ = 0;
+  std::uint64_t counted_until_ = 0;
   /// False while the breaker is surely closed, so that nobody asks the clock.
   bool circuit_suspect_ = false;
   Duration publish_timeout_;

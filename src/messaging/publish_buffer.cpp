@@ -21,7 +21,7 @@ struct PublishBuffer::Batch {
   std::vector<OutgoingMessage> messages;
   std::vector<PublishResult> results;
   TimePoint began;
-  CircuitBreaker::Call call;
+  MessageBroker::State::PublishCall call;
   bool answered = false;
 
   [[nodiscard]] bool has_to_be_retried() const {
@@ -83,7 +83,7 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
   auto& self = owner->buffer;
   while (self.unconfirmed_ > 0) {
     self.send_what_may_go();
-    if (self.under_way_.front()->answered) {
+    if (!self.under_way_.empty() && self.under_way_.front()->answered) {
       if (self.under_way_.front()->has_to_be_retried()) co_await self.retry();
       auto batch = std::move(self.under_way_.front());
       self.under_way_.pop_front();
@@ -103,6 +103,10 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
 }
 
 void PublishBuffer::send_what_may_go() {
+  // Where one failed, what comes after it waits until that is settled: else it would overtake what is tried again. All after the first
+  // failure of a batch fail too, so that its last tells.
+  const auto fails = [](const auto& batch) { return batch->results.back().error.failed(); };
+  if (std::ranges::any_of(under_way_, fails)) return;
   while (!waiting_.empty() && (messages_under_way_ == 0 || messages_under_way_ + most_in_batch <= at_once_)) {
     auto batch = std::move(waiting_.front());
     waiting_.pop_front();

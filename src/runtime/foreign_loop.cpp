@@ -12,6 +12,7 @@
 #include <optional>
 #include <system_error>
 #include <tuple>
+#include <vector>
 
 namespace maestro::messaging {
 
@@ -141,7 +142,13 @@ class ForeignLoop::LoopClock final : public Clock {
   std::shared_ptr<Timers> timers_;
 };
 
-ForeignLoop& ForeignLoop::make() { return *new ForeignLoop; }
+ForeignLoop& ForeignLoop::make() {
+  // Kept for ever, in sight of whoever looks for what was forgotten.
+  static auto* all = new std::vector<ForeignLoop*>;
+  const std::lock_guard lock(descriptors());
+  all->push_back(new ForeignLoop);
+  return *all->back();
+}
 
 ForeignLoop::ForeignLoop()
     : open_(asio::make_work_guard(queue_)),
