@@ -157,10 +157,11 @@ MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
 }
 
 MessagingConfig MessagingConfig::from_url(std::string_view url) {
-  static constexpr std::array<std::pair<std::string_view, BrokerType>, 8> schemes{{{"memory://", BrokerType::memory},
+  static constexpr std::array<std::pair<std::string_view, BrokerType>, 9> schemes{{{"memory://", BrokerType::memory},
                                                                                    {"kafka://", BrokerType::kafka},
                                                                                    {"redis://", BrokerType::redis},
                                                                                    {"rediss://", BrokerType::redis},
+                                                                                   {"unix://", BrokerType::redis},
                                                                                    {"amqp://", BrokerType::rabbitmq},
                                                                                    {"amqps://", BrokerType::rabbitmq},
                                                                                    {"nats://", BrokerType::nats},

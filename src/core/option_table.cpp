@@ -10,6 +10,8 @@ std::span<const OptionSpec> option_table() {
   static const std::vector<BrokerType> any;
   static const std::vector<BrokerType> memory_only{BrokerType::memory};
   static const std::vector<BrokerType> kafka_only{BrokerType::kafka};
+  static const std::vector<BrokerType> redis_only{BrokerType::redis};
+  static const std::vector<BrokerType> with_tls{BrokerType::kafka, BrokerType::redis};
   static const std::vector<BrokerType> in_partitions{BrokerType::memory, BrokerType::kafka};
   // clang-format off: a row of the table is two lines here, and eight if it were formatted
   static const std::vector<OptionSpec> table{
@@ -48,17 +50,24 @@ std::span<const OptionSpec> option_table() {
        "How the client proves who it is."},
       {"sasl_username", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's name."},
       {"sasl_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's password.", true},
-      {"ssl_ca_location", connection, text, "", "", kafka_only, {}, 0, 0, "",
+      {"ssl_ca_location", connection, text, "", "", with_tls, {}, 0, 0, "",
        "The file with the certificates of the authorities that are trusted; absent: the system's."},
-      {"ssl_certificate_location", connection, text, "", "", kafka_only, {}, 0, 0, "", "The file with the client's certificate."},
-      {"ssl_key_location", connection, text, "", "", kafka_only, {}, 0, 0, "", "The file with the client's private key."},
-      {"ssl_key_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The password of the private key.", true},
-      {"ssl_insecure_skip_verification", connection, boolean, "false", "", kafka_only, {}, 0, 0, "",
+      {"ssl_certificate_location", connection, text, "", "", with_tls, {}, 0, 0, "", "The file with the client's certificate."},
+      {"ssl_key_location", connection, text, "", "", with_tls, {}, 0, 0, "", "The file with the client's private key."},
+      {"ssl_key_password", connection, text, "", "", with_tls, {}, 0, 0, "", "The password of the private key.", true},
+      {"ssl_insecure_skip_verification", connection, boolean, "false", "", with_tls, {}, 0, 0, "",
        "Takes any certificate for any host name: for trials only."},
       {"auto_create_topics", connection, boolean, "true", "", kafka_only, {}, 0, 0, "",
        "A topic that is missing is made, with the cluster's own replication; else publishing to it is an error."},
       {"auto_create_partitions", connection, integer, "6", "", kafka_only, {}, 1, 100'000, "",
        "Partitions of a topic that is made so."},
+      {"database", connection, integer, "0", "", redis_only, {}, 0, 1e9, "REDIS_DB",
+       "The number of the database, where the connection string names none."},
+      {"username", connection, text, "", "", redis_only, {}, 0, 0, "", "The user's name (ACL), where the connection string has none."},
+      {"password", connection, text, "", "", redis_only, {}, 0, 0, "",
+       "The user's password, where the connection string has none.", true},
+      {"pool_size", connection, integer, "4", "connections", redis_only, {}, 1, 1000, "",
+       "Connections on which commands are pipelined, at most; blocking reads have others."},
       // consumer
       {"enable_auto_commit", consumer, boolean, "true", "", any, {}, 0, 0, "",
        "Asking a subscription for the next message acknowledges the last."},
@@ -87,6 +96,10 @@ std::span<const OptionSpec> option_table() {
        "How often the group's places are committed; what a crash repeats at most."},
       {"fetch_buffer_bytes", consumer, integer, "67108864", "bytes", kafka_only, {}, 1'048'576, 17'179'869'184, "",
        "Fetched messages that this subscription holds in memory at most, however much is waiting in its topics."},
+      {"claim_idle", consumer, duration, "30000", "ms", redis_only, {}, 100, 86'400'000, "",
+       "How long a message may be in the hands of a member that does not stir before another takes it over."},
+      {"trim_after", consumer, duration, "3600000", "ms", redis_only, {}, 0, 1e13, "",
+       "How old an entry must be that every group has acknowledged before it is removed; 0: never."},
       {"max_poll_records", consumer, integer, "500", "messages", kafka_only, {}, 1, 1'000'000, "",
        "The most that one fetch hands out."},
       // producer

@@ -168,9 +168,9 @@ Options::Options(const MessagingConfig& config) {
   const auto read = [&](const ConfigMap& map, OptionGroup group) {
     for (const auto& [key, value] : map) {
       if (key.starts_with(raw_prefix)) {
-        if (config.broker_type == BrokerType::memory)
-          throw MessagingError(errc::unknown_option,
-                               fmt::format("{} in {}: the memory broker has no native client", key, map_name(group)));
+        if (config.broker_type == BrokerType::memory || config.broker_type == BrokerType::redis)
+          throw MessagingError(errc::unknown_option, fmt::format("{} in {}: the {} broker has no native client", key, map_name(group),
+                                                                 to_string(config.broker_type)));
         const auto* text = std::get_if<std::string>(&value.get());
         raw_.insert_or_assign(key.substr(raw_prefix.size()), text ? *text : show(value));
         continue;

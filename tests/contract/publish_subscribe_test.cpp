@@ -218,11 +218,12 @@ TEST_P(PublishSubscribe, SeekGoesBackAndToTheEnd) {
   run([&]() -> awaitable<void> {
     auto client = broker();
     const auto topic = unique();
-    std::int32_t partition = 0;
-    for (int i = 0; i < 5; ++i) partition = (co_await client.publish(topic, Value(i), {.key = "k"})).partition;
+    std::vector<Receipt> receipts;
+    for (int i = 0; i < 5; ++i) receipts.push_back(co_await client.publish(topic, Value(i), {.key = "k"}));
+    const auto partition = receipts[0].partition;
     auto subscription = co_await client.subscribe(topic, {.group_id = group("g")});
     for (int i = 0; i < 5; ++i) co_await subscription.next();
-    co_await subscription.seek(topic, partition, 3);
+    co_await subscription.seek(topic, partition, receipts[3].offset);
     EXPECT_EQ((co_await subscription.next())->value(), 3);
     co_await subscription.seek(topic, partition, Subscription::beginning);
     EXPECT_EQ((co_await subscription.next())->value(), 0);

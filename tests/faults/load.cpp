@@ -275,8 +275,8 @@ Counts Load::count() const {
       if (times > 1) counts.duplicates += times - 1;
     }
   }
-  counts.reordered = reordered_;
-  counts.overlaps = overlaps_;
+  counts.reordered = plan_.members_share_keys ? 0 : reordered_;
+  counts.overlaps = plan_.members_share_keys ? 0 : overlaps_;
   counts.published = published_;
   counts.longest_pause = longest_pause_;
   return counts;

@@ -35,6 +35,8 @@ class Load {
     int rate = 2500;  ///< messages a second, all writers together
     std::size_t at_least = 20'000;
     int members = 2;                                ///< consumers of the group in this process
+    /// Several members of a broker without partitions: they may handle messages of one key at once, so that it is not counted.
+    bool members_share_keys = false;
     Duration patience = std::chrono::seconds(120);  ///< for the rest to be handled, at the end
   };
 

@@ -45,6 +45,9 @@ inline std::vector<TransportUnderTest> transports() {
 #if MAESTRO_TEST_KAFKA
   all.push_back({"kafka", [](const std::string&) { return MessagingConfig::from_url(server("kafka").url); }, true});
 #endif
+#if MAESTRO_TEST_REDIS
+  all.push_back({"redis", [](const std::string&) { return MessagingConfig::from_url(server("redis").url); }, true});
+#endif
   return all;
 }
 

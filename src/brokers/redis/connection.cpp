@@ -1,0 +1,315 @@
+#include "brokers/redis/connection.hpp"
+
+#include <fmt/format.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/ssl/error.hpp>
+#include <boost/asio/ssl/host_name_verification.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+
+#include "runtime/notifier.hpp"
+
+namespace maestro::messaging::redis {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr std::size_t read_size = 256 * 1024;
+
+MessagingError unreachable(const Address& address, std::string_view why) {
+  return {errc::connection_failed, fmt::format("no Redis at {}: {}", address.shown(), why)};
+}
+
+/// One or several commands that a coroutine waits for. The coroutine is not kept by the connection, which it may keep itself.
+class Asked final : public Call {
+ public:
+  explicit Asked(std::size_t count) : replies(count) {}
+
+  void on_reply(std::size_t index, const Value& reply, ReplyReader& reader) override {
+    // The root is used again by the reader; its parts are the owner's.
+    const auto kept = std::make_shared<std::pair<Value, std::shared_ptr<const void>>>(reply, reader.keep());
+    replies[index] = {&kept->first, kept};
+    if (++answered == replies.size() && waiting) waiting->notify();
+  }
+  void on_broken(std::size_t, bool, const Failure& why) override {
+    failure = why;
+    if (waiting) waiting->notify();
+  }
+
+  std::vector<Kept> replies;
+  std::size_t answered = 0;
+  std::optional<Failure> failure;
+  Notifier* waiting = nullptr;
+};
+
+awaitable<void> wait_for(std::shared_ptr<Asked> asked, Clock& clock, asio::any_io_executor executor) {
+  Notifier done(clock, executor);
+  struct Leave {
+    Asked& asked;
+    ~Leave() { asked.waiting = nullptr; }
+  } const leave{*asked};
+  asked->waiting = &done;
+  while (!asked->failure && asked->answered < asked->replies.size()) co_await done.wait();
+  if (asked->failure) throw MessagingError(asked->failure->code, asked->failure->detail);
+}
+
+// An operation that ended because we were cancelled is no failure of the server's.
+awaitable<void> throw_if_cancelled() {
+  const auto state = co_await asio::this_coro::cancellation_state;
+  if (state.cancelled() != asio::cancellation_type::none) throw boost::system::system_error(asio::error::operation_aborted);
+}
+
+}  // namespace
+
+Connection::Connection(const asio::any_io_executor& executor, std::shared_ptr<Clock> clock, asio::ssl::context* tls,
+                       std::string tls_name)
+    : executor_(executor), clock_(std::move(clock)), socket_(executor), tls_(tls), tls_name_(std::move(tls_name)), in_(read_size) {}
+
+Connection::~Connection() = default;
+
+awaitable<void> Connection::connect_socket(const Address& address, TimePoint deadline) {
+  const auto self = shared_from_this();
+  const auto token = asio::as_tuple(asio::use_awaitable);
+  // The limit closes the socket, and with it whatever is waited for.
+  bool late = false;
+  const auto limit = clock_->make_timer(executor_);
+  limit->expires_at(deadline);
+  limit->async_wait([weak = weak_from_this(), &late](boost::system::error_code error) {
+    const auto alive = weak.lock();
+    if (error || !alive) return;
+    late = true;
+    boost::system::error_code ignored;
+    alive->socket_.close(ignored);
+  });
+  struct Cancel {
+    Timer& timer;
+    ~Cancel() { timer.cancel(); }
+  } const cancel{*limit};
+  boost::system::error_code error;
+  if (!address.socket.empty()) {
+    auto outcome = co_await socket_.async_connect(asio::local::stream_protocol::endpoint(address.socket), token);
+    error = std::get<0>(outcome);
+  } else {
+    asio::ip::tcp::resolver resolver(executor_);
+    auto resolved = co_await resolver.async_resolve(address.host, std::to_string(address.port), token);
+    error = std::get<0>(resolved);
+    co_await throw_if_cancelled();
+    if (error) throw unreachable(address, error.message());
+    for (const auto& entry : std::get<1>(resolved)) {
+      if (late) break;
+      boost::system::error_code ignored;
+      socket_.close(ignored);
+      auto outcome = co_await socket_.async_connect(asio::generic::stream_protocol::endpoint(entry.endpoint()), token);
+      error = std::get<0>(outcome);
+      co_await throw_if_cancelled();
+      if (!error) break;
+    }
+    boost::system::error_code ignored;
+    if (!error) socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+    if (!error) socket_.set_option(asio::socket_base::keep_alive(true), ignored);
+  }
+  co_await throw_if_cancelled();
+  if (late) throw unreachable(address, "no answer within connect_timeout");
+  if (error) throw unreachable(address, error.message());
+  if (!address.tls) co_return;
+  secure_ = std::make_unique<asio::ssl::stream<Socket&>>(socket_, *tls_);
+  if (!tls_name_.empty()) {
+    SSL_set_tlsext_host_name(secure_->native_handle(), tls_name_.c_str());
+    secure_->set_verify_callback(asio::ssl::host_name_verification(tls_name_));
+  }
+  auto shaken = co_await secure_->async_handshake(asio::ssl::stream_base::client, token);
+  co_await throw_if_cancelled();
+  if (late) throw unreachable(address, "no TLS handshake within connect_timeout");
+  if (const auto failed = std::get<0>(shaken)) {
+    const bool is_tls = failed.category() == asio::error::get_ssl_category();
+    throw MessagingError(is_tls ? errc::tls_failed : errc::connection_failed,
+                         fmt::format("the TLS handshake with {} failed: {}", address.shown(), failed.message()));
+  }
+}
+
+awaitable<void> Connection::open(const Address& address, const std::string& client_name, TimePoint deadline) {
+  const auto self = shared_from_this();
+  co_await connect_socket(address, deadline);
+  open_ = true;
+  heard_ = clock_->now();
+  read();
+  std::vector<std::vector<std::string>> login;
+  std::vector<std::string> what;
+  if (address.password) {
+    login.push_back(address.user.empty() ? std::vector<std::string>{"AUTH", *address.password}
+                                         : std::vector<std::string>{"AUTH", address.user, *address.password});
+    what.emplace_back("logging in");
+  }
+  login.push_back({"CLIENT", "SETNAME", client_name});
+  what.emplace_back("naming the connection");
+  login.push_back({"SELECT", std::to_string(address.database)});
+  what.push_back(fmt::format("choosing database {}", address.database));
+  login.push_back({"CLIENT", "INFO"});
+  what.emplace_back("asking who we are");
+  const auto limit = clock_->make_timer(executor_);
+  limit->expires_at(deadline);
+  limit->async_wait([weak = weak_from_this(), shown = address.shown()](boost::system::error_code error) {
+    const auto alive = weak.lock();
+    if (!error && alive)
+      alive->close({errc::connection_failed, fmt::format("Redis at {} did not answer within connect_timeout", shown)});
+  });
+  struct Cancel {
+    Timer& timer;
+    ~Cancel() { timer.cancel(); }
+  } const cancel{*limit};
+  const auto replies = co_await ask_all(std::move(login));
+  // "id=3 addr=127.0.0.1:1234 …"; since 6.2.
+  if (const auto& info = *replies.back(); !info.is_error()) {
+    const auto field = [&info](std::string_view name) {
+      const auto at = info.text.find(name);
+      if (at == std::string_view::npos) return std::string();
+      const auto rest = info.text.substr(at + name.size());
+      return std::string(rest.substr(0, rest.find(' ')));
+    };
+    // The number alone may be another's after the server was started again.
+    if (const auto id = field("id="), at = field(" addr="); !id.empty() && !at.empty()) kill_command_ = {"CLIENT", "KILL", "ID", id, "ADDR", at};
+  }
+  for (std::size_t i = 0; i + 1 < replies.size(); ++i) {
+    if (!replies[i]->is_error()) continue;
+    const auto failure = describe(replies[i]->text, fmt::format("{} at {}", what[i], address.shown()));
+    close(failure);
+    throw MessagingError(failure.code, failure.detail);
+  }
+}
+
+void Connection::close(const Failure& why) {
+  if (!std::exchange(open_, false)) return;
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+  const auto self = shared_from_this();
+  auto waiting = std::exchange(waiting_, {});
+  outstanding_ = 0;
+  for (auto& each : waiting) each.call->on_broken(each.next, each.end <= sent_, why);
+  if (const auto tell = std::exchange(on_close_, nullptr)) tell();
+}
+
+void Connection::send(std::string_view commands, std::size_t count, std::shared_ptr<Call> call) {
+  out_ += commands;
+  sent(count, std::move(call));
+}
+
+void Connection::sent(std::size_t count, std::shared_ptr<Call> call) {
+  if (!open_) {
+    out_.clear();
+    call->on_broken(0, false, {errc::connection_failed, "the connection is closed"});
+    return;
+  }
+  waiting_.push_back({std::move(call), 0, count, sent_ + out_.size()});
+  outstanding_ += count;
+  used_ = heard_;  // recent enough, and no look at the clock
+  schedule_write();
+}
+
+void Connection::ping() {
+  class Ping final : public Call {
+    void on_reply(std::size_t, const Value&, ReplyReader&) override {}
+    void on_broken(std::size_t, bool, const Failure&) override {}
+  };
+  const auto used = used_;
+  append_command(out_, {"PING"});
+  sent(1, std::make_shared<Ping>());
+  used_ = used;
+}
+
+void Connection::schedule_write() {
+  if (write_scheduled_ || !writing_.empty()) return;
+  write_scheduled_ = true;
+  asio::post(executor_, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->write_scheduled_ = false;
+    self->write();
+  });
+}
+
+void Connection::write() {
+  if (!open_ || out_.empty() || !writing_.empty()) return;
+  writing_.swap(out_);
+  out_.clear();
+  sent_ += writing_.size();
+  with_stream([this](auto& stream) {
+    asio::async_write(stream, asio::buffer(writing_), [self = shared_from_this()](boost::system::error_code error, std::size_t) {
+      self->writing_.clear();
+      if (error) {
+        self->close({errc::connection_failed, fmt::format("the connection to Redis broke: {}", error.message())});
+      } else {
+        self->write();
+      }
+    });
+  });
+}
+
+void Connection::read() {
+  with_stream([this](auto& stream) {
+    stream.async_read_some(asio::buffer(in_), [self = shared_from_this()](boost::system::error_code error, std::size_t bytes) {
+      if (error) {
+        self->close({errc::connection_failed, fmt::format("the connection to Redis broke: {}", error.message())});
+      } else {
+        self->on_read(bytes);
+      }
+    });
+  });
+}
+
+void Connection::on_read(std::size_t bytes) {
+  heard_ = clock_->now();
+  reader_.feed({in_.data(), bytes});
+  try {
+    while (open_) {
+      const auto* reply = reader_.next();
+      if (!reply) break;
+      if (waiting_.empty()) throw MessagingError(errc::broker_error, "Redis: an answer that nobody asked for");
+      auto& front = waiting_.front();
+      const auto call = front.call;
+      const auto index = front.next++;
+      --outstanding_;
+      if (front.next == front.count) waiting_.pop_front();
+      call->on_reply(index, *reply, reader_);
+    }
+  } catch (const MessagingError& failure) {
+    close({failure.reason(), failure.detail()});
+  }
+  if (open_) read();
+}
+
+awaitable<std::vector<Kept>> Connection::ask_all(std::vector<std::vector<std::string>> commands) {
+  const auto self = shared_from_this();
+  auto asked = std::make_shared<Asked>(commands.size());
+  for (const auto& words : commands) {
+    append_count(out_, words.size());
+    for (const auto& word : words) append_word(out_, word);
+  }
+  sent(commands.size(), asked);
+  co_await wait_for(asked, *clock_, executor_);
+  co_return std::move(asked->replies);
+}
+
+awaitable<std::vector<Kept>> Connection::finish_asked(std::size_t before, std::vector<std::string> words) {
+  const auto self = shared_from_this();
+  auto asked = std::make_shared<Asked>(before + 1);
+  append_count(out_, words.size());
+  for (const auto& word : words) append_word(out_, word);
+  sent(before + 1, asked);
+  co_await wait_for(asked, *clock_, executor_);
+  co_return std::move(asked->replies);
+}
+
+awaitable<Kept> Connection::ask(std::vector<std::string> words) {
+  std::vector<std::vector<std::string>> one;
+  one.push_back(std::move(words));
+  auto replies = co_await ask_all(std::move(one));
+  co_return std::move(replies.front());
+}
+
+}  // namespace maestro::messaging::redis

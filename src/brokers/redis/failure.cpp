@@ -1,0 +1,48 @@
+#include "brokers/redis/failure.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+
+namespace maestro::messaging::redis {
+
+namespace {
+
+struct Known {
+  std::string_view begins;
+  errc code;
+  std::string_view advice;
+};
+
+constexpr std::array known{
+    Known{"LOADING", errc::connection_failed, "the server is loading its data"},
+    Known{"READONLY", errc::connection_failed, "this server is a replica; the master is elsewhere since a failover"},
+    Known{"MASTERDOWN", errc::connection_failed, "this replica has lost its master"},
+    Known{"CLUSTERDOWN", errc::connection_failed, "the cluster does not serve at the moment"},
+    Known{"TRYAGAIN", errc::connection_failed, "the cluster moves these keys at the moment"},
+    Known{"BUSY ", errc::connection_failed, "the server is busy with a script"},
+    Known{"NOREPLICAS", errc::connection_failed, "fewer replicas are connected than min-replicas-to-write asks for"},
+    Known{"MOVED", errc::unsupported, "this is a Redis Cluster, which is not supported yet"},
+    Known{"ASK", errc::unsupported, "this is a Redis Cluster, which is not supported yet"},
+    Known{"NOAUTH", errc::authentication_failed, "the server wants a password; put it into the connection string or into password"},
+    Known{"WRONGPASS", errc::authentication_failed, "user or password are wrong"},
+    Known{"NOPERM", errc::authentication_failed, "the user may not do this (ACL)"},
+    Known{"OOM", errc::queue_full, "the server has reached maxmemory"},
+    Known{"MISCONF", errc::broker_error, "the server cannot write its data to disk"},
+    Known{"WRONGTYPE", errc::broker_error, "a key of this name holds something else than a stream"},
+};
+
+}  // namespace
+
+Failure describe(std::string_view error, std::string_view what) {
+  for (const auto& each : known)
+    if (error.starts_with(each.begins)) return {each.code, fmt::format("{}: {} ({})", what, each.advice, error)};
+  return {errc::broker_error, fmt::format("{}: {}", what, error)};
+}
+
+void fail(std::string_view error, std::string_view what) {
+  const auto failure = describe(error, what);
+  throw MessagingError(failure.code, failure.detail);
+}
+
+}  // namespace maestro::messaging::redis

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <maestro/messaging/error.hpp>
+#include <string>
+#include <string_view>
+
+namespace maestro::messaging::redis {
+
+struct Failure {
+  errc code = errc::broker_error;
+  std::string detail;
+};
+
+/// What an error reply means: `connection_failed` for what will pass and was surely not done (a server that loads, that is no master
+/// any more), `authentication_failed`, `queue_full` for a server without memory, else the server's own verdict.
+[[nodiscard]] Failure describe(std::string_view error, std::string_view what);
+
+[[noreturn]] void fail(std::string_view error, std::string_view what);
+
+[[nodiscard]] inline bool is_error(std::string_view error, std::string_view kind) { return error.starts_with(kind); }
+
+}  // namespace maestro::messaging::redis

@@ -1,0 +1,94 @@
+#pragma once
+
+#include "brokers/redis/stream_reader.hpp"
+
+namespace maestro::messaging::redis {
+
+/// Messages of a topic that a group has not settled: unread, or pending.
+awaitable<std::int64_t> group_lag(Session& session, std::string key, std::string group);
+
+/// A member of a consumer group: `XREADGROUP`, `XACK`, and the care for what is pending. What it holds is kept fresh, so that nobody
+/// takes it for dead; what dead members left is claimed, beside new messages.
+class GroupReader final : public StreamReader {
+ public:
+  GroupReader(std::shared_ptr<Session> session, SubscribeRequest request);
+
+  void acknowledge(std::span<const DeliveryTag> tags) override;
+  void release(std::span<const DeliveryTag> tags, Duration delay) override;
+  awaitable<void> commit() override;
+  awaitable<void> close() override;
+  awaitable<void> seek(std::string topic, EntryId last_read, bool to_end) override;
+  awaitable<std::vector<PartitionLag>> lag() override;
+
+  /// The `XACK` of a delivery, for a transaction; none when it is not this member's any more.
+  [[nodiscard]] bool append_acknowledgement(std::string& to, DeliveryTag tag) const;
+  void forget(DeliveryTag tag);
+
+ protected:
+  awaitable<void> prepare(Connection& connection, std::size_t stream) override;
+  awaitable<void> recover(Connection& connection) override;
+  std::vector<std::string> read_command(std::size_t at_most, Duration block) const override;
+  [[nodiscard]] std::size_t room() const override {
+    return request_.prefetch > held_.size() ? request_.prefetch - held_.size() : 0;
+  }
+  void on_entries(std::size_t stream, std::span<const Value> entries, const Kept& reply) override;
+  awaitable<void> tend() override;
+  [[nodiscard]] Duration tick() const override;
+  /// What a member left that is gone for good is older than anything new.
+  awaitable<void> begin() override { return claim_from_the_dead(); }
+
+ private:
+  struct Held {
+    std::size_t stream = 0;
+    EntryId id;
+    std::uint32_t deliveries = 1;
+    TimePoint fresh;  ///< When the server heard last that it is in good hands.
+  };
+  struct Due {
+    std::uint64_t serial;
+    TimePoint at;
+  };
+  class Acknowledging;
+
+  void deliver(std::size_t stream, std::span<const Value> entries, const Kept& reply, std::span<const std::uint32_t> counts);
+  void drop_poison(std::size_t stream, EntryId id);
+  void send_acknowledgements();
+  awaitable<void> claim_due();
+  awaitable<void> keep_fresh();
+  awaitable<void> claim_from_the_dead();
+  awaitable<void> trim();
+  awaitable<void> forget_the_dead();
+  awaitable<std::vector<std::uint32_t>> counts_of(Connection& connection, std::size_t stream, std::span<const Value> entries);
+
+  std::string group_;
+  std::string consumer_;
+  Duration claim_idle_;
+  Duration trim_after_;
+  std::uint64_t next_serial_ = 1;
+  boost::unordered_flat_map<std::uint64_t, Held> held_;  // by serial: handed out, or waiting to be
+  std::vector<Due> due_;                                 // released, and to be delivered again here
+  std::vector<std::pair<std::size_t, EntryId>> acknowledged_;  // to be sent
+  std::size_t acknowledging_ = 0;                        // sent, without an answer
+  Signal acknowledged_all_;
+  TimePoint claimed_at_{};
+  TimePoint trimmed_at_{};
+};
+
+/// Reads everything by itself, and settles nothing.
+class PrivateReader final : public StreamReader {
+ public:
+  using StreamReader::StreamReader;
+  awaitable<void> seek(std::string topic, EntryId last_read, bool to_end) override;
+  awaitable<std::vector<PartitionLag>> lag() override;
+
+ protected:
+  awaitable<void> prepare(Connection& connection, std::size_t stream) override;
+  awaitable<void> recover(Connection& connection) override;
+  std::vector<std::string> read_command(std::size_t at_most, Duration block) const override;
+  [[nodiscard]] std::size_t room() const override {
+    return request_.prefetch > ready_messages_.size() ? request_.prefetch - ready_messages_.size() : 0;
+  }
+  void on_entries(std::size_t stream, std::span<const Value> entries, const Kept& reply) override;
+};
+
+}  // namespace maestro::messaging::redis

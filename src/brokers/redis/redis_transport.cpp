@@ -1,0 +1,253 @@
+#include "brokers/redis/redis_transport.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <maestro/messaging/atomic_keys.hpp>
+#include <maestro/messaging/topic.hpp>
+#include <map>
+
+#include "brokers/redis/group_reader.hpp"
+#include "brokers/redis/publisher.hpp"
+
+namespace maestro::messaging {
+
+namespace asio = boost::asio;
+
+namespace {
+
+using namespace redis;
+
+class RedisSubscription final : public TransportSubscription {
+ public:
+  explicit RedisSubscription(std::shared_ptr<StreamReader> reader) : reader_(std::move(reader)) {}
+  ~RedisSubscription() override { reader_->stop(); }
+  RedisSubscription(const RedisSubscription&) = delete;
+  RedisSubscription& operator=(const RedisSubscription&) = delete;
+
+  std::size_t take(std::vector<Message>& into, std::size_t at_most) override { return reader_->take(into, at_most); }
+  awaitable<void> wait() override { return wait_on(reader_); }
+  void acknowledge(std::span<const DeliveryTag> tags) override { reader_->acknowledge(tags); }
+  void release(std::span<const DeliveryTag> tags, Duration delay) override { reader_->release(tags, delay); }
+  awaitable<void> commit() override { return reader_->commit(); }
+  void pause() override { reader_->pause(); }
+  void resume() override { reader_->resume(); }
+  awaitable<void> close() override { return reader_->close(); }
+  awaitable<void> seek(std::string topic, std::int32_t, std::int64_t offset) override {
+    constexpr std::int64_t beginning = -1;
+    // What is read next comes after the entry that is named here.
+    const auto before = offset <= 0 ? EntryId{} : EntryId::from_offset(offset - 1);
+    return reader_->seek(std::move(topic), before, offset < beginning);
+  }
+  awaitable<std::int64_t> offset_at(std::string topic, std::int32_t, Timestamp time) override {
+    return reader_->offset_at(std::move(topic), time);
+  }
+  awaitable<SubscriptionState> state() override { return state_of(reader_); }
+
+  [[nodiscard]] StreamReader& reader() noexcept { return *reader_; }
+
+ private:
+  // The reader outlives the wait.
+  static awaitable<void> wait_on(std::shared_ptr<StreamReader> reader) { co_await reader->wait(); }
+  static awaitable<SubscriptionState> state_of(std::shared_ptr<StreamReader> reader) {
+    SubscriptionState state;
+    state.connected = reader->is_connected();
+    state.paused = reader->is_paused();
+    if (state.connected) state.lag = co_await reader->lag();
+    co_return state;
+  }
+
+  std::shared_ptr<StreamReader> reader_;
+};
+
+class RedisTransport final : public Transport, public Administration, public Transactions, public AtomicKeys {
+ public:
+  RedisTransport(asio::any_io_executor executor, std::shared_ptr<Clock> clock, const std::string& connection_string,
+                 const Options& options)
+      : session_(std::make_shared<Session>(std::move(executor), std::move(clock), connection_string, options)),
+        publisher_(std::make_shared<Publisher>(session_)) {}
+  ~RedisTransport() override { session_->close(); }
+  RedisTransport(const RedisTransport&) = delete;
+  RedisTransport& operator=(const RedisTransport&) = delete;
+
+  [[nodiscard]] Capabilities capabilities() const override {
+    Capabilities can;
+    can.broker = "redis";
+    can.acknowledgement = Acknowledgement::individual;
+    can.groups = can.patterns = can.persistent_topics = can.release_with_delay = can.counts_deliveries = true;
+    can.transactions = can.administration = can.survives_restart = can.orders_concurrent_publishes = true;
+    can.max_message_bytes = static_cast<std::size_t>(session_->options.integer("max_message_bytes"));
+    can.acknowledged_means = session_->persistence.empty()
+                                 ? "the server has it in its stream; what it survives there is known once connected"
+                                 : "the server has it in its stream, " + session_->persistence;
+    return can;
+  }
+
+  awaitable<void> connect() override {
+    const auto session = session_;
+    co_await session->publishing(session->deadline());
+  }
+  awaitable<void> disconnect() override {
+    session_->close();
+    co_return;
+  }
+  awaitable<void> ping() override {
+    const auto session = session_;
+    const auto connection = co_await session->publishing(session->deadline());
+    const auto reply = co_await connection->ask({"PING"});
+    if (reply->is_error()) fail(reply->text, "PING");
+  }
+  void on_reconnect(std::function<void()> tell) override { session_->tell_reconnect = std::move(tell); }
+
+  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) override {
+    return publisher_->publish(messages, results, timeout);
+  }
+
+  awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
+    std::shared_ptr<StreamReader> reader;
+    if (request.group) {
+      reader = std::make_shared<GroupReader>(session_, std::move(request));
+    } else {
+      reader = std::make_shared<PrivateReader>(session_, std::move(request));
+    }
+    co_await reader->start();
+    co_return std::make_unique<RedisSubscription>(std::move(reader));
+  }
+
+  awaitable<std::vector<std::string>> list_topics() override {
+    const auto session = session_;
+    const auto known = co_await session->ask("", {"SMEMBERS", std::string(topic_index)}, "listing topics");
+    std::vector<std::string> topics;
+    for (const auto& each : known->items()) {
+      const std::string topic(each.text);
+      const auto there = co_await session->ask(topic, {"EXISTS", topic}, "listing topics");
+      if (there->number > 0) topics.push_back(topic);
+    }
+    std::ranges::sort(topics);
+    co_return topics;
+  }
+
+  awaitable<TopicInfo> describe_topic(std::string topic) override {
+    const auto session = session_;
+    const auto connection = co_await session->commands(topic, session->deadline());
+    const auto stream = co_await connection->ask({"XINFO", "STREAM", topic});
+    if (stream->is_error() && is_error(stream->text, "ERR no such key"))
+      throw MessagingError(errc::topic_not_found, fmt::format("\"{}\" is not there", topic));
+    if (stream->is_error()) fail(stream->text, fmt::format("looking at \"{}\"", topic));
+    TopicInfo info;
+    info.name = topic;
+    PartitionInfo all{-1, 0, 0};
+    for (std::size_t i = 0; i + 1 < stream->count; i += 2) {
+      const auto name = stream->items()[i].text;
+      const auto& value = stream->items()[i + 1];
+      if (name == "length") {
+        info.messages = value.number;
+      } else if (name == "first-entry") {
+        if (const auto first = read_entry(value)) all.first = first->id.to_offset();
+      } else if (name == "last-entry") {
+        if (const auto last = read_entry(value)) all.next = last->id.to_offset() + 1;
+      }
+    }
+    info.partitions.push_back(all);
+    const auto groups = co_await session->ask(topic, {"XINFO", "GROUPS", topic}, "looking at the groups");
+    for (const auto& each : groups->items()) {
+      GroupInfo group;
+      for (std::size_t i = 0; i + 1 < each.count; i += 2) {
+        if (each.items()[i].text == "name") group.group = each.items()[i + 1].text;
+        if (each.items()[i].text == "consumers") group.members = static_cast<std::size_t>(each.items()[i + 1].number);
+      }
+      group.lag = co_await group_lag(*session, topic, group.group);
+      info.groups.push_back(std::move(group));
+    }
+    co_return info;
+  }
+
+  awaitable<void> create_topic(std::string topic, TopicSettings settings) override {
+    if (settings.partitions && *settings.partitions != 1)
+      throw MessagingError(errc::unsupported,
+                           fmt::format("partitions: {}; a topic of Redis is one stream, leave it out", *settings.partitions));
+    if (!settings.configuration.empty())
+      throw MessagingError(errc::unsupported,
+                           fmt::format("{}: a topic of Redis has no settings", settings.configuration.begin()->first));
+    const auto session = session_;
+    const auto there = co_await session->ask(topic, {"EXISTS", topic}, fmt::format("creating \"{}\"", topic));
+    if (there->number > 0) throw MessagingError(errc::already_exists, fmt::format("\"{}\"", topic));
+    // A stream without entries is made by making a group.
+    co_await session->ask(topic, {"XGROUP", "CREATE", topic, "maestro:made", "$", "MKSTREAM"}, fmt::format("creating \"{}\"", topic));
+    co_await session->ask(topic, {"XGROUP", "DESTROY", topic, "maestro:made"}, fmt::format("creating \"{}\"", topic));
+    co_await session->ask(topic, {"SADD", std::string(topic_index), topic}, fmt::format("creating \"{}\"", topic));
+  }
+
+  awaitable<void> delete_topic(std::string topic) override {
+    const auto session = session_;
+    const auto publisher = publisher_;
+    const auto gone = co_await session->ask(topic, {"DEL", topic}, fmt::format("deleting \"{}\"", topic));
+    co_await session->ask(topic, {"SREM", std::string(topic_index), topic}, fmt::format("deleting \"{}\"", topic));
+    publisher->forget(topic);
+    if (gone->number == 0) throw MessagingError(errc::topic_not_found, fmt::format("\"{}\" is not there", topic));
+  }
+
+  awaitable<std::int64_t> purge_topic(std::string topic) override {
+    const auto session = session_;
+    const auto there = co_await session->ask(topic, {"EXISTS", topic}, fmt::format("purging \"{}\"", topic));
+    if (there->number == 0) throw MessagingError(errc::topic_not_found, fmt::format("\"{}\" is not there", topic));
+    const auto removed = co_await session->ask(topic, {"XTRIM", topic, "MAXLEN", "0"}, fmt::format("purging \"{}\"", topic));
+    co_return removed->number;
+  }
+
+  awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
+                                     std::span<const TransactionAcknowledgement> acknowledgements) override {
+    std::string commands;
+    for (const auto& each : acknowledgements) {
+      auto* group = dynamic_cast<GroupReader*>(&static_cast<RedisSubscription&>(*each.subscription).reader());
+      if (!group || !group->append_acknowledgement(commands, each.tag))
+        throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
+    }
+    co_await publisher_->transact(messages, std::move(commands), acknowledgements.size());
+    for (const auto& each : acknowledgements)
+      if (auto* group = dynamic_cast<GroupReader*>(&static_cast<RedisSubscription&>(*each.subscription).reader())) group->forget(each.tag);
+  }
+
+  awaitable<std::optional<std::string>> put_if_absent(std::string key, std::string value, Duration life) override {
+    const auto session = session_;
+    for (;;) {
+      const auto stored = co_await session->ask(key, {"SET", key, value, "NX", "PX", milliseconds(life)}, "storing a key");
+      if (!stored->is_nil()) co_return std::nullopt;
+      const auto there = co_await session->ask(key, {"GET", key}, "reading a key");
+      if (!there->is_nil()) co_return std::string(there->text);
+      // It ended in between.
+    }
+  }
+  awaitable<bool> replace_if(std::string key, std::string expected, std::string value, Duration life) override {
+    const auto session = session_;
+    const auto done = co_await session->ask(
+        key, {"EVAL", "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1",
+              "1", key, expected, value, milliseconds(life)},
+        "replacing a key");
+    co_return done->number == 1;
+  }
+  awaitable<bool> remove_if(std::string key, std::string expected) override {
+    const auto session = session_;
+    const auto done = co_await session->ask(
+        key, {"EVAL", "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end return redis.call('DEL', KEYS[1])", "1", key, expected},
+        "removing a key");
+    co_return done->number == 1;
+  }
+
+ private:
+  static std::string milliseconds(Duration span) {
+    return std::to_string(std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(span).count(), 1));
+  }
+
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<Publisher> publisher_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_redis_transport(asio::any_io_executor executor, std::shared_ptr<Clock> clock,
+                                                const std::string& connection_string, const Options& options) {
+  return std::make_unique<RedisTransport>(std::move(executor), std::move(clock), connection_string, options);
+}
+
+}  // namespace maestro::messaging

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <functional>
+#include <maestro/messaging/config.hpp>
+#include <maestro/messaging/transport.hpp>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "brokers/redis/connection.hpp"
+#include "runtime/signal.hpp"
+
+namespace maestro::messaging::redis {
+
+/// The set of all topics that were published to or subscribed to: patterns and lists are answered from it.
+inline constexpr std::string_view topic_index = "maestro:topics";
+
+/// What everything of one transport shares: where the server is, and the pool of connections on which commands are pipelined.
+/// Publishes have the first connection for themselves, which keeps their order. Blocking reads have connections of their own.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(boost::asio::any_io_executor executor, std::shared_ptr<Clock> clock, const std::string& connection_string,
+          const Options& options);
+
+  /// A new connection, outside of the pool.
+  awaitable<std::shared_ptr<Connection>> connect(TimePoint deadline);
+  /// The connection on which publishes go; opened if it is not. Throws `connection_failed` and so on.
+  awaitable<std::shared_ptr<Connection>> publishing(TimePoint deadline) { return pooled(0, deadline); }
+  /// The one for all other commands about this topic.
+  awaitable<std::shared_ptr<Connection>> commands(std::string_view topic, TimePoint deadline);
+  /// The same, only if it is open.
+  [[nodiscard]] std::shared_ptr<Connection> open_commands(std::string_view topic) const;
+  [[nodiscard]] std::shared_ptr<Connection> open_publishing() const;
+
+  /// A command, on the connection for this topic. Throws for an error reply.
+  awaitable<Kept> ask(std::string topic, std::vector<std::string> words, std::string what);
+
+  void close();
+  [[nodiscard]] TimePoint deadline() const { return clock->now() + connect_timeout; }
+  void reconnected() {
+    if (tell_reconnect && std::exchange(was_lost, false)) tell_reconnect();
+  }
+
+  boost::asio::any_io_executor executor;
+  std::shared_ptr<Clock> clock;
+  Options options;
+  Address address;
+  Duration connect_timeout;
+  std::string client_name;
+  std::function<void()> tell_reconnect;
+  bool was_lost = false;
+  bool closed = false;
+  /// Whether the publishing connection before the present one is known to be ended at the server.
+  bool fenced = false;
+  std::mt19937_64 random;
+  /// What the server keeps of what it has acknowledged, in words; known once it was asked.
+  std::string persistence;
+
+ private:
+  struct Slot {
+    std::shared_ptr<Connection> connection;
+    bool opening = false;
+  };
+  awaitable<std::shared_ptr<Connection>> pooled(std::size_t index, TimePoint deadline);
+  [[nodiscard]] std::size_t index_of(std::string_view topic) const;
+  awaitable<void> learn_persistence(std::shared_ptr<Connection> connection);
+  static awaitable<void> keep_alive(std::weak_ptr<Session> weak, std::shared_ptr<Clock> clock);
+
+  std::unique_ptr<boost::asio::ssl::context> tls_;
+  std::vector<Slot> slots_;
+  Signal opened_;
+  bool kept_alive_ = false;
+};
+
+}  // namespace maestro::messaging::redis

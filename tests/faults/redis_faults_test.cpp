@@ -1,0 +1,217 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "faults/child.hpp"
+#include "faults/load.hpp"
+#include "faults/tcp_gate.hpp"
+#include "runtime/notifier.hpp"
+#include "support/faulty_server.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A group's order is that of one member: several share a stream, and with it its keys.
+constexpr Load::Plan one_member{.members = 1};
+constexpr Load::Plan several_members{.members = 2, .members_share_keys = true};
+
+std::uint16_t port_of(const FaultyServer& server) {
+  return static_cast<std::uint16_t>(std::stoi(server.url().substr(server.url().rfind(':') + 1)));
+}
+
+void redis_cli(const FaultyServer& server, const std::string& words) {
+  const auto command = fmt::format("redis-cli -p {} {} >/dev/null", port_of(server), words);
+  if (std::system(command.c_str()) != 0) throw std::runtime_error(command);
+}
+
+/// A port that nobody listens on.
+std::uint16_t free_port() {
+  boost::asio::io_context context;
+  const boost::asio::ip::tcp::acceptor acceptor(context, {boost::asio::ip::address_v4::loopback(), 0});
+  return acceptor.local_endpoint().port();
+}
+
+TEST(RedisFaults, NoFault) {
+  const FaultyServer server("redis");
+  Load load(server.url(), one_member);
+  expect_kept("Redis", "none", load.run([](Load&) -> awaitable<void> { co_return; }));
+}
+
+TEST(RedisFaults, ServerKilledAndRestartedUnderLoad) {
+  FaultyServer server("redis", "always");
+  Load load(server.url(), one_member);
+  expect_kept("Redis", "server with `appendfsync always` killed (SIGKILL) and started again, three times",
+              load.run([&](Load& load) -> awaitable<void> {
+                for (int i = 0; i < 3; ++i) {
+                  co_await load.sleep(1s);
+                  co_await server.kill();
+                  co_await load.sleep(1s);
+                  co_await server.revive();
+                  const auto before = load.handled();
+                  co_await load.until([&] { return load.handled() > before + 2000; });
+                }
+              }));
+}
+
+TEST(RedisFaults, ServerFrozenForTwentySeconds) {
+  FaultyServer server("redis");
+  Load load(server.url(), one_member);
+  expect_kept("Redis", "server frozen (SIGSTOP) for 20 s", load.run([&](Load& load) -> awaitable<void> {
+    co_await load.sleep(1s);
+    co_await server.freeze();
+    co_await load.sleep(20s);
+    co_await server.thaw();
+  }));
+}
+
+TEST(RedisFaults, ConnectionsCut) {
+  const FaultyServer server("redis");
+  const auto port = free_port();
+  TcpGate gate(port, port_of(server));
+  Load load(fmt::format("redis://127.0.0.1:{}", port), one_member);
+  expect_kept("Redis", "every connection cut, twenty times", load.run([&](Load& load) -> awaitable<void> {
+    for (int i = 0; i < 20; ++i) {
+      gate.cut();
+      co_await load.sleep(400ms);
+    }
+  }));
+}
+
+TEST(RedisFaults, ConnectionsSlowedSlicedAndSwallowed) {
+  const FaultyServer server("redis");
+  const auto port = free_port();
+  TcpGate gate(port, port_of(server));
+  Load load(fmt::format("redis://127.0.0.1:{}", port), one_member);
+  expect_kept("Redis", "connections slowed by 200 ms, sliced into a few bytes, swallowed for 8 s, refused for 3 s",
+              load.run([&](Load& load) -> awaitable<void> {
+                gate.set(TcpGate::Mode::slow);
+                co_await load.sleep(4s);
+                gate.set(TcpGate::Mode::sliced);
+                co_await load.sleep(4s);
+                gate.set(TcpGate::Mode::swallowed);
+                co_await load.sleep(8s);
+                gate.set(TcpGate::Mode::closed);
+                gate.cut();  // the streams have holes
+                co_await load.sleep(3s);
+                gate.set(TcpGate::Mode::open);
+              }));
+}
+
+TEST(RedisFaults, MembersKilled) {
+  const FaultyServer server("redis");
+  Load load(server.url(), several_members, {{"claim_idle", 2000}});
+  expect_kept("Redis", "a member in a process of its own killed (SIGKILL) with messages in its hands, three times",
+              load.run([&](Load& load) -> awaitable<void> {
+                for (int i = 0; i < 3; ++i) {
+                  std::size_t its = 0;
+                  Child child(load.context(), {"member", server.url(), load.topic(), load.group(), "consumer:claim_idle=2000"},
+                              [&](const std::string& line) {
+                                const auto space = line.find(' ');
+                                load.note_handled(line.substr(0, space), std::stoul(line.substr(space + 1)));
+                                ++its;
+                              });
+                  co_await load.until([&] { return its > 1000; });
+                  child.kill();
+                  co_await load.until([&] { return child.ended(); });
+                }
+              }));
+}
+
+TEST(RedisFaults, MembersComeAndGo) {
+  const FaultyServer server("redis");
+  Load load(server.url(), several_members);
+  expect_kept("Redis", "members added and removed, six times each", load.run([&](Load& load) -> awaitable<void> {
+    for (int i = 0; i < 6; ++i) {
+      const auto added = load.add_member();
+      co_await load.sleep(700ms);
+      co_await load.remove_member(added);
+      co_await load.sleep(300ms);
+    }
+  }));
+}
+
+TEST(RedisFaults, EverythingFlushedUnderLoad) {
+  const FaultyServer server("redis");
+  Load load(server.url(), one_member);
+  expect_kept("Redis", "`FLUSHALL` (what it held aside)", load.run([&](Load& load) -> awaitable<void> {
+    co_await load.sleep(1s);
+    redis_cli(server, "flushall");
+    load.forget_acknowledged();
+    const auto before = load.handled();
+    co_await load.until([&] { return load.handled() > before + 2000; });
+    load.forget_acknowledged();  // what was acknowledged in between may have been there before
+    co_await load.sleep(1s);
+  }));
+}
+
+TEST(RedisFaults, GroupDestroyedUnderLoad) {
+  const FaultyServer server("redis");
+  Load load(server.url(), one_member);
+  expect_kept("Redis", "the group destroyed, three times", load.run([&](Load& load) -> awaitable<void> {
+    for (int i = 0; i < 3; ++i) {
+      co_await load.sleep(1s);
+      redis_cli(server, fmt::format("xgroup destroy {} {}", load.topic(), load.group()));
+      const auto before = load.handled();
+      co_await load.until([&] { return load.handled() > before + 2000; });
+    }
+  }));
+}
+
+TEST(RedisFaults, EventsAreStoredExactlyOnceWhileConnectionsAreCut) {
+  const FaultyServer server("redis");
+  const auto port = free_port();
+  TcpGate gate(port, port_of(server));
+  constexpr std::size_t count = 20'000;
+  constexpr int writers = 20;
+  boost::asio::io_context context{1};
+  MessageBroker broker(context.get_executor(), MessagingConfig::from_url(fmt::format("redis://127.0.0.1:{}", port)));
+  EventPublisher publisher(broker);
+  std::size_t confirmed = 0;
+  std::map<std::string, int> errors;
+  int writing = writers;
+  const auto write = [&](int writer) -> awaitable<void> {
+    for (std::size_t i = 0; i < count / writers; ++i) {
+      try {
+        co_await publisher.publish("orders", {{"writer", writer}, {"number", i}});
+        ++confirmed;
+      } catch (const MessagingError& failure) {
+        ++errors[failure.what()];
+      }
+    }
+    --writing;
+  };
+  const auto disturb = [&]() -> awaitable<void> {
+    while (writing > 0) {
+      gate.cut();
+      co_await sleep_for(*Clock::real(), 20ms);
+    }
+    context.stop();
+  };
+  for (int i = 0; i < writers; ++i) boost::asio::co_spawn(context, write(i), boost::asio::detached);
+  boost::asio::co_spawn(context, disturb(), boost::asio::detached);
+  context.run();
+  for (const auto& [text, times] : errors) ADD_FAILURE() << times << " times: " << text;
+  EXPECT_EQ(confirmed, count);
+  EXPECT_GT(gate.connections(), 10U);
+
+  boost::asio::io_context after{1};
+  std::multiset<std::string> ids;
+  const auto read = [&]() -> awaitable<void> {
+    MessageBroker reader(after.get_executor(), MessagingConfig::from_url(server.url()));
+    co_await reader.connect();
+    const auto kept = (co_await reader.administration().describe_topic("orders")).messages;
+    EXPECT_EQ(kept, static_cast<std::int64_t>(count));
+    auto subscription = co_await reader.subscribe("orders");
+    while (std::cmp_less(ids.size(), kept)) ids.insert((co_await subscription.next())->id());
+    after.stop();
+  };
+  boost::asio::co_spawn(after, read(), boost::asio::detached);
+  after.run();
+  EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), count);
+}
+
+}  // namespace
+}  // namespace maestro::messaging::testing

@@ -1,0 +1,281 @@
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+
+#include <maestro/messaging/shared_deduplication.hpp>
+
+#include "runtime/notifier.hpp"
+#include "support/faulty_server.hpp"
+#include "support/real_time.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+
+std::string port_of(const std::string& url) { return url.substr(url.rfind(':') + 1); }
+
+/// What another client says to the server.
+std::string redis_cli(const std::string& url, const std::string& words) {
+  const auto command = fmt::format("redis-cli -p {} {}", port_of(url), words);
+  std::string said;
+  if (auto* pipe = ::popen(command.c_str(), "r")) {
+    char part[512];
+    while (std::fgets(part, sizeof part, pipe)) said += part;
+    ::pclose(pipe);
+  }
+  return said;
+}
+
+std::string unique(const std::string& name) {
+  static const auto run = std::random_device{}();
+  return fmt::format("{}.r{:08x}", name, run);
+}
+
+class RedisBehaviour : public ::testing::Test {
+ protected:
+  [[nodiscard]] MessageBroker broker(boost::asio::io_context& context, ConfigMap consumer = {}) const {
+    auto config = MessagingConfig::from_url(server_.url);
+    config.consumer_config = std::move(consumer);
+    return {context.get_executor(), std::move(config)};
+  }
+  Server server_ = server("redis");
+};
+
+TEST_F(RedisBehaviour, OtherClientsAndThisOneUnderstandEachOther) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("foreign");
+    auto client = broker(context);
+    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    redis_cli(server_.url, fmt::format("XADD {} '*' order_id 7", topic));
+    EXPECT_EQ((co_await reader.next())->value(), (Value{{"order_id", "7"}}));
+    redis_cli(server_.url, fmt::format("XADD {} '*' payload plain key k note n", topic));
+    const auto second = co_await reader.next();
+    EXPECT_EQ(second->body(), "plain");
+    EXPECT_EQ(second->key(), "k");
+    EXPECT_EQ(second->header("note"), "n");
+    co_await client.publish(topic, Value{{"a", 1}}, {.key = "k2"});
+    EXPECT_THAT(redis_cli(server_.url, fmt::format("XREVRANGE {} + - COUNT 1", topic)), HasSubstr("payload\n{\"a\":1}\nkey\nk2"));
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisBehaviour, AnEntryThatIsDeletedWhilePendingStallsNothing) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("poison");
+    auto client = broker(context, {{"claim_idle", 200}});
+    std::vector<Receipt> receipts;
+    for (int i = 0; i < 3; ++i) receipts.push_back(co_await client.publish(topic, Value(i)));
+    {
+      auto dies = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+      for (int i = 0; i < 3; ++i) co_await dies.next();
+    }  // without close(): as if it had died
+    redis_cli(server_.url, fmt::format("XDEL {} {}", topic, receipts[1].position));
+    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    std::vector<Value> seen;
+    while (seen.size() < 2) seen.push_back((co_await reader.next())->value());
+    EXPECT_EQ(seen, (std::vector<Value>{0, 2}));
+    co_await client.publish(topic, Value("more"));
+    EXPECT_EQ((co_await reader.next())->value(), "more");
+    co_await client.publish(topic, Value("last"));
+    EXPECT_EQ((co_await reader.next())->value(), "last");
+    co_await reader.commit();
+    const auto deadline = Clock::real()->now() + 5s;
+    std::int64_t lag = -1;
+    while (lag != 0 && Clock::real()->now() < deadline) {
+      lag = (co_await client.administration().describe_topic(topic)).groups.at(0).lag;
+      co_await sleep_for(*Clock::real(), 50ms);
+    }
+    EXPECT_EQ(lag, 0) << "the deleted entry is acknowledged too";
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisBehaviour, ALongHandlerKeepsItsMessage) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("long");
+    auto client = broker(context, {{"claim_idle", 300}});
+    co_await client.publish(topic, Value("slow"));
+    auto first = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ((co_await first.next())->value(), "slow");
+    auto second = co_await client.subscribe(topic, {.group_id = "g"});
+    bool taken = false;
+    const auto take = [](Subscription& from, bool& flag) -> awaitable<void> { flag = (co_await from.next()).has_value(); };
+    boost::asio::co_spawn(context, take(second, taken), boost::asio::detached);
+    co_await sleep_for(*Clock::real(), 1500ms);
+    EXPECT_FALSE(taken) << "claimed from a member that lives";
+    co_await first.commit();
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisBehaviour, WhatAMemberLeavesAtItsCloseIsTakenOverSoonAndCounted) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("handover");
+    auto client = broker(context);
+    co_await client.publish(topic, Value("left"));
+    auto second = co_await client.subscribe(unique("handover.other"), {.group_id = "g"});
+    auto first = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ((co_await first.next())->delivery_count(), 1U);
+    co_await first.close();
+    auto next = co_await client.subscribe(topic, {.group_id = "g"});
+    const auto began = Clock::real()->now();
+    const auto message = co_await next.next();
+    EXPECT_EQ(message->value(), "left");
+    EXPECT_GE(message->delivery_count(), 2U);
+    EXPECT_TRUE(message->redelivered());
+    EXPECT_LT(Clock::real()->now() - began, 3s);
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisBehaviour, AUnixSocketAndADatabase) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url("unix://" + server_.environment.at("REDIS_SOCKET"));
+    config.connection_config = {{"database", 3}};
+    MessageBroker client(context.get_executor(), config);
+    const auto topic = unique("socket");
+    co_await client.publish(topic, Value(1));
+    EXPECT_EQ(redis_cli(server_.url, fmt::format("-n 3 XLEN {}", topic)), "1\n");
+    EXPECT_EQ(redis_cli(server_.url, fmt::format("XLEN {}", topic)), "0\n");
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisBehaviour, SaysWhatAnAcknowledgedPublishSurvives) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context);
+    co_await client.connect();
+    EXPECT_THAT((co_await client.get_status()).acknowledged_means, HasSubstr("synced once a second"));
+    co_await client.disconnect();
+  });
+  const auto always = server("redis --variant always");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(always.url));
+    co_await client.connect();
+    EXPECT_THAT((co_await client.get_status()).acknowledged_means, HasSubstr("appendfsync always"));
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisBehaviour, ASharedStoreTellsDuplicatesOfAnotherProcessOnAnotherBroker) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    using Outcome = Claim::Outcome;
+    SharedDeduplicationStore one(broker(context), {.window = 1s});
+    SharedDeduplicationStore other(broker(context), {.window = 1s});
+    const auto id = unique("id");
+    const auto first = co_await one.claim("g", id, 400ms);
+    EXPECT_EQ(first.outcome, Outcome::claimed);
+    EXPECT_EQ((co_await other.claim("g", id, 400ms)).outcome, Outcome::busy);
+    EXPECT_EQ((co_await other.claim("another group", id, 400ms)).outcome, Outcome::claimed);
+    co_await one.abandon("g", id, first.token);
+    const auto second = co_await other.claim("g", id, 200ms);
+    EXPECT_EQ(second.outcome, Outcome::claimed);
+    co_await one.complete("g", id, first.token);  // its claim has passed to someone else
+    EXPECT_EQ((co_await one.claim("g", id, 400ms)).outcome, Outcome::busy);
+    co_await sleep_for(*Clock::real(), 300ms);  // as if the other had died
+    const auto third = co_await one.claim("g", id, 400ms);
+    EXPECT_EQ(third.outcome, Outcome::claimed);
+    co_await one.complete("g", id, third.token);
+    EXPECT_EQ((co_await other.claim("g", id, 400ms)).outcome, Outcome::duplicate);
+    co_await sleep_for(*Clock::real(), 1100ms);
+    EXPECT_EQ((co_await other.claim("g", id, 400ms)).outcome, Outcome::claimed) << "the window is over";
+
+    // Two consumers of a broker that has no such keys share the store.
+    MessagingConfig memory;
+    memory.connection_string = "memory://" + unique("shared");
+    MessageBroker events(context.get_executor(), memory);
+    const auto store = std::make_shared<SharedDeduplicationStore>(broker(context));
+    EventPublisher publisher(events);
+    const auto event = unique("event");
+    for (int i = 0; i < 5; ++i) co_await publisher.publish("orders", Value(i), {.attributes = {.id = event}});
+    int handled = 0;
+    EventConsumer consumer(events, {.group_id = unique("g"), .deduplication = store});
+    consumer.subscribe("orders", [&](const Event&) -> awaitable<void> {
+      ++handled;
+      co_return;
+    });
+    boost::asio::co_spawn(context, consumer.start(), boost::asio::detached);
+    const auto deadline = Clock::real()->now() + 10s;
+    while (consumer.counts().duplicates < 4 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 10ms);
+    EXPECT_EQ(handled, 1);
+    EXPECT_EQ(consumer.counts().duplicates, 4U);
+    EXPECT_THROW(SharedDeduplicationStore{events}, MessagingError);
+    consumer.stop();
+    co_await events.disconnect();
+  });
+}
+
+TEST(RedisTrouble, AServerWithoutMemoryRefusesAndNothingIsLost) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    co_await client.publish("orders", Value(1));
+    redis_cli(own.url(), "CONFIG SET maxmemory 1");
+    const auto publish = [&]() -> awaitable<void> { co_await client.publish("orders", Value(2)); };
+    const auto failure = co_await failure_of(publish());
+    EXPECT_EQ(failure.reason(), errc::queue_full) << failure.what();
+    EXPECT_THAT(failure.what(), HasSubstr("maxmemory"));
+    redis_cli(own.url(), "CONFIG SET maxmemory 0");
+    co_await client.publish("orders", Value(3));
+    auto reader = co_await client.subscribe("orders");
+    EXPECT_EQ((co_await reader.next())->value(), 1);
+    EXPECT_EQ((co_await reader.next())->value(), 3);
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, AReplicaIsWaitedForUntilItIsMaster) {
+  const auto both = server("redis --variant replicated");
+  const auto replica = both.environment.at("REDIS_REPLICA");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(replica);
+    config.producer_config = {{"publish_timeout", 8000}};
+    MessageBroker client(context.get_executor(), config);
+    co_await client.connect();
+    bool done = false;
+    const auto publish = [](MessageBroker of, bool& flag) -> awaitable<void> {
+      const auto receipt = co_await of.publish("failover", Value(1));
+      flag = receipt.confirmed;
+    };
+    boost::asio::co_spawn(context, publish(client, done), boost::asio::detached);
+    co_await sleep_for(*Clock::real(), 500ms);
+    EXPECT_FALSE(done);
+    redis_cli(replica, "REPLICAOF NO ONE");
+    const auto deadline = Clock::real()->now() + 5s;
+    while (!done && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_TRUE(done);
+    co_await client.disconnect();
+    redis_cli(replica, fmt::format("REPLICAOF 127.0.0.1 {}", port_of(both.url)));
+  });
+}
+
+TEST(RedisTrouble, AKeyOfAnotherKindIsNamed) {
+  const auto shared = server("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(shared.url));
+    const auto topic = unique("text");
+    redis_cli(shared.url, fmt::format("SET {} x", topic));
+    const auto publish = [&]() -> awaitable<void> { co_await client.publish(topic, Value(2)); };
+    EXPECT_THAT((co_await failure_of(publish())).what(), HasSubstr("holds something else than a stream"));
+    const auto subscribe = [&]() -> awaitable<void> { co_await client.subscribe(topic, {.group_id = "g"}); };
+    EXPECT_THAT((co_await failure_of(subscribe())).what(), HasSubstr("holds something else than a stream"));
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, NoServerIsSaidWithinTheTimeAllowed) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url("redis://127.0.0.1:9");
+    config.connection_config = {{"connect_timeout", 500}};
+    MessageBroker client(context.get_executor(), config);
+    const auto failure = co_await failure_of(client.connect());
+    EXPECT_EQ(failure.reason(), errc::connection_failed);
+    EXPECT_THAT(failure.what(), HasSubstr("no Redis at 127.0.0.1:9"));
+  });
+}
+
+}  // namespace
+}  // namespace maestro::messaging::testing
