@@ -22,7 +22,13 @@ from ._broker import (
 )
 from ._codec import JsonSerializer, Serializer
 from ._config import BrokerType, MessagingConfig
-from ._consumer import ConsumerCounts, EventConsumer, MemoryDeduplicationStore, MessageHandler
+from ._consumer import (
+    ConsumerCounts,
+    EventConsumer,
+    MemoryDeduplicationStore,
+    MessageHandler,
+    SharedDeduplicationStore,
+)
 from ._core import Event, Message, Position, Receipt
 from ._errors import (
     AlreadyExistsError,
@@ -104,6 +110,7 @@ __all__ = [
     "Rejected",
     "ReplayReport",
     "Serializer",
+    "SharedDeduplicationStore",
     "Subscription",
     "TimedOutError",
     "TlsFailedError",

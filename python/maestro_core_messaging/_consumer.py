@@ -15,6 +15,18 @@ from . import _broker, _codec, _core, _errors, _runtime, _tracing
 MemoryDeduplicationStore = _core.MemoryDeduplicationStore
 
 
+class SharedDeduplicationStore:
+    """Ids that were handled, shared by every process that reaches the same broker (today: Redis), for consumers on any broker. A done
+    id is remembered for `window` seconds. It belongs to the event loop of its broker."""
+
+    def __init__(self, broker: _broker.MessageBroker, window: float = 86_400.0) -> None:
+        self._broker = broker
+        self._window = window
+
+    def __repr__(self) -> str:
+        return f"<SharedDeduplicationStore in {self._broker!r}>"
+
+
 class MessageHandler(typing.Protocol):
     """What handles the events of a topic: `async def`, or a plain function, which runs in a thread pool.
 
@@ -86,7 +98,7 @@ class EventConsumer:
         drain_timeout: float | None = None,
         prefetch: int | None = None,
         auto_offset_reset: str | None = None,
-        deduplication: bool | MemoryDeduplicationStore | None = None,
+        deduplication: bool | MemoryDeduplicationStore | SharedDeduplicationStore | None = None,
         deduplication_lease: float | None = None,
         circuit_failure_threshold: int | None = None,
         circuit_reset_timeout: float | None = None,
@@ -200,7 +212,10 @@ class EventConsumer:
             raise _errors.InvalidArgumentError(f"on_error of {getattr(name, '__qualname__', name)}, which subscribes to nothing")
         loop = asyncio.get_running_loop()
         joined = _runtime.join(loop)
-        native = _core.Consumer(broker, self._options)
+        options = dict(self._options)
+        if isinstance(store := options["deduplication"], SharedDeduplicationStore):
+            options["deduplication"] = _core.SharedDeduplicationStore(store._broker._bind(), store._window)
+        native = _core.Consumer(broker, options)
         slots = _runtime.make_slots(loop)
         for route in self._routes:
             handler, gives = _as_coroutine_function(route.handler), route.gives

@@ -106,7 +106,12 @@ class Event(Message):
     def attempt(self) -> int:
         """Which try of the handler this is, from 1."""
 
-class MemoryDeduplicationStore:
+class DeduplicationStore: ...
+
+class SharedDeduplicationStore(DeduplicationStore):
+    def __init__(self, broker: Broker, window: float, /) -> None: ...
+
+class MemoryDeduplicationStore(DeduplicationStore):
     """Ids that were handled, in this process: `capacity` of them at most, each for `window` seconds."""
 
     def __init__(self, capacity: int = 1_000_000, window: float = 3600.0) -> None: ...

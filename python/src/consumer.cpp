@@ -4,6 +4,7 @@
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <maestro/messaging/shared_deduplication.hpp>
 #include <vector>
 
 #include "broker.hpp"
@@ -323,7 +324,7 @@ EventConsumerOptions to_options(nb::dict from) {
     options.auto_offset_reset = *reset == "latest" ? OffsetReset::latest : OffsetReset::earliest;
   }
   if (from.contains("deduplication") && !from["deduplication"].is_none())
-    options.deduplication = nb::cast<std::shared_ptr<MemoryDeduplicationStore>>(from["deduplication"]);
+    options.deduplication = nb::cast<std::shared_ptr<DeduplicationStore>>(from["deduplication"]);
   if (const auto lease = duration_option(from, "deduplication_lease")) options.deduplication_lease = *lease;
   if (const auto threshold = option<int>(from, "circuit_failure_threshold")) {
     options.circuit_breaker.emplace();
@@ -338,7 +339,14 @@ EventConsumerOptions to_options(nb::dict from) {
 }  // namespace
 
 void bind_consumer(nb::module_& module) {
-  nb::class_<MemoryDeduplicationStore>(
+  nb::class_<DeduplicationStore>(module, "DeduplicationStore");
+  nb::class_<SharedDeduplicationStore, DeduplicationStore>(module, "SharedDeduplicationStore")
+      .def("__init__",
+           [](SharedDeduplicationStore* self, Broker& broker, double window) {
+             new (self) SharedDeduplicationStore(broker.broker, {.window = to_duration(window)});
+           },
+           nb::keep_alive<1, 2>());
+  nb::class_<MemoryDeduplicationStore, DeduplicationStore>(
       module, "MemoryDeduplicationStore",
       "Ids that were handled, in this process: `capacity` of them at most, each for `window` seconds.")
       .def(

@@ -24,12 +24,24 @@ def kafka_url():
     subprocess.run([brokers, "stop", "kafka"], check=True, capture_output=True)
 
 
-@pytest.fixture(params=["memory", "kafka"])
+@pytest.fixture(scope="session")
+def redis_url():
+    """A real Redis; started if there is none, and stopped if we started it."""
+    if given := os.environ.get("REDIS_URL"):
+        yield given
+        return
+    brokers = ROOT / "scripts" / "brokers"
+    started = subprocess.run([brokers, "start", "redis"], check=True, capture_output=True, text=True).stdout
+    yield started.splitlines()[-1]
+    subprocess.run([brokers, "stop", "redis", "--variant", "single"], check=True, capture_output=True)
+
+
+@pytest.fixture(params=["memory", "kafka", "redis"])
 def address(request):
     """The arguments of a `MessageBroker`."""
     if request.param == "memory":
         return "memory", f"memory://{uuid.uuid4()}"
-    return "kafka", request.getfixturevalue("kafka_url")
+    return request.param, request.getfixturevalue(f"{request.param}_url")
 
 
 @pytest.fixture
