@@ -221,27 +221,40 @@ awaitable<void> GroupReader::commit() {
 
 awaitable<void> GroupReader::close() {
   const auto self = shared_from_this();
+  auto kill = kill_command();
   stop();
   try {
     co_await commit();
-    // A member that holds nothing leaves no trace; what it holds stays for others to claim, at once: idle time is set to the limit.
     const auto connection = co_await session_->commands(request_.topic, session_->deadline());
-    std::map<std::size_t, std::vector<EntryId>> left;
-    for (const auto& [serial, held] : held_) left[held.stream].push_back(held.id);
-    for (std::size_t i = 0; i < streams_.size(); ++i) {
-      for (std::size_t from = 0; from < left[i].size(); from += most_ids) {
-        std::vector<std::string> words{"XCLAIM", streams_[i].key, group_, consumer_, "0"};
-        for (auto k = from; k < std::min(from + most_ids, left[i].size()); ++k) words.push_back(left[i][k].to_string());
-        words.insert(words.end(), {"IDLE", milliseconds(std::chrono::hours(24)), "JUSTID"});
-        co_await connection->ask(std::move(words));
-      }
-      if (left[i].empty()) co_await connection->ask({"XGROUP", "DELCONSUMER", streams_[i].key, group_, consumer_});
-    }
+    // A read that is still blocked at the server might be given messages that nobody would ever see here.
+    if (!kill.empty()) co_await connection->ask(std::move(kill));
+    for (const auto& stream : streams_) co_await hand_over(*connection, stream.key);
   } catch (const MessagingError& failure) {
     log(LogLevel::info, "a member left without a word to the server; what it held will be claimed",
         {{"broker", "redis"}, {"group", group_}, {"cause", failure.detail()}});
   }
   held_.clear();
+}
+
+// What this member holds stays pending, and others may claim it at once: its idle time is set beyond any limit. A member that holds
+// nothing leaves no trace.
+awaitable<void> GroupReader::hand_over(Connection& connection, std::string key) {
+  std::string from = "-";
+  bool holds = false;
+  for (bool more = true; more;) {
+    const auto pending = co_await connection.ask({"XPENDING", key, group_, from, "+", std::to_string(most_ids), consumer_});
+    if (pending->is_error()) co_return;
+    std::vector<std::string> claim{"XCLAIM", key, group_, consumer_, "0"};
+    for (const auto& each : pending->items())
+      if (each.count > 0) claim.emplace_back(each.items()[0].text);
+    more = pending->count == most_ids;
+    if (pending->count == 0) break;
+    holds = true;
+    from = "(" + claim.back();
+    claim.insert(claim.end(), {"IDLE", milliseconds(std::chrono::hours(24)), "JUSTID"});
+    co_await connection.ask(std::move(claim));
+  }
+  if (!holds) co_await connection.ask({"XGROUP", "DELCONSUMER", key, group_, consumer_});
 }
 
 awaitable<void> GroupReader::seek(std::string topic, EntryId last_read, bool to_end) {

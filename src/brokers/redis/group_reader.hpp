@@ -56,6 +56,7 @@ class GroupReader final : public StreamReader {
   awaitable<void> claim_due();
   awaitable<void> keep_fresh();
   awaitable<void> claim_from_the_dead();
+  awaitable<void> hand_over(Connection& connection, std::string key);
   awaitable<void> trim();
   awaitable<void> forget_the_dead();
   awaitable<std::vector<std::uint32_t>> counts_of(Connection& connection, std::size_t stream, std::span<const Value> entries);

@@ -8,7 +8,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/log.hpp>
-#include <maestro/messaging/retry.hpp>
 #include <maestro/messaging/topic.hpp>
 
 namespace maestro::messaging::redis {
@@ -192,7 +191,6 @@ awaitable<void> StreamReader::read_until_broken() {
 
 awaitable<void> StreamReader::run(std::shared_ptr<StreamReader> self) {
   const auto& clock = self->session_->clock;
-  const RetryPolicy policy({.initial_backoff = std::chrono::milliseconds(50), .max_backoff = std::chrono::seconds(2)});
   int failures = 0;
   while (!self->closed_) {
     try {
@@ -224,7 +222,10 @@ awaitable<void> StreamReader::run(std::shared_ptr<StreamReader> self) {
         log(LogLevel::warning, "connection lost; reconnecting",
             {{"broker", "redis"}, {"topic", self->request_.topic}, {"cause", failure.detail()}});
     }
-    co_await self->room_changed_.wait_until(clock->now() + policy.backoff(++failures, self->session_->random));
+    // Up to twice as long each time, and not in step with others.
+    const Duration longest = std::min<Duration>(std::chrono::milliseconds(50) * (1 << std::min(failures++, 6)), std::chrono::seconds(2));
+    std::uniform_int_distribution<Duration::rep> pause(0, longest.count());
+    co_await self->room_changed_.wait_until(clock->now() + Duration(pause(self->session_->random)));
   }
 }
 

@@ -70,6 +70,10 @@ class StreamReader : public std::enable_shared_from_this<StreamReader> {
   void add_ready(EntryBatch& batch);
   void wake_reader() { room_changed_.notify(); }
   void wake_tending() { tending_.notify(); }
+  /// The command that ends the reading connection at the server; empty where there is none.
+  [[nodiscard]] std::vector<std::string> kill_command() const {
+    return connection_ ? connection_->kill_command() : std::vector<std::string>{};
+  }
   [[nodiscard]] std::optional<std::size_t> find_stream(std::string_view key) const;
   void require_open() const;
   void fail_for_good(std::exception_ptr error);
