@@ -99,6 +99,7 @@ void EntryBatch::add_header(std::string_view name, std::string_view value) {
 void EntryBatch::add_foreign(Item& item, std::span<const Value> fields) {
   boost::json::object object;
   for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
+    if (fields[i].type != Value::Type::text || fields[i + 1].type != Value::Type::text) continue;
     if (!is_utf8(fields[i].text) || !is_utf8(fields[i + 1].text)) continue;
     object.insert_or_assign(fields[i].text, fields[i + 1].text);
   }
