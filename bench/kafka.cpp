@@ -22,12 +22,14 @@
 #include <random>
 #include <thread>
 
+#include "measure.hpp"
+
 namespace {
 
 namespace asio = boost::asio;
 using namespace maestro::messaging;
 using namespace std::chrono_literals;
-using SteadyTime = std::chrono::steady_clock;
+using namespace measure;
 
 struct Setting {
   std::string url;
@@ -47,10 +49,6 @@ struct Figure {
   double cpu_seconds = 0;
   double peak_mib = 0;
 };
-
-double seconds_since(SteadyTime::time_point began) {
-  return std::chrono::duration<double>(SteadyTime::now() - began).count();
-}
 
 double cpu_seconds() {
   rusage usage{};
@@ -72,17 +70,10 @@ double peak_mib() {
   return 0;
 }
 
-std::string fresh(std::string_view what) {
-  return fmt::format("bench.{}.{:08x}", what, std::random_device{}());
-}
-
 void latencies_into(Figure& figure, std::vector<double> milliseconds) {
   std::ranges::sort(milliseconds);
-  const auto at = [&](double share) {
-    return milliseconds[static_cast<std::size_t>(share * static_cast<double>(milliseconds.size() - 1))];
-  };
-  figure.p50_ms = at(0.5);
-  figure.p99_ms = at(0.99);
+  figure.p50_ms = at_share(milliseconds, 0.5);
+  figure.p99_ms = at_share(milliseconds, 0.99);
 }
 
 std::int64_t now_ns() {

@@ -19,12 +19,14 @@
 #include <random>
 #include <thread>
 
+#include "measure.hpp"
+
 namespace {
 
 namespace asio = boost::asio;
 using namespace maestro::messaging;
 using namespace std::chrono_literals;
-using SteadyTime = std::chrono::steady_clock;
+using namespace measure;
 
 struct Setting {
   std::string url;
@@ -43,16 +45,9 @@ struct Figure {
   double p99_us = 0;
 };
 
-double seconds_since(SteadyTime::time_point began) { return std::chrono::duration<double>(SteadyTime::now() - began).count(); }
-
-std::string fresh(std::string_view what) { return fmt::format("bench.{}.{:08x}", what, std::random_device{}()); }
-
 Figure latencies(std::vector<double> microseconds) {
   std::ranges::sort(microseconds);
-  const auto at = [&](double share) {
-    return microseconds[static_cast<std::size_t>(share * static_cast<double>(microseconds.size() - 1))];
-  };
-  return {0, at(0.5), at(0.99)};
+  return {0, at_share(microseconds, 0.5), at_share(microseconds, 0.99)};
 }
 
 // ---- hiredis alone

@@ -70,10 +70,10 @@ async def ours_sequence(broker, topic, count):
     report(count, began)
 
 
-async def ours_handler(broker, topic, count, concurrency=1):
+async def ours_handler(broker, topic, count, waits=False, **options):
     from maestro_core_messaging import EventConsumer
 
-    consumer = EventConsumer(broker, group_id=uuid.uuid4().hex, concurrency=concurrency)
+    consumer = EventConsumer(broker, group_id=uuid.uuid4().hex, **options)
     began = seen = 0
 
     @consumer.subscribe(topic)
@@ -81,6 +81,8 @@ async def ours_handler(broker, topic, count, concurrency=1):
         nonlocal began, seen
         if seen == 0:
             began = time.perf_counter()
+        if waits:
+            await asyncio.sleep(0)
         seen += 1
         if event["order_id"] != 4711:
             raise ValueError(event)
@@ -92,23 +94,7 @@ async def ours_handler(broker, topic, count, concurrency=1):
 
 
 async def ours_handler_waits(broker, topic, count):
-    from maestro_core_messaging import EventConsumer
-
-    consumer = EventConsumer(broker, group_id=uuid.uuid4().hex, concurrency=64, ordering="none")
-    began = seen = 0
-
-    @consumer.subscribe(topic)
-    async def handle(event):
-        nonlocal began, seen
-        if seen == 0:
-            began = time.perf_counter()
-        await asyncio.sleep(0)
-        seen += 1
-        if seen == count:
-            report(count, began)
-            consumer.stop()
-
-    await consumer.start()
+    await ours_handler(broker, topic, count, waits=True, concurrency=64, ordering="none")
 
 
 async def ours_iterate(broker, topic, count):

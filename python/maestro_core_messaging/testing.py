@@ -65,12 +65,6 @@ def _address(broker: str) -> Iterator[str]:
         yield address_of(running)
 
 
-async def _broker(kind: str) -> AsyncIterator[MessageBroker]:
-    with _address(kind) as address:
-        async with MessageBroker(kind, address) as broker:
-            yield broker
-
-
 @_fixture
 async def memory_broker() -> AsyncIterator[MessageBroker]:
     """A broker in this process that no other test shares."""
@@ -78,25 +72,16 @@ async def memory_broker() -> AsyncIterator[MessageBroker]:
         yield broker
 
 
-@_fixture
-async def kafka_broker() -> AsyncIterator[MessageBroker]:
-    async for broker in _broker("kafka"):
-        yield broker
+def _broker_fixture(kind: str) -> Callable[..., AsyncIterator[MessageBroker]]:
+    async def broker() -> AsyncIterator[MessageBroker]:
+        with _address(kind) as address:
+            async with MessageBroker(kind, address) as connected:
+                yield connected
+
+    return _fixture(broker)
 
 
-@_fixture
-async def redis_broker() -> AsyncIterator[MessageBroker]:
-    async for broker in _broker("redis"):
-        yield broker
-
-
-@_fixture
-async def rabbitmq_broker() -> AsyncIterator[MessageBroker]:
-    async for broker in _broker("rabbitmq"):
-        yield broker
-
-
-@_fixture
-async def nats_broker() -> AsyncIterator[MessageBroker]:
-    async for broker in _broker("nats"):
-        yield broker
+kafka_broker = _broker_fixture("kafka")
+redis_broker = _broker_fixture("redis")
+rabbitmq_broker = _broker_fixture("rabbitmq")
+nats_broker = _broker_fixture("nats")

@@ -161,6 +161,8 @@ OutgoingMessage to_outgoing(std::string topic, nb::handle message, nb::handle ke
                             std::optional<std::int32_t> partition, std::optional<double> timestamp);
 MessagingConfig to_config(std::string_view type, const std::string& connection_string, nb::dict connection,
                           nb::dict consumer, nb::dict producer, bool enable_monitoring);
+std::optional<OffsetReset> to_reset(const std::optional<std::string>& name);
+const char* to_word(CircuitState state);
 nb::object to_receipt(Receipt receipt);
 nb::object to_results(std::vector<PublishResult> results);
 /// Aware, in UTC.

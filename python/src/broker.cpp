@@ -49,9 +49,7 @@ nb::object to_status(const BrokerStatus& status) {
   made["messages_sent"] = status.messages_sent;
   made["messages_received"] = status.messages_received;
   made["lag"] = lag;
-  made["circuit"] = status.circuit == CircuitState::closed ? "closed"
-                    : status.circuit == CircuitState::open ? "open"
-                                                           : "half_open";
+  made["circuit"] = to_word(status.circuit);
   made["last_error"] = to_text(status.last_error);
   made["acknowledged_means"] = to_text(status.acknowledged_means);
   return made;
@@ -102,14 +100,6 @@ class Publisher {
   EventPublisher publisher_;
 };
 
-std::optional<OffsetReset> to_reset(const std::optional<std::string>& name) {
-  if (!name) return std::nullopt;
-  if (*name == "earliest") return OffsetReset::earliest;
-  if (*name == "latest") return OffsetReset::latest;
-  throw MessagingError(errc::invalid_option,
-                       fmt::format("auto_offset_reset: \"{}\"; allowed are earliest, latest", *name));
-}
-
 const Delivery& read_here(nb::handle message) {
   if (!nb::isinstance<Delivery>(message))
     throw nb::type_error("allowed is a Message that this subscription handed out");
@@ -149,6 +139,18 @@ nb::object to_topic(const TopicInfo& topic) {
 }
 
 }  // namespace
+
+std::optional<OffsetReset> to_reset(const std::optional<std::string>& name) {
+  if (!name) return std::nullopt;
+  if (*name == "earliest") return OffsetReset::earliest;
+  if (*name == "latest") return OffsetReset::latest;
+  throw MessagingError(errc::invalid_option,
+                       fmt::format("auto_offset_reset: \"{}\"; allowed are earliest, latest", *name));
+}
+
+const char* to_word(CircuitState state) {
+  return state == CircuitState::closed ? "closed" : state == CircuitState::open ? "open" : "half_open";
+}
 
 MessagingConfig to_config(std::string_view type, const std::string& connection_string, nb::dict connection,
                           nb::dict consumer, nb::dict producer, bool enable_monitoring) {

@@ -317,12 +317,7 @@ EventConsumerOptions to_options(nb::dict from) {
   options.max_backoff = duration_option(from, "max_backoff");
   options.drain_timeout = duration_option(from, "drain_timeout");
   options.prefetch = option<std::size_t>(from, "prefetch");
-  if (const auto reset = option<std::string>(from, "auto_offset_reset")) {
-    if (*reset != "earliest" && *reset != "latest")
-      throw MessagingError(errc::invalid_option,
-                           fmt::format("auto_offset_reset: \"{}\"; allowed are earliest, latest", *reset));
-    options.auto_offset_reset = *reset == "latest" ? OffsetReset::latest : OffsetReset::earliest;
-  }
+  options.auto_offset_reset = to_reset(option<std::string>(from, "auto_offset_reset"));
   if (from.contains("deduplication") && !from["deduplication"].is_none())
     options.deduplication = nb::cast<std::shared_ptr<DeduplicationStore>>(from["deduplication"]);
   if (const auto lease = duration_option(from, "deduplication_lease")) options.deduplication_lease = *lease;
@@ -416,11 +411,7 @@ void bind_consumer(nb::module_& module) {
       .def("pause", [](Consumer& self) { self.consumer.pause(); })
       .def("resume", [](Consumer& self) { self.consumer.resume(); })
       .def("explain", [](const Consumer& self) { return to_text(self.consumer.explain()); })
-      .def("circuit",
-           [](const Consumer& self) {
-             const auto state = self.consumer.circuit();
-             return state == CircuitState::closed ? "closed" : state == CircuitState::open ? "open" : "half_open";
-           })
+      .def("circuit", [](const Consumer& self) { return to_word(self.consumer.circuit()); })
       .def("counts", [](const Consumer& self) {
         const auto counts = self.consumer.counts();
         nb::dict made;

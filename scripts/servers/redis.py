@@ -7,7 +7,7 @@ import socket
 import subprocess
 
 from . import process
-from .kafka import make_certificates
+from .certificates import make_certificates
 
 VARIANTS = ("single", "always", "secure", "replicated")
 USER, PASSWORD = "alice", "alice-secret"

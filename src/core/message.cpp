@@ -6,6 +6,7 @@
 #include <maestro/messaging/message.hpp>
 
 #include "core/json.hpp"
+#include "core/message_id.hpp"
 
 namespace maestro::messaging {
 
@@ -23,9 +24,7 @@ const Receipt& PublishResult::value() const {
 }
 
 std::string Message::id() const {
-  // An empty one names nothing: every message that has it would be a duplicate of the others.
-  for (const auto* name : {"ce_id", "message-id"})
-    if (const auto id = header(name); id && !id->empty()) return std::string(*id);
+  if (const auto id = message_id(headers())) return std::string(*id);
   return fmt::format("{}/{}", topic(), position().to_string());
 }
 

@@ -83,7 +83,7 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
   auto& self = owner->buffer;
   while (self.unconfirmed_ > 0) {
     self.send_what_may_go();
-    if (!self.under_way_.empty() && self.under_way_.front()->answered) {
+    if (self.under_way_.front()->answered) {
       if (self.under_way_.front()->has_to_be_retried()) co_await self.retry();
       auto batch = std::move(self.under_way_.front());
       self.under_way_.pop_front();

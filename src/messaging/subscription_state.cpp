@@ -83,14 +83,16 @@ awaitable<std::optional<Message>> Subscription::State::next() {
     self = shared_from_this();
     if (!co_await refill(std::min<std::size_t>(request_.prefetch, 512))) co_return std::nullopt;
   }
-  auto& message = fetched_[at_++];
-  hand_out(message);
-  co_return std::move(message);
+  co_return take_one();
 }
 
 std::optional<Message> Subscription::State::try_next() {
   if (closed_ || at_ == fetched_.size()) return std::nullopt;
   settle_handed_out();
+  return take_one();
+}
+
+Message Subscription::State::take_one() {
   auto& message = fetched_[at_++];
   hand_out(message);
   return std::move(message);

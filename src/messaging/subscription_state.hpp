@@ -37,6 +37,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   void settled_elsewhere(DeliveryTag tag);
 
  private:
+  Message take_one();
   std::vector<Message> take_batch(std::size_t at_most);
   /// Asking for more means that what was handed out is done with.
   void settle_handed_out();

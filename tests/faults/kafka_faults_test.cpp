@@ -4,8 +4,7 @@
 #include <fstream>
 
 #include "faults/child.hpp"
-#include "faults/load.hpp"
-#include "faults/tcp_gate.hpp"
+#include "faults/disturbances.hpp"
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
 #include "support/real_time.hpp"
@@ -25,39 +24,20 @@ TEST(KafkaFaults, BrokerKilledAndRestartedUnderLoad) {
   FaultyServer server("kafka");
   Load load(server.url(), {});
   expect_kept("Kafka", "broker killed (SIGKILL) and started again, three times",
-              load.run([&](Load& load) -> awaitable<void> {
-                for (int i = 0; i < 3; ++i) {
-                  co_await load.sleep(1s);
-                  co_await server.kill();
-                  co_await load.sleep(1s);
-                  co_await server.revive();
-                  const auto before = load.handled();
-                  co_await load.until([&] { return load.handled() > before + 2000; });
-                }
-              }));
+              load.run([&](Load& run) { return kill_and_revive(run, server); }));
 }
 
 TEST(KafkaFaults, BrokerFrozenForTwentySeconds) {
   FaultyServer server("kafka");
   Load load(server.url(), {});
-  expect_kept("Kafka", "broker frozen (SIGSTOP) for 20 s", load.run([&](Load& load) -> awaitable<void> {
-    co_await load.sleep(1s);
-    co_await server.freeze();
-    co_await load.sleep(20s);
-    co_await server.thaw();
-  }));
+  expect_kept("Kafka", "broker frozen (SIGSTOP) for 20 s", load.run([&](Load& run) { return freeze(run, server); }));
 }
 
 TEST(KafkaFaults, ConnectionsCut) {
   const FaultyServer server("kafka");
   TcpGate gate(server.port("KAFKA_GATE"), server.port("KAFKA_BEHIND_GATE"));
   Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {});
-  expect_kept("Kafka", "every connection cut, twenty times", load.run([&](Load& load) -> awaitable<void> {
-    for (int i = 0; i < 20; ++i) {
-      gate.cut();
-      co_await load.sleep(400ms);
-    }
-  }));
+  expect_kept("Kafka", "every connection cut, twenty times", load.run([&](Load& run) { return cut(run, gate); }));
 }
 
 TEST(KafkaFaults, ConnectionsSlowedSlicedAndSwallowed) {
@@ -65,52 +45,20 @@ TEST(KafkaFaults, ConnectionsSlowedSlicedAndSwallowed) {
   TcpGate gate(server.port("KAFKA_GATE"), server.port("KAFKA_BEHIND_GATE"));
   Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {});
   expect_kept("Kafka", "connections slowed by 200 ms, sliced into a few bytes, swallowed for 8 s, refused for 3 s",
-              load.run([&](Load& load) -> awaitable<void> {
-                gate.set(TcpGate::Mode::slow);
-                co_await load.sleep(4s);
-                gate.set(TcpGate::Mode::sliced);
-                co_await load.sleep(4s);
-                gate.set(TcpGate::Mode::swallowed);
-                co_await load.sleep(8s);
-                gate.set(TcpGate::Mode::closed);
-                gate.cut();  // the streams have holes
-                co_await load.sleep(3s);
-                gate.set(TcpGate::Mode::open);
-              }));
+              load.run([&](Load& run) { return mistreat(run, gate); }));
 }
 
 TEST(KafkaFaults, MembersKilled) {
   const FaultyServer server("kafka");
   Load load(server.url(), {.members = 1}, {{"session_timeout", 6000}});
   expect_kept("Kafka", "a member in a process of its own killed (SIGKILL), three times",
-              load.run([&](Load& load) -> awaitable<void> {
-                for (int i = 0; i < 3; ++i) {
-                  std::size_t its = 0;
-                  Child child(load.context(),
-                              {"member", server.url(), load.topic(), load.group(), "consumer:session_timeout=6000"},
-                              [&](const std::string& line) {
-                                const auto space = line.find(' ');
-                                load.note_handled(line.substr(0, space), std::stoul(line.substr(space + 1)));
-                                ++its;
-                              });
-                  co_await load.until([&] { return its > 1000; });
-                  child.kill();
-                  co_await load.until([&] { return child.ended(); });
-                }
-              }));
+              load.run([&](Load& run) { return kill_members(run, server.url(), "session_timeout=6000"); }));
 }
 
 TEST(KafkaFaults, MembersComeAndGo) {
   const FaultyServer server("kafka");
   Load load(server.url(), {});
-  expect_kept("Kafka", "members added and removed, six times each", load.run([&](Load& load) -> awaitable<void> {
-    for (int i = 0; i < 6; ++i) {
-      const auto added = load.add_member();
-      co_await load.sleep(700ms);
-      co_await load.remove_member(added);
-      co_await load.sleep(300ms);
-    }
-  }));
+  expect_kept("Kafka", "members added and removed, six times each", load.run([&](Load& run) { return come_and_go(run); }));
 }
 
 TEST(KafkaFaults, TopicDeletedUnderLoad) {

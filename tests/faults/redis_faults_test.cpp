@@ -1,13 +1,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
-#include "faults/child.hpp"
-#include "faults/load.hpp"
-#include "faults/tcp_gate.hpp"
+#include "faults/disturbances.hpp"
 #include "runtime/notifier.hpp"
-#include "support/faulty_server.hpp"
+#include "support/redis_cli.hpp"
 
 namespace maestro::messaging::testing {
 namespace {
@@ -17,15 +13,6 @@ using namespace std::chrono_literals;
 // A group's order is that of one member: several share a stream, and with it its keys.
 constexpr Load::Plan one_member{.members = 1};
 constexpr Load::Plan several_members{.members = 2, .members_share_keys = true};
-
-std::uint16_t port_of(const FaultyServer& server) {
-  return static_cast<std::uint16_t>(std::stoi(server.url().substr(server.url().rfind(':') + 1)));
-}
-
-void redis_cli(const FaultyServer& server, const std::string& words) {
-  const auto command = fmt::format("redis-cli -p {} {} >/dev/null", port_of(server), words);
-  if (std::system(command.c_str()) != 0) throw std::runtime_error(command);
-}
 
 /// A port that nobody listens on.
 std::uint16_t free_port() {
@@ -44,93 +31,43 @@ TEST(RedisFaults, ServerKilledAndRestartedUnderLoad) {
   FaultyServer server("redis", "always");
   Load load(server.url(), one_member);
   expect_kept("Redis", "server with `appendfsync always` killed (SIGKILL) and started again, three times",
-              load.run([&](Load& load) -> awaitable<void> {
-                for (int i = 0; i < 3; ++i) {
-                  co_await load.sleep(1s);
-                  co_await server.kill();
-                  co_await load.sleep(1s);
-                  co_await server.revive();
-                  const auto before = load.handled();
-                  co_await load.until([&] { return load.handled() > before + 2000; });
-                }
-              }));
+              load.run([&](Load& run) { return kill_and_revive(run, server); }));
 }
 
 TEST(RedisFaults, ServerFrozenForTwentySeconds) {
   FaultyServer server("redis");
   Load load(server.url(), one_member);
-  expect_kept("Redis", "server frozen (SIGSTOP) for 20 s", load.run([&](Load& load) -> awaitable<void> {
-    co_await load.sleep(1s);
-    co_await server.freeze();
-    co_await load.sleep(20s);
-    co_await server.thaw();
-  }));
+  expect_kept("Redis", "server frozen (SIGSTOP) for 20 s", load.run([&](Load& run) { return freeze(run, server); }));
 }
 
 TEST(RedisFaults, ConnectionsCut) {
   const FaultyServer server("redis");
   const auto port = free_port();
-  TcpGate gate(port, port_of(server));
+  TcpGate gate(port, port_of(server.url()));
   Load load(fmt::format("redis://127.0.0.1:{}", port), one_member);
-  expect_kept("Redis", "every connection cut, twenty times", load.run([&](Load& load) -> awaitable<void> {
-    for (int i = 0; i < 20; ++i) {
-      gate.cut();
-      co_await load.sleep(400ms);
-    }
-  }));
+  expect_kept("Redis", "every connection cut, twenty times", load.run([&](Load& run) { return cut(run, gate); }));
 }
 
 TEST(RedisFaults, ConnectionsSlowedSlicedAndSwallowed) {
   const FaultyServer server("redis");
   const auto port = free_port();
-  TcpGate gate(port, port_of(server));
+  TcpGate gate(port, port_of(server.url()));
   Load load(fmt::format("redis://127.0.0.1:{}", port), one_member);
   expect_kept("Redis", "connections slowed by 200 ms, sliced into a few bytes, swallowed for 8 s, refused for 3 s",
-              load.run([&](Load& load) -> awaitable<void> {
-                gate.set(TcpGate::Mode::slow);
-                co_await load.sleep(4s);
-                gate.set(TcpGate::Mode::sliced);
-                co_await load.sleep(4s);
-                gate.set(TcpGate::Mode::swallowed);
-                co_await load.sleep(8s);
-                gate.set(TcpGate::Mode::closed);
-                gate.cut();  // the streams have holes
-                co_await load.sleep(3s);
-                gate.set(TcpGate::Mode::open);
-              }));
+              load.run([&](Load& run) { return mistreat(run, gate); }));
 }
 
 TEST(RedisFaults, MembersKilled) {
   const FaultyServer server("redis");
   Load load(server.url(), several_members, {{"claim_idle", 2000}});
   expect_kept("Redis", "a member in a process of its own killed (SIGKILL) with messages in its hands, three times",
-              load.run([&](Load& load) -> awaitable<void> {
-                for (int i = 0; i < 3; ++i) {
-                  std::size_t its = 0;
-                  Child child(load.context(), {"member", server.url(), load.topic(), load.group(), "consumer:claim_idle=2000"},
-                              [&](const std::string& line) {
-                                const auto space = line.find(' ');
-                                load.note_handled(line.substr(0, space), std::stoul(line.substr(space + 1)));
-                                ++its;
-                              });
-                  co_await load.until([&] { return its > 1000; });
-                  child.kill();
-                  co_await load.until([&] { return child.ended(); });
-                }
-              }));
+              load.run([&](Load& run) { return kill_members(run, server.url(), "claim_idle=2000"); }));
 }
 
 TEST(RedisFaults, MembersComeAndGo) {
   const FaultyServer server("redis");
   Load load(server.url(), several_members);
-  expect_kept("Redis", "members added and removed, six times each", load.run([&](Load& load) -> awaitable<void> {
-    for (int i = 0; i < 6; ++i) {
-      const auto added = load.add_member();
-      co_await load.sleep(700ms);
-      co_await load.remove_member(added);
-      co_await load.sleep(300ms);
-    }
-  }));
+  expect_kept("Redis", "members added and removed, six times each", load.run([&](Load& run) { return come_and_go(run); }));
 }
 
 TEST(RedisFaults, EverythingFlushedUnderLoad) {
@@ -138,7 +75,7 @@ TEST(RedisFaults, EverythingFlushedUnderLoad) {
   Load load(server.url(), one_member);
   expect_kept("Redis", "`FLUSHALL` (what it held aside)", load.run([&](Load& load) -> awaitable<void> {
     co_await load.sleep(1s);
-    redis_cli(server, "flushall");
+    redis_cli(server.url(), "flushall");
     load.forget_acknowledged();
     const auto before = load.handled();
     co_await load.until([&] { return load.handled() > before + 2000; });
@@ -153,7 +90,7 @@ TEST(RedisFaults, GroupDestroyedUnderLoad) {
   expect_kept("Redis", "the group destroyed, three times", load.run([&](Load& load) -> awaitable<void> {
     for (int i = 0; i < 3; ++i) {
       co_await load.sleep(1s);
-      redis_cli(server, fmt::format("xgroup destroy {} {}", load.topic(), load.group()));
+      redis_cli(server.url(), fmt::format("xgroup destroy {} {}", load.topic(), load.group()));
       const auto before = load.handled();
       co_await load.until([&] { return load.handled() > before + 2000; });
     }
@@ -163,7 +100,7 @@ TEST(RedisFaults, GroupDestroyedUnderLoad) {
 TEST(RedisFaults, EventsAreStoredExactlyOnceWhileConnectionsAreCut) {
   const FaultyServer server("redis");
   const auto port = free_port();
-  TcpGate gate(port, port_of(server));
+  TcpGate gate(port, port_of(server.url()));
   constexpr std::size_t count = 20'000;
   constexpr int writers = 20;
   boost::asio::io_context context{1};

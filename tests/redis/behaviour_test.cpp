@@ -1,33 +1,18 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
-#include <cstdlib>
-
 #include <maestro/messaging/shared_deduplication.hpp>
 
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
 #include "support/real_time.hpp"
+#include "support/redis_cli.hpp"
 
 namespace maestro::messaging::testing {
 namespace {
 
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
-
-std::string port_of(const std::string& url) { return url.substr(url.rfind(':') + 1); }
-
-/// What another client says to the server.
-std::string redis_cli(const std::string& url, const std::string& words) {
-  const auto command = fmt::format("redis-cli -p {} {}", port_of(url), words);
-  std::string said;
-  if (auto* pipe = ::popen(command.c_str(), "r")) {
-    char part[512];
-    while (std::fgets(part, sizeof part, pipe)) said += part;
-    ::pclose(pipe);
-  }
-  return said;
-}
 
 std::string unique(const std::string& name) {
   static const auto run = std::random_device{}();

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <boost/asio/any_completion_handler.hpp>
-#include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/system/system_error.hpp>
@@ -11,6 +9,8 @@
 
 #include "brokers/kafka/outgoing.hpp"
 #include "brokers/kafka/properties.hpp"
+#include "core/size_limit.hpp"
+#include "runtime/waiter.hpp"
 
 namespace maestro::messaging::kafka {
 
@@ -35,13 +35,7 @@ struct Producer::Batch : Listed {
   bool in_use = true;                // by the coroutine that published it
   TimePoint deadline;
   std::vector<Slot> slots;
-  asio::any_completion_handler<void()> waiter;
-
-  void wake() {
-    asio::any_completion_handler<void()> woken;  // swapped: Asio 1.81 cannot assign these
-    woken.swap(waiter);
-    if (woken) std::move(woken)();
-  }
+  Waiter waiter;
 };
 
 Producer::Batch& Producer::new_batch() {
@@ -161,7 +155,7 @@ void Producer::serve() {
   }
   if (!line_.empty()) moved_.ring();
   answered_.ring();
-  for (auto* batch : std::exchange(settled_, {})) batch->wake();
+  for (auto* batch : std::exchange(settled_, {})) batch->waiter.wake();
 }
 
 void Producer::on_error(const rd_kafka_event_t& event) {
@@ -235,10 +229,8 @@ void Producer::forget(const std::string& topic) {
 }
 
 Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& result, Batch& batch, std::size_t index) {
-  const auto size = message.payload.size() + message.headers.block().size() + (message.key ? message.key->size() : 0);
-  if (size > max_message_bytes_) {
-    refuse(result, {errc::message_too_large, fmt::format("{} bytes for \"{}\", max_message_bytes is {}", size, message.topic,
-                                                         max_message_bytes_)});
+  if (auto why = over_limit(message, max_message_bytes_)) {
+    refuse(result, {errc::message_too_large, *std::move(why)});
     return Attempt::refused;
   }
   auto* topic = handle_of(message.topic);
@@ -348,14 +340,8 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
   if (batch.outstanding > 0) {
     if (alone) hurry();
     schedule_sweep();
-    auto initiate = [&batch](auto handler) {
-      auto slot = asio::get_associated_cancellation_slot(handler);
-      asio::any_completion_handler<void()> waiter(std::move(handler));
-      waiter.swap(batch.waiter);
-      if (slot.is_connected()) slot.assign([&batch](asio::cancellation_type) { batch.wake(); });
-    };
     while (!batch.expired && batch.outstanding > 0) {
-      co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(initiate, asio::use_awaitable);
+      co_await batch.waiter.async_wait(asio::use_awaitable);
       const auto cancellation = co_await asio::this_coro::cancellation_state;
       if (cancellation.cancelled() != asio::cancellation_type::none && batch.outstanding > 0)
         throw boost::system::system_error(asio::error::operation_aborted);
@@ -405,7 +391,7 @@ void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
     batch->results = {};
     batch->expired = true;
   }
-  for (auto* batch : late) batch->wake();
+  for (auto* batch : late) batch->waiter.wake();
 }
 
 }  // namespace maestro::messaging::kafka

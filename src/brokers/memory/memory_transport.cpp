@@ -7,6 +7,7 @@
 #include <maestro/messaging/error.hpp>
 
 #include "brokers/memory/memory_subscription.hpp"
+#include "core/size_limit.hpp"
 
 namespace maestro::messaging {
 
@@ -177,10 +178,9 @@ class MemoryTransport final : public Transport, public Administration, public Tr
   }
 
   bool refused(const OutgoingMessage& message, PublishResult& result) {
-    const auto size = message.payload.size() + message.headers.block().size() + (message.key ? message.key->size() : 0);
-    if (size > max_message_bytes_) {
+    if (auto why = over_limit(message, max_message_bytes_)) {
       result.error = errc::message_too_large;
-      result.detail = fmt::format("{} bytes for \"{}\", max_message_bytes is {}", size, message.topic, max_message_bytes_);
+      result.detail = *std::move(why);
     } else if (session_->faults.publish_fails()) {
       break_connection(result);
     }

@@ -211,14 +211,18 @@ void Connection::sent(std::size_t count, std::shared_ptr<Call> call) {
   schedule_write();
 }
 
-void Connection::ping() {
-  class Ping final : public Call {
+void Connection::tell(std::initializer_list<std::string_view> words) {
+  class Ignored final : public Call {
     void on_reply(std::size_t, const Value&, ReplyReader&) override {}
     void on_broken(std::size_t, bool, const Failure&) override {}
   };
+  append_command(out_, words);
+  sent(1, std::make_shared<Ignored>());
+}
+
+void Connection::ping() {
   const auto used = used_;
-  append_command(out_, {"PING"});
-  sent(1, std::make_shared<Ping>());
+  tell({"PING"});
   used_ = used;
 }
 
@@ -283,24 +287,15 @@ void Connection::on_read(std::size_t bytes) {
   if (open_) read();
 }
 
-awaitable<std::vector<Kept>> Connection::ask_all(std::vector<std::vector<std::string>> commands) {
+awaitable<std::vector<Kept>> Connection::ask_all(std::vector<std::vector<std::string>> commands, std::size_t before) {
   const auto self = shared_from_this();
-  auto asked = std::make_shared<Asked>(commands.size());
+  const auto count = before + commands.size();
+  auto asked = std::make_shared<Asked>(count);
   for (const auto& words : commands) {
     append_count(out_, words.size());
     for (const auto& word : words) append_word(out_, word);
   }
-  sent(commands.size(), asked);
-  co_await wait_for(asked, *clock_, executor_);
-  co_return std::move(asked->replies);
-}
-
-awaitable<std::vector<Kept>> Connection::finish_asked(std::size_t before, std::vector<std::string> words) {
-  const auto self = shared_from_this();
-  auto asked = std::make_shared<Asked>(before + 1);
-  append_count(out_, words.size());
-  for (const auto& word : words) append_word(out_, word);
-  sent(before + 1, asked);
+  sent(count, asked);
   co_await wait_for(asked, *clock_, executor_);
   co_return std::move(asked->replies);
 }

@@ -63,14 +63,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] std::string& buffer() noexcept { return out_; }
   void sent(std::size_t count, std::shared_ptr<Call> call);
 
+  /// Sends one command whose answer changes nothing.
+  void tell(std::initializer_list<std::string_view> words);
   /// Sends one command and completes with its reply, which may be an error of the server's. Throws `connection_failed` when the
   /// connection breaks. Cancelling the wait leaves the command to its fate.
   awaitable<Kept> ask(std::vector<std::string> words);
-  /// Several, with a reply each.
-  awaitable<std::vector<Kept>> ask_all(std::vector<std::vector<std::string>> commands);
-
-  /// Completes with the replies of `before` commands, which are in the buffer already, and of one more.
-  awaitable<std::vector<Kept>> finish_asked(std::size_t before, std::vector<std::string> words);
+  /// Several, with a reply each; `before` commands stand in the buffer already, and have their replies first.
+  awaitable<std::vector<Kept>> ask_all(std::vector<std::vector<std::string>> commands, std::size_t before = 0);
 
   /// Commands without an answer.
   [[nodiscard]] std::size_t outstanding() const noexcept { return outstanding_; }

@@ -18,10 +18,6 @@ constexpr std::size_t most_ids = 1000;
 constexpr Duration trim_period = std::chrono::seconds(30);
 constexpr Duration claim_period = std::chrono::seconds(1);
 
-std::string milliseconds(Duration span) {
-  return std::to_string(std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(span).count(), 0));
-}
-
 /// A name that no other member of any process has.
 std::string make_consumer_name(const Session& session) {
   static std::atomic<unsigned> number{0};
@@ -30,11 +26,17 @@ std::string make_consumer_name(const Session& session) {
   return fmt::format("{}.{}.{}.{}", session.client_name, host, ::getpid(), ++number);
 }
 
-/// `[name, value, …]` by name.
-std::map<std::string_view, const Value*> fields_of(const Value& value) {
-  std::map<std::string_view, const Value*> fields;
-  for (std::size_t i = 0; i + 1 < value.count; i += 2) fields[value.items()[i].text] = &value.items()[i + 1];
-  return fields;
+awaitable<std::int64_t> count_after(Session& session, std::string key, std::optional<EntryId> after) {
+  constexpr std::size_t page = 1000;
+  std::int64_t count = 0;
+  while (after) {
+    const auto part = co_await session.ask(key, {"XRANGE", key, fmt::format("({}", after->to_string()), "+", "COUNT", std::to_string(page)},
+                                           "counting what is unread");
+    count += static_cast<std::int64_t>(part->count);
+    const auto last = part->count == page ? read_entry(part->items().back()) : std::nullopt;
+    after = last ? std::optional(last->id) : std::nullopt;
+  }
+  co_return count;
 }
 
 }  // namespace
@@ -283,7 +285,10 @@ awaitable<std::vector<PartitionLag>> GroupReader::lag() {
   std::vector<PartitionLag> lags;
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     const auto key = streams_[i].key;
-    lags.push_back({key, -1, co_await group_lag(*session_, key, group_)});
+    PartitionLag lag{key, -1, 0};
+    for (const auto& group : co_await groups_of(*session_, key))
+      if (group.group == group_) lag.lag = group.lag;
+    lags.push_back(std::move(lag));
   }
   co_return lags;
 }
@@ -452,26 +457,25 @@ awaitable<void> GroupReader::trim() {
   }
 }
 
-awaitable<std::int64_t> group_lag(Session& session, std::string key, std::string group) {
-  const auto groups = co_await session.ask(key, {"XINFO", "GROUPS", key}, fmt::format("looking at the groups of \"{}\"", key));
-  for (const auto& each : groups->items()) {
+awaitable<std::vector<GroupInfo>> groups_of(Session& session, std::string key) {
+  const auto reply = co_await session.ask(key, {"XINFO", "GROUPS", key}, fmt::format("looking at the groups of \"{}\"", key));
+  std::vector<GroupInfo> groups;
+  for (const auto& each : reply->items()) {
     const auto fields = fields_of(each);
-    if (!fields.contains("name") || fields.at("name")->text != group) continue;
-    const auto pending = fields.contains("pending") ? fields.at("pending")->number : 0;
-    if (fields.contains("lag") && !fields.at("lag")->is_nil()) co_return pending + fields.at("lag")->number;
-    // Redis before 7, and 7 after a seek or a deletion, does not know: counted.
-    auto after = fields.contains("last-delivered-id") ? EntryId::parse(fields.at("last-delivered-id")->text) : std::nullopt;
-    std::int64_t unread = 0;
-    while (after) {
-      const auto part = co_await session.ask(key, {"XRANGE", key, fmt::format("({}", after->to_string()), "+", "COUNT", "1000"},
-                                             "counting what is unread");
-      unread += static_cast<std::int64_t>(part->count);
-      const auto last = part->count == 1000 ? read_entry(part->items().back()) : std::nullopt;
-      after = last ? std::optional(last->id) : std::nullopt;
+    const auto number = [&](std::string_view name) { return fields.contains(name) ? fields.at(name)->number : 0; };
+    GroupInfo group;
+    if (fields.contains("name")) group.group = fields.at("name")->text;
+    group.members = static_cast<std::size_t>(number("consumers"));
+    group.lag = number("pending");
+    if (fields.contains("lag") && !fields.at("lag")->is_nil()) {
+      group.lag += number("lag");
+    } else if (fields.contains("last-delivered-id")) {
+      // Redis before 7, and 7 after a seek or a deletion, does not know: counted.
+      group.lag += co_await count_after(session, key, EntryId::parse(fields.at("last-delivered-id")->text));
     }
-    co_return pending + unread;
+    groups.push_back(std::move(group));
   }
-  co_return 0;
+  co_return groups;
 }
 
 awaitable<void> PrivateReader::prepare(Connection& connection, std::size_t stream) {

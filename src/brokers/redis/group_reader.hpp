@@ -4,8 +4,8 @@
 
 namespace maestro::messaging::redis {
 
-/// Messages of a topic that a group has not settled: unread, or pending.
-awaitable<std::int64_t> group_lag(Session& session, std::string key, std::string group);
+/// The groups of a topic, with what they have not settled: unread, or pending.
+awaitable<std::vector<GroupInfo>> groups_of(Session& session, std::string key);
 
 /// A member of a consumer group: `XREADGROUP`, `XACK`, and the care for what is pending. What it holds is kept fresh, so that nobody
 /// takes it for dead; what dead members left is claimed, beside new messages.

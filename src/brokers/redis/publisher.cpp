@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/system/system_error.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
 
 #include "brokers/redis/entry.hpp"
+#include "core/message_id.hpp"
+#include "core/size_limit.hpp"
+#include "runtime/waiter.hpp"
 
 namespace maestro::messaging::redis {
 
@@ -19,22 +22,9 @@ namespace {
 constexpr std::size_t most_looked_at = 100'000;
 constexpr std::size_t page = 1000;
 
-/// The id by which a message is known again; none for one without.
-std::string_view id_of(HeadersView headers) {
-  for (const auto* name : {"ce_id", "message-id"})
-    if (const auto id = headers.find(name); id && !id->empty()) return *id;
-  return {};
-}
-
 // A topic that another program deleted from the index comes back after so long.
 constexpr Duration index_period = std::chrono::minutes(1);
 constexpr Duration sweep_period = std::chrono::milliseconds(250);
-
-class Ignored final : public Call {
- public:
-  void on_reply(std::size_t, const Value&, ReplyReader&) override {}
-  void on_broken(std::size_t, bool, const Failure&) override {}
-};
 
 }  // namespace
 
@@ -48,16 +38,13 @@ class Publisher::Batch final : public Call {
       auto& result = results[sent[index]];
       auto& message = messages[sent[index]];
       if (const auto id = reply.is_error() ? std::nullopt : EntryId::parse(reply.text)) {
-        result.receipt.topic = std::move(message.topic);
-        result.receipt.offset = id->to_offset();
-        result.receipt.position = reply.text;
-        result.receipt.timestamp = Timestamp(std::chrono::milliseconds(id->ms));
+        confirm(result, std::move(message.topic), *id, reply.text);
         last_offset = result.receipt.offset;
       } else {
         refuse(result, describe(reply.text, fmt::format("publishing to \"{}\"", message.topic)));
       }
     }
-    if (answered == sent.size()) wake();
+    if (answered == sent.size()) waiter.wake();
   }
 
   void on_broken(std::size_t from, bool was_sent, const Failure& why) override {
@@ -68,9 +55,15 @@ class Publisher::Batch final : public Call {
                                           : Failure{errc::connection_failed, why.detail});
     }
     answered = sent.size();
-    wake();
+    waiter.wake();
   }
 
+  static void confirm(PublishResult& result, std::string topic, EntryId id, std::string_view id_text) {
+    result.receipt.topic = std::move(topic);
+    result.receipt.offset = id.to_offset();
+    result.receipt.position = id_text;
+    result.receipt.timestamp = Timestamp(std::chrono::milliseconds(id.ms));
+  }
   static void refuse(PublishResult& result, const Failure& failure) {
     result.error = failure.code;
     result.detail = failure.detail;
@@ -78,21 +71,15 @@ class Publisher::Batch final : public Call {
 
   [[nodiscard]] bool is_done() const noexcept { return results.empty() || answered == sent.size(); }
 
-  void wake() {
-    asio::any_completion_handler<void()> woken;  // swapped: Asio 1.81 cannot assign these
-    woken.swap(waiter);
-    if (woken) std::move(woken)();
-  }
-
   std::span<OutgoingMessage> messages;
   std::span<PublishResult> results;  // empty once nobody waits any more
   std::vector<std::uint32_t> sent;   // those messages that were given to the connection
   std::size_t answered = 0;
-  std::int64_t last_offset = -1;     // of what was confirmed last
-  std::int64_t before = -1;          // what was the topic's latest before it was sent; -1: not known
+  std::int64_t last_offset = 0;      // of what was confirmed last
+  std::int64_t before = 0;           // the latest of its one topic that was confirmed before it was sent; 0: not known
   bool broken = false;               // sent, and the connection broke before the answers
   bool late = false;
-  asio::any_completion_handler<void()> waiter;
+  Waiter waiter;
 };
 
 /// A place in the line of those that wait for a connection: whoever comes while others wait, waits behind them.
@@ -150,16 +137,14 @@ void Publisher::sweep() {
   });
   for (const auto& batch : late) {
     batch->late = true;
-    batch->wake();
+    batch->waiter.wake();
   }
   if (!deadlines_.empty()) schedule_sweep();
 }
 
-bool Publisher::too_large(const OutgoingMessage& message, std::string& detail) const {
-  const auto size = message.payload.size() + message.headers.block().size() + (message.key ? message.key->size() : 0);
-  if (size <= max_message_bytes_) return false;
-  detail = fmt::format("{} bytes for \"{}\", max_message_bytes is {}", size, message.topic, max_message_bytes_);
-  return true;
+void Publisher::forget(const std::string& topic) {
+  known_topics_.erase(topic);
+  if (const auto known = confirmed_.find(topic); known != confirmed_.end()) known->second = 0;
 }
 
 void Publisher::remember_topics(Connection& connection, std::span<const OutgoingMessage> messages) {
@@ -174,8 +159,7 @@ void Publisher::remember_topics(Connection& connection, std::span<const Outgoing
     if (last && *last == message.topic) continue;
     last = &message.topic;
     if (!known_topics_.insert(message.topic).second) continue;
-    append_command(connection.buffer(), {"SADD", topic_index, message.topic});
-    connection.sent(1, std::make_shared<Ignored>());
+    connection.tell({"SADD", topic_index, message.topic});
   }
 }
 
@@ -205,9 +189,8 @@ awaitable<void> Publisher::publish(std::span<OutgoingMessage> messages, std::spa
   remember_topics(*connection, messages);
   batch->sent.reserve(messages.size());
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    std::string detail;
-    if (too_large(messages[i], detail)) {
-      Batch::refuse(results[i], {errc::message_too_large, std::move(detail)});
+    if (auto why = over_limit(messages[i], max_message_bytes_)) {
+      Batch::refuse(results[i], {errc::message_too_large, *std::move(why)});
     } else if (messages[i].partition) {
       Batch::refuse(results[i], {errc::invalid_argument, fmt::format("partition {}: a topic of Redis has no partitions; leave it out",
                                                                      *messages[i].partition)});
@@ -221,28 +204,22 @@ awaitable<void> Publisher::publish(std::span<OutgoingMessage> messages, std::spa
     Batch& batch;
     ~Leave() { batch.results = {}; }
   } const leave{*batch};
-  if (const auto known = confirmed_.find(messages[batch->sent.front()].topic); known != confirmed_.end()) batch->before = known->second;
+  // Offsets of one topic say nothing of another's.
+  const auto& topic = messages[batch->sent.front()].topic;
+  const bool one_topic = std::ranges::all_of(messages, [&](const auto& message) { return message.topic == topic; });
+  auto* latest = one_topic ? &confirmed_[topic] : nullptr;
+  if (latest) batch->before = *latest;
   connection->sent(batch->sent.size(), batch);
   line.leave();
   deadlines_.emplace_back(deadline, batch);
   schedule_sweep();
-  auto initiate = [&batch](auto handler) {
-    auto slot = asio::get_associated_cancellation_slot(handler);
-    asio::any_completion_handler<void()> waiter(std::move(handler));
-    waiter.swap(batch->waiter);
-    if (slot.is_connected()) slot.assign([batch](asio::cancellation_type) { batch->wake(); });
-  };
   while (!batch->is_done() && !batch->late) {
-    co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(initiate, asio::use_awaitable);
+    co_await batch->waiter.async_wait(asio::use_awaitable);
     const auto cancellation = co_await asio::this_coro::cancellation_state;
     if (cancellation.cancelled() != asio::cancellation_type::none && batch->answered < batch->sent.size())
       throw boost::system::system_error(asio::error::operation_aborted);
   }
-  if (batch->last_offset >= 0) {
-    auto& latest = confirmed_[results[batch->sent.front()].receipt.topic.empty() ? messages[batch->sent.front()].topic
-                                                                                : results[batch->sent.front()].receipt.topic];
-    latest = std::max(latest, batch->last_offset);
-  }
+  if (latest) *latest = std::max(*latest, batch->last_offset);
   if (batch->broken) co_await find_out(messages, results, *batch, deadline);
   for (auto i = batch->answered; i < batch->sent.size(); ++i)
     Batch::refuse(results[batch->sent[i]],
@@ -256,9 +233,9 @@ awaitable<void> Publisher::find_out(std::span<OutgoingMessage> messages, std::sp
   const std::string* topic = nullptr;
   for (const auto i : batch.sent) {
     if (results[i].error != errc::outcome_unknown) continue;
-    const auto id = id_of(messages[i].headers.view());
+    const auto id = message_id(messages[i].headers);
     // Without an id, a message of the same content may be another's.
-    if (id.empty() || (topic && *topic != messages[i].topic) || !wanted.emplace(id, i).second) co_return;
+    if (!id || (topic && *topic != messages[i].topic) || !wanted.emplace(*id, i).second) co_return;
     topic = &messages[i].topic;
   }
   if (wanted.empty()) co_return;
@@ -267,7 +244,7 @@ awaitable<void> Publisher::find_out(std::span<OutgoingMessage> messages, std::sp
     const auto connection = co_await session_->publishing(deadline);
     if (!session_->fenced) co_return;
     // From the last that is known to have been there before; else from the beginning of what is kept.
-    auto from = batch.before < 0 ? std::string("-") : fmt::format("({}", EntryId::from_offset(batch.before).to_string());
+    auto from = fmt::format("({}", EntryId::from_offset(batch.before).to_string());
     for (std::size_t looked = 0; looked < most_looked_at && !wanted.empty(); looked += page) {
       const auto reply = co_await connection->ask({"XRANGE", key, from, "+", "COUNT", std::to_string(page)});
       if (reply->is_error()) co_return;
@@ -275,19 +252,17 @@ awaitable<void> Publisher::find_out(std::span<OutgoingMessage> messages, std::sp
         const auto entry = read_entry(each);
         if (!entry) continue;
         from = fmt::format("({}", entry->id_text);
-        for (std::size_t f = 0; f + 1 < entry->fields->count; f += 2) {
-          const auto name = entry->fields->items()[f].text;
-          if (name != "ce_id" && name != "message-id") continue;
-          const auto found = wanted.find(entry->fields->items()[f + 1].text);
-          if (found == wanted.end()) continue;
-          auto& result = results[found->second];
-          wanted.erase(found);
-          result = {};
-          result.receipt.topic = key;
-          result.receipt.offset = entry->id.to_offset();
-          result.receipt.position = entry->id_text;
-          result.receipt.timestamp = Timestamp(std::chrono::milliseconds(entry->id.ms));
-        }
+        EntryBatch stored(key, reply.owner);
+        stored.add(*entry, {}, 1);
+        std::vector<Message> message;
+        stored.take(message);
+        const auto id = message_id(message.front().headers());
+        const auto found = id ? wanted.find(*id) : wanted.end();
+        if (found == wanted.end()) continue;
+        auto& result = results[found->second];
+        wanted.erase(found);
+        result = {};
+        Batch::confirm(result, key, entry->id, entry->id_text);
       }
       if (reply->count == page) continue;
       for (const auto& [id, i] : wanted)
@@ -302,8 +277,7 @@ awaitable<void> Publisher::find_out(std::span<OutgoingMessage> messages, std::sp
 awaitable<void> Publisher::transact(std::span<OutgoingMessage> messages, std::string commands, std::size_t count) {
   const auto self = shared_from_this();
   for (const auto& message : messages) {
-    std::string detail;
-    if (too_large(message, detail)) throw MessagingError(errc::transaction_aborted, detail);
+    if (const auto why = over_limit(message, max_message_bytes_)) throw MessagingError(errc::transaction_aborted, *why);
   }
   const auto connection = co_await session_->publishing(session_->deadline());
   remember_topics(*connection, messages);
@@ -312,8 +286,9 @@ awaitable<void> Publisher::transact(std::span<OutgoingMessage> messages, std::st
   append_command(out, {"MULTI"});
   for (const auto& message : messages) append_add(out, message);
   out += commands;
-  const auto inside = messages.size() + count;
-  const auto replies = co_await connection->finish_asked(inside + 1, {"EXEC"});
+  std::vector<std::vector<std::string>> exec;
+  exec.push_back({"EXEC"});
+  const auto replies = co_await connection->ask_all(std::move(exec), 1 + messages.size() + count);
   const auto& outcome = *replies.back();
   for (std::size_t i = 0; i + 1 < replies.size(); ++i)
     if (replies[i]->is_error()) throw MessagingError(errc::transaction_aborted, describe(replies[i]->text, "a command of the transaction").detail);

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <boost/unordered/unordered_flat_map.hpp>
 #include <boost/unordered/unordered_flat_set.hpp>
 #include <deque>
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
 
 #include "brokers/redis/session.hpp"
 
@@ -21,8 +21,7 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   /// `MULTI`, all of it, `EXEC`. `commands` are further commands, `count` of them, that belong to it.
   awaitable<void> transact(std::span<OutgoingMessage> messages, std::string commands, std::size_t count);
   /// A topic that was deleted.
-  void forget(const std::string& topic) { known_topics_.erase(topic); }
-  [[nodiscard]] bool too_large(const OutgoingMessage& message, std::string& detail) const;
+  void forget(const std::string& topic);
 
  private:
   class Batch;
@@ -39,7 +38,7 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   /// Tells those whose time is up, twice a second; a timer for each would cost more than the publish.
   void schedule_sweep();
   void sweep();
-  boost::unordered_flat_map<std::string, std::int64_t> confirmed_;  // the latest offset of each topic that was confirmed here
+  std::unordered_map<std::string, std::int64_t> confirmed_;  // the latest offset of each topic that was confirmed here
   std::vector<InLine*> line_;
   Signal moved_;
   std::deque<std::pair<TimePoint, std::weak_ptr<Batch>>> deadlines_;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <maestro/messaging/atomic_keys.hpp>
 #include <maestro/messaging/topic.hpp>
-#include <map>
 
 #include "brokers/redis/group_reader.hpp"
 #include "brokers/redis/publisher.hpp"
@@ -117,11 +116,15 @@ class RedisTransport final : public Transport, public Administration, public Tra
   awaitable<std::vector<std::string>> list_topics() override {
     const auto session = session_;
     const auto known = co_await session->ask("", {"SMEMBERS", std::string(topic_index)}, "listing topics");
+    std::vector<std::vector<std::string>> asks;
+    for (const auto& each : known->items()) asks.push_back({"EXISTS", std::string(each.text)});
     std::vector<std::string> topics;
-    for (const auto& each : known->items()) {
-      const std::string topic(each.text);
-      const auto there = co_await session->ask(topic, {"EXISTS", topic}, "listing topics");
-      if (there->number > 0) topics.push_back(topic);
+    if (asks.empty()) co_return topics;
+    const auto connection = co_await session->commands("", session->deadline());
+    const auto there = co_await connection->ask_all(std::move(asks));
+    for (std::size_t i = 0; i < there.size(); ++i) {
+      if (there[i]->is_error()) fail(there[i]->text, "listing topics");
+      if (there[i]->number > 0) topics.emplace_back(known->items()[i].text);
     }
     std::ranges::sort(topics);
     co_return topics;
@@ -137,28 +140,13 @@ class RedisTransport final : public Transport, public Administration, public Tra
     TopicInfo info;
     info.name = topic;
     PartitionInfo all{-1, 0, 0};
-    for (std::size_t i = 0; i + 1 < stream->count; i += 2) {
-      const auto name = stream->items()[i].text;
-      const auto& value = stream->items()[i + 1];
-      if (name == "length") {
-        info.messages = value.number;
-      } else if (name == "first-entry") {
-        if (const auto first = read_entry(value)) all.first = first->id.to_offset();
-      } else if (name == "last-entry") {
-        if (const auto last = read_entry(value)) all.next = last->id.to_offset() + 1;
-      }
-    }
+    const auto fields = fields_of(*stream);
+    const auto entry = [&](std::string_view name) { return fields.contains(name) ? read_entry(*fields.at(name)) : std::nullopt; };
+    if (fields.contains("length")) info.messages = fields.at("length")->number;
+    if (const auto first = entry("first-entry")) all.first = first->id.to_offset();
+    if (const auto last = entry("last-entry")) all.next = last->id.to_offset() + 1;
     info.partitions.push_back(all);
-    const auto groups = co_await session->ask(topic, {"XINFO", "GROUPS", topic}, "looking at the groups");
-    for (const auto& each : groups->items()) {
-      GroupInfo group;
-      for (std::size_t i = 0; i + 1 < each.count; i += 2) {
-        if (each.items()[i].text == "name") group.group = each.items()[i + 1].text;
-        if (each.items()[i].text == "consumers") group.members = static_cast<std::size_t>(each.items()[i + 1].number);
-      }
-      group.lag = co_await group_lag(*session, topic, group.group);
-      info.groups.push_back(std::move(group));
-    }
+    info.groups = co_await groups_of(*session, topic);
     co_return info;
   }
 
@@ -211,7 +199,7 @@ class RedisTransport final : public Transport, public Administration, public Tra
   awaitable<std::optional<std::string>> put_if_absent(std::string key, std::string value, Duration life) override {
     const auto session = session_;
     for (;;) {
-      const auto stored = co_await session->ask(key, {"SET", key, value, "NX", "PX", milliseconds(life)}, "storing a key");
+      const auto stored = co_await session->ask(key, {"SET", key, value, "NX", "PX", life_of(life)}, "storing a key");
       if (!stored->is_nil()) co_return std::nullopt;
       const auto there = co_await session->ask(key, {"GET", key}, "reading a key");
       if (!there->is_nil()) co_return std::string(there->text);
@@ -222,7 +210,7 @@ class RedisTransport final : public Transport, public Administration, public Tra
     const auto session = session_;
     const auto done = co_await session->ask(
         key, {"EVAL", "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1",
-              "1", key, expected, value, milliseconds(life)},
+              "1", key, expected, value, life_of(life)},
         "replacing a key");
     co_return done->number == 1;
   }
@@ -235,9 +223,8 @@ class RedisTransport final : public Transport, public Administration, public Tra
   }
 
  private:
-  static std::string milliseconds(Duration span) {
-    return std::to_string(std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(span).count(), 1));
-  }
+  /// The life of a key, which Redis wants to be at least a millisecond.
+  static std::string life_of(Duration span) { return milliseconds(std::max<Duration>(span, std::chrono::milliseconds(1))); }
 
   std::shared_ptr<Session> session_;
   std::shared_ptr<Publisher> publisher_;

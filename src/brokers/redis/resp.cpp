@@ -99,6 +99,12 @@ struct ReplyReader::Functions {
   }
 };
 
+std::map<std::string_view, const Value*> fields_of(const Value& value) {
+  std::map<std::string_view, const Value*> fields;
+  for (std::size_t i = 0; i + 1 < value.count; i += 2) fields[value.items()[i].text] = &value.items()[i + 1];
+  return fields;
+}
+
 ReplyReader::ReplyReader()
     : reader_(redisReaderCreateWithFunctions(Functions::table()), &redisReaderFree), arena_(std::make_shared<Arena>()) {
   reader_->privdata = arena_.get();

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -25,6 +26,9 @@ struct Value {
   [[nodiscard]] bool is_error() const noexcept { return type == Type::error; }
   [[nodiscard]] bool is_nil() const noexcept { return type == Type::nil; }
 };
+
+/// `[name, value, …]`, by name.
+[[nodiscard]] std::map<std::string_view, const Value*> fields_of(const Value& value);
 
 /// Bytes of a connection in, replies out (RESP2). Does no I/O. hiredis parses; the values are laid out here, those of one reply
 /// in few pieces of memory that can be kept as a whole.

@@ -1,7 +1,6 @@
 #include "brokers/redis/session.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -77,13 +76,8 @@ std::size_t Session::index_of(std::string_view topic) const {
   return slots_.size() == 1 ? 0 : 1 + std::hash<std::string_view>{}(topic) % (slots_.size() - 1);
 }
 
-std::shared_ptr<Connection> Session::open_commands(std::string_view topic) const {
-  const auto& connection = slots_[index_of(topic)].connection;
-  return connection && connection->is_open() ? connection : nullptr;
-}
-
-std::shared_ptr<Connection> Session::open_publishing() const {
-  const auto& connection = slots_.front().connection;
+std::shared_ptr<Connection> Session::if_open(std::size_t index) const {
+  const auto& connection = slots_[index].connection;
   return connection && connection->is_open() ? connection : nullptr;
 }
 
@@ -95,8 +89,8 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
   const auto self = shared_from_this();
   for (;;) {
     if (closed) throw MessagingError(errc::closed, "the broker was disconnected");
+    if (auto open = if_open(index)) co_return open;
     auto& slot = slots_[index];
-    if (slot.connection && slot.connection->is_open()) co_return slot.connection;
     if (slot.opening) {
       if (!co_await opened_.wait_until(deadline))
         throw MessagingError(errc::connection_failed, fmt::format("no Redis at {} in time", address.shown()));
@@ -138,13 +132,14 @@ awaitable<Kept> Session::ask(std::string topic, std::vector<std::string> words, 
 
 awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connection) {
   std::map<std::string, std::string> known;
-  for (const auto* name : {"appendonly", "appendfsync", "save"}) {
-    const auto reply = co_await connection->ask({"CONFIG", "GET", name});
+  std::vector<std::vector<std::string>> asks;
+  for (const auto* name : {"appendonly", "appendfsync", "save"}) asks.push_back({"CONFIG", "GET", name});
+  for (const auto& reply : co_await connection->ask_all(std::move(asks))) {
     if (reply->is_error()) {
       persistence = "in the server's memory, with the persistence that it is set up for, which this user may not read";
       co_return;
     }
-    if (reply->count == 2) known[name] = reply->items()[1].text;
+    if (reply->count == 2) known[std::string(reply->items()[0].text)] = reply->items()[1].text;
   }
   if (known["appendonly"] == "yes") {
     persistence = known["appendfsync"] == "always"     ? "in the append-only file, synced before the answer (appendfsync always)"

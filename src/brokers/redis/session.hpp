@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <functional>
@@ -19,6 +20,11 @@ namespace maestro::messaging::redis {
 /// The set of all topics that were published to or subscribed to: patterns and lists are answered from it.
 inline constexpr std::string_view topic_index = "maestro:topics";
 
+/// A span as a command has it.
+inline std::string milliseconds(Duration span) {
+  return std::to_string(std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(span).count(), 0));
+}
+
 /// What everything of one transport shares: where the server is, and the pool of connections on which commands are pipelined.
 /// Publishes have the first connection for themselves, which keeps their order. Blocking reads have connections of their own.
 class Session : public std::enable_shared_from_this<Session> {
@@ -33,8 +39,8 @@ class Session : public std::enable_shared_from_this<Session> {
   /// The one for all other commands about this topic.
   awaitable<std::shared_ptr<Connection>> commands(std::string_view topic, TimePoint deadline);
   /// The same, only if it is open.
-  [[nodiscard]] std::shared_ptr<Connection> open_commands(std::string_view topic) const;
-  [[nodiscard]] std::shared_ptr<Connection> open_publishing() const;
+  [[nodiscard]] std::shared_ptr<Connection> open_commands(std::string_view topic) const { return if_open(index_of(topic)); }
+  [[nodiscard]] std::shared_ptr<Connection> open_publishing() const { return if_open(0); }
 
   /// A command, on the connection for this topic. Throws for an error reply.
   awaitable<Kept> ask(std::string topic, std::vector<std::string> words, std::string what);
@@ -66,6 +72,7 @@ class Session : public std::enable_shared_from_this<Session> {
     bool opening = false;
   };
   awaitable<std::shared_ptr<Connection>> pooled(std::size_t index, TimePoint deadline);
+  [[nodiscard]] std::shared_ptr<Connection> if_open(std::size_t index) const;
   [[nodiscard]] std::size_t index_of(std::string_view topic) const;
   awaitable<void> learn_persistence(std::shared_ptr<Connection> connection);
   static awaitable<void> keep_alive(std::weak_ptr<Session> weak, std::shared_ptr<Clock> clock);
