@@ -1,5 +1,5 @@
-// The library on Redis Streams beside the same work done with hiredis alone (two windows of 512 commands under way), alternating in one
-// run.
+// The library on Redis, streams and channels, beside the same work done with hiredis alone (two windows of 512 commands under way),
+// alternating in one run.
 //   bench_redis URL [--messages N] [--size BYTES] [--rounds N] [--only PART] [--json]
 // PART is the beginning of a row's name. Every round has streams of its own. Figures are medians of the rounds.
 #include <fmt/format.h>
@@ -70,10 +70,18 @@ Reply reply_of(const Context& context) {
   return owned;
 }
 
+using Send = void (*)(const Context& context, const std::string& topic, const std::string& payload);
+
 void native_add(const Context& context, const std::string& topic, const std::string& payload) {
   const char* words[] = {"XADD", topic.c_str(), "*", "payload", payload.data()};
   const std::size_t sizes[] = {4, topic.size(), 1, 7, payload.size()};
   redisAppendCommandArgv(context.get(), 5, words, sizes);
+}
+
+void native_post(const Context& context, const std::string& topic, const std::string& payload) {
+  const char* words[] = {"PUBLISH", topic.c_str(), payload.data()};
+  const std::size_t sizes[] = {7, topic.size(), payload.size()};
+  redisAppendCommandArgv(context.get(), 3, words, sizes);
 }
 
 void flush(const Context& context) {
@@ -81,9 +89,8 @@ void flush(const Context& context) {
     if (redisBufferWrite(context.get(), &done) != REDIS_OK) throw std::runtime_error(context->errstr);
 }
 
-Figure native_publish(const Setting& setting) {
+Figure send_all(const Setting& setting, const std::string& topic, Send send) {
   const auto context = native_connect(setting);
-  const auto topic = fresh("native");
   const std::string payload(setting.size, 'x');
   const auto began = SteadyTime::now();
   std::int64_t sent = 0;
@@ -92,7 +99,7 @@ Figure native_publish(const Setting& setting) {
     // The next window is written before the last is read.
     while (sent < setting.messages && sent - answered < 2 * window) {
       const auto until = std::min(sent + window, setting.messages);
-      for (; sent < until; ++sent) native_add(context, topic, payload);
+      for (; sent < until; ++sent) send(context, topic, payload);
       flush(context);
     }
     for (const auto until = std::min(answered + window, setting.messages); answered < until; ++answered) reply_of(context);
@@ -100,16 +107,10 @@ Figure native_publish(const Setting& setting) {
   return {static_cast<double>(setting.messages) / seconds_since(began)};
 }
 
-void fill(const Setting& setting, const std::string& topic) {
-  const auto context = native_connect(setting);
-  const std::string payload(setting.size, 'x');
-  for (std::int64_t sent = 0; sent < setting.messages;) {
-    const auto until = std::min(sent + window, setting.messages);
-    const auto count = until - sent;
-    for (; sent < until; ++sent) native_add(context, topic, payload);
-    for (std::int64_t i = 0; i < count; ++i) reply_of(context);
-  }
-}
+Figure native_publish(const Setting& setting) { return send_all(setting, fresh("native"), native_add); }
+Figure native_channel_publish(const Setting& setting) { return send_all(setting, fresh("native"), native_post); }
+
+void fill(const Setting& setting, const std::string& topic) { send_all(setting, topic, native_add); }
 
 Figure native_consume(const Setting& setting) {
   const auto topic = fresh("native");
@@ -165,25 +166,31 @@ double microseconds_since(std::string_view stamp) {
   return static_cast<double>(SteadyTime::now().time_since_epoch().count() - std::stoll(std::string(stamp))) / 1e3;
 }
 
-Figure native_latency(const Setting& setting) {
-  constexpr std::int64_t count = 30'000;
-  const auto topic = fresh("native");
-  std::vector<double> taken;
-  std::thread publisher([&] {
+/// Publishes in a thread of its own, ten thousand a second.
+std::thread native_pacing(const Setting& setting, const std::string& topic, Send send, std::int64_t count) {
+  return std::thread([=] {
     std::this_thread::sleep_for(200ms);
     const auto context = native_connect(setting);
     std::int64_t outstanding = 0;
     paced(10'000, count, [&](const std::string& stamp) {
-      native_add(context, topic, stamp);
+      send(context, topic, stamp);
       flush(context);
       if (++outstanding == 64)
         for (; outstanding > 0; --outstanding) reply_of(context);
     });
     for (; outstanding > 0; --outstanding) reply_of(context);
   });
+}
+
+constexpr std::int64_t paced_messages = 30'000;
+
+Figure native_latency(const Setting& setting) {
+  const auto topic = fresh("native");
+  std::vector<double> taken;
+  auto publisher = native_pacing(setting, topic, native_add, paced_messages);
   const auto context = native_connect(setting);
   reply_of((redisAppendCommand(context.get(), "XGROUP CREATE %s g 0 MKSTREAM", topic.c_str()), context));
-  while (std::cmp_less(taken.size(), count)) {
+  while (std::cmp_less(taken.size(), paced_messages)) {
     redisAppendCommand(context.get(), "XREADGROUP GROUP g c COUNT 128 BLOCK 4000 STREAMS %s >", topic.c_str());
     const auto reply = reply_of(context);
     if (reply->type != REDIS_REPLY_ARRAY) continue;
@@ -201,13 +208,52 @@ Figure native_latency(const Setting& setting) {
   return latencies(std::move(taken));
 }
 
+Context native_listen(const Setting& setting, const std::string& topic) {
+  auto context = native_connect(setting);
+  reply_of((redisAppendCommand(context.get(), "SUBSCRIBE %s", topic.c_str()), context));
+  return context;
+}
+
+Figure native_channel_latency(const Setting& setting) {
+  const auto topic = fresh("native");
+  std::vector<double> taken;
+  auto publisher = native_pacing(setting, topic, native_post, paced_messages);
+  const auto context = native_listen(setting, topic);
+  while (std::cmp_less(taken.size(), paced_messages)) {
+    const auto push = reply_of(context);
+    taken.push_back(microseconds_since({push->element[2]->str, push->element[2]->len}));
+  }
+  publisher.join();
+  return latencies(std::move(taken));
+}
+
+/// The same native publisher feeds this and the library's subscriber.
+Figure native_channel_receive(const Setting& setting) {
+  const auto topic = fresh("native");
+  const auto context = native_listen(setting, topic);
+  std::thread publisher([&] { send_all(setting, topic, native_post); });
+  const auto began = SteadyTime::now();
+  std::uint64_t bytes = 0;
+  for (std::int64_t seen = 0; seen < setting.messages; ++seen) bytes += reply_of(context)->element[2]->len;
+  const auto taken = seconds_since(began);
+  publisher.join();
+  if (bytes != static_cast<std::uint64_t>(setting.messages) * setting.size) throw std::runtime_error("bytes are missing");
+  return {static_cast<double>(setting.messages) / taken};
+}
+
 // ---- the library
 
-Figure with_broker(const Setting& setting, const std::function<awaitable<Figure>(MessageBroker)>& body) {
+MessagingConfig config(const Setting& setting, const char* mode) {
+  auto made = MessagingConfig::from_url(setting.url);
+  made.connection_config = {{"mode", mode}};
+  return made;
+}
+
+Figure with_broker(const Setting& setting, const char* mode, const std::function<awaitable<Figure>(MessageBroker)>& body) {
   asio::io_context context{1};
   Figure figure;
   std::exception_ptr error;
-  MessageBroker broker(context.get_executor(), MessagingConfig::from_url(setting.url));
+  MessageBroker broker(context.get_executor(), config(setting, mode));
   asio::co_spawn(context, body(broker), [&](std::exception_ptr failure, Figure result) {
     error = failure;
     figure = result;
@@ -285,20 +331,44 @@ awaitable<Figure> consume(MessageBroker broker, const Setting& setting, std::siz
   co_return Figure{static_cast<double>(setting.messages) / seconds_since(began)};
 }
 
-awaitable<Figure> latency(MessageBroker broker, const Setting& setting) {
-  constexpr std::int64_t count = 30'000;
+awaitable<Figure> receive(MessageBroker broker, const Setting& setting, std::size_t at_once) {
+  const auto topic = fresh("ours");
+  auto subscription = co_await broker.subscribe(topic);
+  std::thread publisher([&] { send_all(setting, topic, native_post); });
+  const auto began = SteadyTime::now();
+  std::uint64_t bytes = 0;
+  for (std::int64_t seen = 0; seen < setting.messages;) {
+    if (at_once == 1) {
+      bytes += (co_await subscription.next())->body().size();
+      ++seen;
+    } else {
+      for (const auto& message : co_await subscription.next_batch(at_once)) {
+        bytes += message.body().size();
+        ++seen;
+      }
+    }
+  }
+  const auto taken = seconds_since(began);
+  publisher.join();
+  if (bytes != static_cast<std::uint64_t>(setting.messages) * setting.size) throw std::runtime_error("bytes are missing");
+  co_return Figure{static_cast<double>(setting.messages) / taken};
+}
+
+awaitable<Figure> latency(MessageBroker broker, const Setting& setting, const char* mode) {
   const auto topic = fresh("ours");
   std::vector<double> taken;
-  auto subscription = co_await broker.subscribe(topic, {.group_id = "g"});
+  SubscribeOptions options;
+  if (broker.capabilities().groups) options.group_id = "g";
+  auto subscription = co_await broker.subscribe(topic, options);
   std::thread publisher([&] {
     std::this_thread::sleep_for(200ms);
     asio::io_context context{1};
-    MessageBroker other(context.get_executor(), MessagingConfig::from_url(setting.url));
+    MessageBroker other(context.get_executor(), config(setting, mode));
     const auto publish = [&]() -> awaitable<void> {
       asio::steady_timer timer(context);
       co_await other.connect();
       const auto began = SteadyTime::now();
-      for (std::int64_t i = 0; i < count; ++i) {
+      for (std::int64_t i = 0; i < paced_messages; ++i) {
         timer.expires_at(began + i * 100us);
         co_await timer.async_wait(asio::use_awaitable);
         co_await other.publish(topic, Payload(std::to_string(SteadyTime::now().time_since_epoch().count())), {.confirm = false});
@@ -309,7 +379,7 @@ awaitable<Figure> latency(MessageBroker broker, const Setting& setting) {
     asio::co_spawn(context, publish(), asio::detached);
     context.run();
   });
-  while (std::cmp_less(taken.size(), count)) taken.push_back(microseconds_since((co_await subscription.next())->body()));
+  while (std::cmp_less(taken.size(), paced_messages)) taken.push_back(microseconds_since((co_await subscription.next())->body()));
   publisher.join();
   co_return latencies(std::move(taken));
 }
@@ -321,30 +391,41 @@ struct Row {
 };
 
 std::vector<Row> rows() {
-  const auto ours = [](auto body) {
-    return [body](const Setting& setting) {
-      return with_broker(setting, [&](MessageBroker broker) { return body(std::move(broker), setting); });
+  const auto ours = [](const char* mode, auto body) {
+    return [=](const Setting& setting) {
+      return with_broker(setting, mode, [&](MessageBroker broker) { return body(std::move(broker), setting); });
     };
   };
-  const auto consume_by = [&](std::size_t at_once) {
-    return ours([at_once](MessageBroker broker, const Setting& setting) { return consume(std::move(broker), setting, at_once); });
+  const auto by = [&](const char* mode, auto body, auto how) {
+    return ours(mode, [=](MessageBroker broker, const Setting& setting) { return body(std::move(broker), setting, how); });
   };
+  const auto* streams = "streams";
+  const auto* pubsub = "pubsub";
   return {{"publish: hiredis", "", native_publish},
-          {"publish: confirm=false, flush", "publish: hiredis", ours(publish_buffered)},
-          {"publish: publish_many", "publish: hiredis", ours(publish_many)},
-          {"publish: awaited by 1,000 coroutines", "publish: hiredis", ours(publish_concurrent)},
+          {"publish: confirm=false, flush", "publish: hiredis", ours(streams, publish_buffered)},
+          {"publish: publish_many", "publish: hiredis", ours(streams, publish_many)},
+          {"publish: awaited by 1,000 coroutines", "publish: hiredis", ours(streams, publish_concurrent)},
           {"consume: hiredis", "", native_consume},
-          {"consume: next()", "consume: hiredis", consume_by(1)},
-          {"consume: batches", "consume: hiredis", consume_by(500)},
+          {"consume: next()", "consume: hiredis", by(streams, consume, std::size_t{1})},
+          {"consume: batches", "consume: hiredis", by(streams, consume, std::size_t{500})},
           {"latency: hiredis", "", native_latency},
-          {"latency: publish to next()", "latency: hiredis", ours(latency)}};
+          {"latency: publish to next()", "latency: hiredis", by(streams, latency, streams)},
+          {"channel publish: hiredis", "", native_channel_publish},
+          {"channel publish: confirm=false, flush", "channel publish: hiredis", ours(pubsub, publish_buffered)},
+          {"channel publish: publish_many", "channel publish: hiredis", ours(pubsub, publish_many)},
+          {"channel publish: 1,000 coroutines", "channel publish: hiredis", ours(pubsub, publish_concurrent)},
+          {"channel receive: hiredis", "", native_channel_receive},
+          {"channel receive: next()", "channel receive: hiredis", by(pubsub, receive, std::size_t{1})},
+          {"channel receive: batches", "channel receive: hiredis", by(pubsub, receive, std::size_t{500})},
+          {"channel latency: hiredis", "", native_channel_latency},
+          {"channel latency: publish to next()", "channel latency: hiredis", by(pubsub, latency, pubsub)}};
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   Setting setting;
-  CLI::App app{"Redis Streams: the library beside hiredis"};
+  CLI::App app{"Redis: the library beside hiredis"};
   app.add_option("url", setting.url, "redis://host:port")->required();
   app.add_option("--messages", setting.messages)->check(CLI::Range(10'000, 100'000'000));
   app.add_option("--size", setting.size);
@@ -357,6 +438,10 @@ int main(int argc, char** argv) {
   setting.host = address.substr(0, address.find(':'));
   setting.port = std::stoi(address.substr(address.find(':') + 1));
   setting.messages = setting.messages / 10'000 * 10'000;
+
+  // The server drops no subscriber for being slower than the publisher.
+  const auto generous = native_connect(setting);
+  reply_of((redisAppendCommand(generous.get(), "CONFIG SET client-output-buffer-limit %s", "pubsub 0 0 0"), generous));
 
   std::vector<std::pair<Row, std::vector<Figure>>> measured;
   for (auto& row : rows())

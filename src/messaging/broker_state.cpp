@@ -55,7 +55,7 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
       connected_or_not_(clock, executor) {
   if (!config.enable_monitoring) return;
   telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
-  transport->on_reconnect([counts = telemetry] { counts->reconnect(); });
+  transport->report_to(Telemetry::reports(telemetry));
 }
 
 bool MessageBroker::State::on_executor() const noexcept {
@@ -91,6 +91,19 @@ TopicTelemetry& MessageBroker::State::topic(const std::string& name) {
   }
   last_topic_ = {name, found->second.get()};
   return *found->second;
+}
+
+void MessageBroker::State::count_published(TopicTelemetry& cells, const Receipt& receipt) {
+  if (receipt.routed) {
+    if (telemetry) cells.published->add();
+    return;
+  }
+  if (!std::exchange(cells.unrouted_logged, true)) {
+    log(LogLevel::warning, "nobody was there to get a message; it is gone, and further ones of this topic are only counted",
+        {{"broker", capabilities.broker}, {"topic", receipt.topic}});
+    if (telemetry) cells.unrouted = &telemetry->published(receipt.topic, "unrouted");
+  }
+  if (telemetry) cells.unrouted->add();
 }
 
 awaitable<void> MessageBroker::State::ensure_connected() {
@@ -162,7 +175,7 @@ MessageBroker::State::PublishCall MessageBroker::State::require_closed_circuit()
 awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::optional<TimePoint> began) {
   if (!on_executor()) co_return co_await hop(&State::publish, std::move(message), std::move(began));
   require_open();
-  const auto& cells = topic(message.topic);
+  auto& cells = topic(message.topic);
   const auto call = require_closed_circuit();
   PublishResult result;
   if (connected_ && !circuit_suspect_) {
@@ -171,10 +184,8 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::o
     if (!transport->publish_now(message, result)) co_await transport->publish({&message, 1}, {&result, 1}, publish_timeout_);
     if (result.ok()) {
       ++sent_;
-      if (telemetry) {
-        cells.published->add();
-        cells.publish_duration->observe(clock->now() - *began);
-      }
+      count_published(cells, result.receipt);
+      if (telemetry) cells.publish_duration->observe(clock->now() - *began);
       co_return std::move(result.receipt);
     }
   }
@@ -189,7 +200,7 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::o
 
 std::optional<Receipt> MessageBroker::State::try_publish(OutgoingMessage& message, bool confirm) {
   require_open();
-  const auto& cells = topic(message.topic);
+  auto& cells = topic(message.topic);
   if (!confirm) {
     if (!buffer.has_room()) return std::nullopt;
     return buffer.add(std::move(message));
@@ -203,10 +214,8 @@ std::optional<Receipt> MessageBroker::State::try_publish(OutgoingMessage& messag
     result.value();  // throws
   }
   ++sent_;
-  if (telemetry) {
-    cells.published->add();
-    cells.publish_duration->observe(clock->now() - began);
-  }
+  count_published(cells, result.receipt);
+  if (telemetry) cells.publish_duration->observe(clock->now() - began);
   return std::move(result.receipt);
 }
 
@@ -265,7 +274,8 @@ awaitable<void> MessageBroker::State::settle_failed(std::span<OutgoingMessage> m
 void MessageBroker::State::finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
                                   TimePoint began, PublishCall call) {
   const bool all = std::ranges::all_of(results, &PublishResult::ok);
-  if (!all || circuit_suspect_ || telemetry) judge(messages, results, began, call);
+  const bool routed = std::ranges::all_of(results, [](const auto& result) { return result.receipt.routed; });
+  if (!all || !routed || circuit_suspect_ || telemetry) judge(messages, results, began, call);
   sent_ += all ? results.size() : static_cast<std::size_t>(std::ranges::count_if(results, &PublishResult::ok));
 }
 
@@ -311,11 +321,14 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
       circuit_suspect_ = true;
       last_error_ = result.detail;
     }
-    if (!telemetry) continue;
+    if (!telemetry && result.receipt.routed) continue;
     auto& cells = topic(result.ok() ? result.receipt.topic : messages[i].topic);
-    (result.ok() ? cells.published : result.error == errc::outcome_unknown ? cells.unknown : cells.failed)->add();
+    if (result.ok()) count_published(cells, result.receipt);
+    if (!telemetry) continue;
     cells.publish_duration->observe(now - began);
-    if (!result.ok()) telemetry->error("publish", result.error);
+    if (result.ok()) continue;
+    (result.error == errc::outcome_unknown ? cells.unknown : cells.failed)->add();
+    telemetry->error("publish", result.error);
   }
   if (!circuit_suspect_) return;
   breaker_.on_abandoned(call);  // should no result have said anything about the broker

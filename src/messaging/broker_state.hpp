@@ -67,6 +67,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
     std::uint64_t number = 0;
   };
   [[nodiscard]] bool on_executor() const noexcept;
+  /// Counts a message that the broker took; says once a topic that nobody is there to get them.
+  void count_published(TopicTelemetry& cells, const Receipt& receipt);
   /// Runs the same member on this broker's executor, for a caller on another.
   template <class Result, class... Arguments>
   awaitable<Result> hop(awaitable<Result> (State::*work)(Arguments...), Arguments... arguments);

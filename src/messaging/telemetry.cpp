@@ -5,15 +5,15 @@ namespace maestro::messaging {
 Telemetry::Telemetry(std::shared_ptr<MetricsRegistry> registry, std::string broker)
     : registry_(std::move(registry)), broker_(std::move(broker)) {}
 
+Counter& Telemetry::published(const std::string& topic, const char* status) {
+  return registry_->counter("messaging_messages_published_total", {{"broker", broker_}, {"topic", topic}, {"status", status}});
+}
+
 TopicTelemetry Telemetry::topic(const std::string& name) {
-  const auto published = [&](const char* status) {
-    return &registry_->counter("messaging_messages_published_total",
-                               {{"broker", broker_}, {"topic", name}, {"status", status}});
-  };
   TopicTelemetry cells;
-  cells.published = published("ok");
-  cells.failed = published("failed");
-  cells.unknown = published("unknown");
+  cells.published = &published(name, "ok");
+  cells.failed = &published(name, "failed");
+  cells.unknown = &published(name, "unknown");
   cells.publish_duration =
       &registry_->histogram("messaging_publish_duration_seconds", {{"broker", broker_}, {"topic", name}});
   return cells;
@@ -38,9 +38,11 @@ ConsumeTelemetry Telemetry::consumer(const std::string& topic, const std::string
 }
 
 void Telemetry::error(const std::string& operation, const boost::system::error_code& code) {
-  const auto name = code.category() == messaging_category() ? errc_name(static_cast<errc>(code.value())) : "other";
-  registry_->counter("messaging_errors_total", {{"broker", broker_}, {"operation", operation}, {"error", std::string(name)}})
-      .add();
+  error(operation, std::string(code.category() == messaging_category() ? errc_name(static_cast<errc>(code.value())) : "other"));
+}
+
+void Telemetry::error(const std::string& operation, const std::string& name) {
+  registry_->counter("messaging_errors_total", {{"broker", broker_}, {"operation", operation}, {"error", name}}).add();
 }
 
 void Telemetry::dead_letter(const std::string& topic, const std::string& group, const std::string& reason) {
@@ -54,7 +56,25 @@ void Telemetry::health(bool healthy) {
   registry_->gauge("messaging_broker_health", {{"broker", broker_}}).set(healthy ? 1 : 0);
 }
 
-void Telemetry::reconnect() { registry_->counter("messaging_reconnects_total", {{"broker", broker_}}).add(); }
+TransportReports Telemetry::reports(std::shared_ptr<Telemetry> telemetry) {
+  TransportReports reports;
+  reports.reconnected = [telemetry] {
+    telemetry->registry_->counter("messaging_reconnects_total", {{"broker", telemetry->broker_}}).add();
+  };
+  reports.failed = [telemetry](const std::string& operation, const std::string& error) { telemetry->error(operation, error); };
+  reports.pool = [telemetry](const PoolFigures& figures) {
+    const auto set = [&](const char* family, std::size_t value) {
+      telemetry->registry_->gauge(family, {{"broker", telemetry->broker_}}).set(static_cast<double>(value));
+    };
+    set("messaging_pool_connections", figures.open);
+    set("messaging_pool_size", figures.size);
+    set("messaging_pool_outstanding", figures.outstanding);
+  };
+  reports.pool_closed = [telemetry](const std::string& reason) {
+    telemetry->registry_->counter("messaging_pool_closed_total", {{"broker", telemetry->broker_}, {"reason", reason}}).add();
+  };
+  return reports;
+}
 
 void Telemetry::circuit(const std::string& operation, int state) {
   registry_->gauge("messaging_circuit_state", {{"broker", broker_}, {"operation", operation}}).set(state);

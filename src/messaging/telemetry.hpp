@@ -2,6 +2,7 @@
 
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/metrics.hpp>
+#include <maestro/messaging/transport.hpp>
 #include <memory>
 #include <string>
 
@@ -12,6 +13,8 @@ struct TopicTelemetry {
   Counter* published = nullptr;
   Counter* failed = nullptr;
   Counter* unknown = nullptr;
+  Counter* unrouted = nullptr;  // looked up when there is one, for most brokers keep every message
+  bool unrouted_logged = false;
   Histogram* publish_duration = nullptr;
 };
 
@@ -33,11 +36,14 @@ class Telemetry {
   Telemetry(std::shared_ptr<MetricsRegistry> registry, std::string broker);
 
   [[nodiscard]] TopicTelemetry topic(const std::string& name);
+  [[nodiscard]] Counter& published(const std::string& topic, const char* status);
   [[nodiscard]] ConsumeTelemetry consumer(const std::string& topic, const std::string& group);
   void error(const std::string& operation, const boost::system::error_code& code);
+  void error(const std::string& operation, const std::string& name);
   void dead_letter(const std::string& topic, const std::string& group, const std::string& reason);
   void health(bool healthy);
-  void reconnect();
+  /// What a transport is to report.
+  [[nodiscard]] static TransportReports reports(std::shared_ptr<Telemetry> telemetry);
   void circuit(const std::string& operation, int state);
   void lag(const std::string& topic, const std::string& group, int partition, double value);
 

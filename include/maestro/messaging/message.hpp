@@ -55,7 +55,7 @@ struct Receipt {
   /// The position in the broker's own form, where it is not a number.
   std::string position;
   std::optional<Timestamp> timestamp;
-  /// False where the broker had no queue for it (RabbitMQ).
+  /// False where the broker had nobody to give it to: no queue (RabbitMQ), no subscriber (Redis Pub/Sub).
   bool routed = true;
   /// False for a message that was only accepted into the buffer (`confirm = false`); the receipt says nothing else then.
   bool confirmed = true;

@@ -73,6 +73,24 @@ class TransportSubscription {
   virtual awaitable<SubscriptionState> state() = 0;
 };
 
+/// The connections of a transport that shares some among all that it does.
+struct PoolFigures {
+  std::size_t open = 0;
+  std::size_t size = 0;               ///< That may be open at most.
+  std::size_t outstanding = 0;        ///< Commands without an answer.
+};
+
+/// What a transport says beside its answers. Called on its executor.
+struct TransportReports {
+  /// A lost connection, its own or a subscription's, is there again.
+  std::function<void()> reconnected = [] {};
+  /// Something went wrong that no call throws: labels of `messaging_errors_total`.
+  std::function<void(const std::string& operation, const std::string& error)> failed = [](const auto&, const auto&) {};
+  std::function<void(const PoolFigures&)> pool = [](const PoolFigures&) {};
+  /// A connection of the pool was closed, because it was idle, silent or broken.
+  std::function<void(const std::string& reason)> pool_closed = [](const std::string&) {};
+};
+
 /// One broker's client as this library sees it. Lives on one executor (a strand, or an `io_context` run by one thread),
 /// knows nothing of retries, dead letters, formats or metrics.
 class Transport {
@@ -85,9 +103,8 @@ class Transport {
   virtual awaitable<void> disconnect() = 0;
   /// A round trip to the server; throws when there is none.
   virtual awaitable<void> ping() = 0;
-  /// `tell` is called on the transport's executor each time that a lost connection, its own or a subscription's, is there
-  /// again. Called once, before `connect()`.
-  virtual void on_reconnect(std::function<void()> tell) = 0;
+  /// Called once, before `connect()`.
+  virtual void report_to(TransportReports reports) = 0;
 
   /// Completes when the broker has answered for every message, or when `timeout` has passed: `results[i]` then says for each
   /// whether it was done, surely not done, or `outcome_unknown`. What was done may be moved from; a message with an error is as it

@@ -64,7 +64,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     session_->answered();
   }
 
-  void on_reconnect(std::function<void()> tell) override { session_->reconnected = std::move(tell); }
+  void report_to(TransportReports reports) override { session_->reports = std::move(reports); }
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) override {
     return producer_->publish(messages, results, timeout);

@@ -3,6 +3,7 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <functional>
 #include <maestro/messaging/config.hpp>
+#include <maestro/messaging/transport.hpp>
 #include <memory>
 #include <string>
 
@@ -16,13 +17,12 @@ struct Session {
   std::shared_ptr<Clock> clock;
   Options options;
   std::string servers;
-  /// Told when a lost connection is there again.
-  std::function<void()> reconnected = {};
+  TransportReports reports = {};
   bool connection_lost = false;
 
   /// A broker answered.
   void answered() {
-    if (std::exchange(connection_lost, false) && reconnected) reconnected();
+    if (std::exchange(connection_lost, false)) reports.reconnected();
   }
 
   template <class Result>

@@ -37,7 +37,7 @@ void MemorySubscription::reconnect() {
       {{"broker", "memory"}, {"topic", request_.topic}, {"group", group_}});
   session_->hub->leave(member(), group_, false);
   session_->hub->join(member(), request_, group_, session_->limits);
-  session_->reconnected();
+  session_->reports.reconnected();
 }
 
 std::size_t MemorySubscription::take(std::vector<Message>& into, std::size_t at_most) {

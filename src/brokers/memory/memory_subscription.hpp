@@ -17,7 +17,7 @@ struct Session {
   Limits limits;
   Duration rebalance_timeout;
   Faults faults;
-  std::function<void()> reconnected = [] {};
+  TransportReports reports;
   bool connection_lost = false;  ///< The transport's own, by an injected fault; a subscription is there again at once.
 };
 

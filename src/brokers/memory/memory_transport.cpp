@@ -46,10 +46,10 @@ class MemoryTransport final : public Transport, public Administration, public Tr
     const bool was_lost = std::exchange(session_->connection_lost, session_->faults.connection_breaks());
     if (session_->connection_lost)
       throw MessagingError(errc::connection_failed, "memory: the connection broke (injected fault)");
-    if (was_lost) session_->reconnected();
+    if (was_lost) session_->reports.reconnected();
     co_return;
   }
-  void on_reconnect(std::function<void()> tell) override { session_->reconnected = std::move(tell); }
+  void report_to(TransportReports reports) override { session_->reports = std::move(reports); }
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
                           Duration timeout) override {

@@ -191,7 +191,7 @@ void Connection::close(const Failure& why) {
   auto waiting = std::exchange(waiting_, {});
   outstanding_ = 0;
   for (auto& each : waiting) each.call->on_broken(each.next, each.end <= sent_, why);
-  if (const auto tell = std::exchange(on_close_, nullptr)) tell();
+  if (const auto tell = std::exchange(on_close_, nullptr)) tell(why);
 }
 
 void Connection::send(std::string_view commands, std::size_t count, std::shared_ptr<Call> call) {
@@ -218,6 +218,21 @@ void Connection::tell(std::initializer_list<std::string_view> words) {
   };
   append_command(out_, words);
   sent(1, std::make_shared<Ignored>());
+}
+
+void Connection::listen(std::weak_ptr<Pushes> pushes) {
+  pushes_ = std::move(pushes);
+  listening_ = true;
+}
+
+void Connection::say(std::span<const std::string_view> words) {
+  if (!open_) return;
+  append_command(out_, words);
+  schedule_write();
+}
+
+void Connection::go_on() {
+  if (std::exchange(held_, false) && open_ && !reading_) read();
 }
 
 void Connection::ping() {
@@ -255,8 +270,10 @@ void Connection::write() {
 }
 
 void Connection::read() {
+  reading_ = true;
   with_stream([this](auto& stream) {
     stream.async_read_some(asio::buffer(in_), [self = shared_from_this()](boost::system::error_code error, std::size_t bytes) {
+      self->reading_ = false;
       if (error) {
         self->close({errc::connection_failed, fmt::format("the connection to Redis broke: {}", error.message())});
       } else {
@@ -269,10 +286,15 @@ void Connection::read() {
 void Connection::on_read(std::size_t bytes) {
   heard_ = clock_->now();
   reader_.feed({in_.data(), bytes});
+  const auto pushes = listening_ ? pushes_.lock() : nullptr;
   try {
     while (open_) {
       const auto* reply = reader_.next();
       if (!reply) break;
+      if (listening_) {
+        if (pushes) pushes->on_push(*reply);
+        continue;
+      }
       if (waiting_.empty()) throw MessagingError(errc::broker_error, "Redis: an answer that nobody asked for");
       auto& front = waiting_.front();
       const auto call = front.call;
@@ -284,7 +306,8 @@ void Connection::on_read(std::size_t bytes) {
   } catch (const MessagingError& failure) {
     close({failure.reason(), failure.detail()});
   }
-  if (open_) read();
+  if (pushes) pushes->on_burst();
+  if (open_ && !held_ && !reading_) read();
 }
 
 awaitable<std::vector<Kept>> Connection::ask_all(std::vector<std::vector<std::string>> commands, std::size_t before) {

@@ -41,6 +41,15 @@ class Call {
   virtual void on_broken(std::size_t from, bool was_sent, const Failure& why) = 0;
 };
 
+/// Who hears what a subscribed connection is told, on its executor.
+class Pushes {
+ public:
+  virtual ~Pushes() = default;
+  virtual void on_push(const Value& push) = 0;
+  /// All that came together was handed over.
+  virtual void on_burst() = 0;
+};
+
 /// One connection: commands go out in the order in which they are sent, those of one turn of the loop in one write, and are answered in
 /// that order. Nothing waits for an answer before it sends the next.
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -55,7 +64,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close(const Failure& why);
   [[nodiscard]] bool is_open() const noexcept { return open_; }
   /// Called once when it is gone, on its executor.
-  void on_close(std::function<void()> tell) { on_close_ = std::move(tell); }
+  void on_close(std::function<void(const Failure&)> tell) { on_close_ = std::move(tell); }
 
   /// Commands that are encoded already, `count` of them. The call hears of each. When the connection is closed it hears so at once.
   void send(std::string_view commands, std::size_t count, std::shared_ptr<Call> call);
@@ -70,6 +79,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<Kept> ask(std::vector<std::string> words);
   /// Several, with a reply each; `before` commands stand in the buffer already, and have their replies first.
   awaitable<std::vector<Kept>> ask_all(std::vector<std::vector<std::string>> commands, std::size_t before = 0);
+
+  /// From now on whatever comes is a push, and an answer to `say`: the connection is for subscriptions.
+  void listen(std::weak_ptr<Pushes> pushes);
+  void say(std::span<const std::string_view> words);
+  void say(std::initializer_list<std::string_view> words) { say(std::span(words.begin(), words.size())); }
+  /// Reads nothing more for now: the server has to keep it.
+  void hold() noexcept { held_ = true; }
+  void go_on();
+  [[nodiscard]] bool is_held() const noexcept { return held_; }
 
   /// Commands without an answer.
   [[nodiscard]] std::size_t outstanding() const noexcept { return outstanding_; }
@@ -122,7 +140,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool write_scheduled_ = false;
   TimePoint heard_{};
   TimePoint used_{};
-  std::function<void()> on_close_;
+  std::function<void(const Failure&)> on_close_;
+  std::weak_ptr<Pushes> pushes_;
+  bool listening_ = false;
+  bool held_ = false;
+  bool reading_ = false;
   std::vector<std::string> kill_command_;
 };
 

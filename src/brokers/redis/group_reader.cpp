@@ -15,7 +15,9 @@ namespace {
 
 // Entries in one XACK or XCLAIM.
 constexpr std::size_t most_ids = 1000;
-constexpr Duration trim_period = std::chrono::seconds(30);
+// Entries that are claimed from dead members at once.
+constexpr std::size_t most_claimed = 100;
+constexpr Duration longest_trim_period = std::chrono::seconds(30);
 constexpr Duration claim_period = std::chrono::seconds(1);
 
 /// A name that no other member of any process has.
@@ -77,6 +79,8 @@ GroupReader::GroupReader(std::shared_ptr<Session> session, SubscribeRequest requ
       consumer_(make_consumer_name(*session_)),
       claim_idle_(session_->options.duration("claim_idle")),
       trim_after_(session_->options.duration("trim_after")),
+      trim_period_(trim_after_ > Duration::zero() ? std::clamp<Duration>(trim_after_ / 4, std::chrono::seconds(1), longest_trim_period)
+                                                  : longest_trim_period),
       acknowledged_all_(session_->clock, session_->executor),
       claimed_at_(session_->clock->now()),
       trimmed_at_(session_->clock->now()) {}
@@ -88,7 +92,7 @@ Duration GroupReader::tick() const {
   return std::max<Duration>(next, std::chrono::milliseconds(1));
 }
 
-awaitable<void> GroupReader::prepare(Connection& connection, std::size_t stream) {
+awaitable<void> GroupReader::prepare_stream(Connection& connection, std::size_t stream) {
   const auto key = streams_[stream].key;
   const auto replies = co_await connection.ask_all(
       {{"SADD", std::string(topic_index), key},
@@ -138,7 +142,7 @@ void GroupReader::drop_poison(std::size_t stream, EntryId id) {
 // After a new connection: the groups may be gone, and what the server sent last may have been lost on its way.
 awaitable<void> GroupReader::recover(Connection& connection) {
   if (is_pattern_) co_await discover(connection);
-  for (std::size_t i = 0; i < streams_.size(); ++i) co_await prepare(connection, i);
+  for (std::size_t i = 0; i < streams_.size(); ++i) co_await prepare_stream(connection, i);
   std::set<std::pair<std::size_t, EntryId>> known;
   for (const auto& [serial, held] : held_) known.emplace(held.stream, held.id);
   for (const auto& each : acknowledged_) known.insert(each);
@@ -317,27 +321,24 @@ awaitable<void> GroupReader::tend() {
     claimed_at_ = now;
     co_await claim_from_the_dead();
   }
-  if (now - trimmed_at_ >= trim_period) {
+  if (now - trimmed_at_ >= trim_period_) {
     trimmed_at_ = now;
     co_await trim();
     co_await forget_the_dead();
   }
 }
 
-// Names of members that hold nothing and were not heard of for long; a member that lives reads every few seconds.
+// Each member of a process has a name of its own, and those that are gone would pile up. Within a script, so that nobody is given a message
+// between the look and the deletion: that would be lost.
 awaitable<void> GroupReader::forget_the_dead() {
-  const auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(std::max<Duration>(10 * claim_idle_, std::chrono::hours(1)));
-  for (std::size_t i = 0; i < streams_.size(); ++i) {
-    const auto key = streams_[i].key;
-    const auto members = co_await session_->ask(request_.topic, {"XINFO", "CONSUMERS", key, group_}, "looking at the members");
-    for (const auto& each : members->items()) {
-      const auto fields = fields_of(each);
-      if (!fields.contains("name") || !fields.contains("pending") || !fields.contains("idle")) continue;
-      if (fields.at("pending")->number == 0 && fields.at("idle")->number > limit.count())
-        co_await session_->ask(request_.topic, {"XGROUP", "DELCONSUMER", key, group_, std::string(fields.at("name")->text)},
-                               "forgetting a member");
-    }
-  }
+  constexpr std::string_view script =
+      "for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do "
+      "local of = {} for i = 1, #each, 2 do of[each[i]] = each[i + 1] end "
+      "if of['pending'] == 0 and of['idle'] > tonumber(ARGV[2]) then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], of['name']) end "
+      "end";
+  for (std::size_t i = 0; i < streams_.size(); ++i)
+    co_await session_->ask(request_.topic, {"EVAL", std::string(script), "1", streams_[i].key, group_, milliseconds(10 * claim_idle_)},
+                           "forgetting members");
 }
 
 // Released deliveries whose time has come are claimed from ourselves, which counts as a delivery at the server.
@@ -406,31 +407,65 @@ awaitable<std::vector<std::uint32_t>> GroupReader::counts_of(Connection& connect
 awaitable<void> GroupReader::claim_from_the_dead() {
   const auto connection = co_await session_->commands(request_.topic, session_->deadline());
   for (std::size_t i = 0; i < streams_.size() && !closed_; ++i) {
-    std::string cursor = "0-0";
-    while (room() > 0 && !closed_) {
-      const auto reply = co_await connection->ask({"XAUTOCLAIM", streams_[i].key, group_, consumer_, milliseconds(claim_idle_), cursor,
-                                                   "COUNT", std::to_string(std::min<std::size_t>(room(), 100))});
-      if (reply->is_error()) {
-        if (is_error(reply->text, "NOGROUP")) break;  // the reader makes it again
-        fail(reply->text, "claiming what dead members left");
-      }
-      if (reply->count < 2) break;
-      std::set<EntryId> ours;
-      for (const auto& [serial, held] : held_)
-        if (held.stream == i) ours.insert(held.id);
-      std::vector<Value> claimed;
-      for (const auto& each : reply->items()[1].items())
-        if (const auto entry = read_entry(each); entry && !ours.contains(entry->id)) claimed.push_back(each);
-      if (!claimed.empty()) {
-        log(LogLevel::info, "took over what another member left",
-            {{"broker", "redis"}, {"topic", streams_[i].key}, {"group", group_}, {"messages", std::to_string(claimed.size())}});
-        const auto counts = co_await counts_of(*connection, i, claimed);
-        deliver(i, claimed, reply, counts);
-      }
-      cursor = std::string(reply->items()[0].text);
-      if (cursor == "0-0") break;
+    EntryId from;
+    for (bool more = true; more && room() > 0 && !closed_;) {
+      more = session_->has_autoclaim ? co_await autoclaim(*connection, i, from) : co_await claim_one_by_one(*connection, i, from);
     }
   }
+}
+
+awaitable<bool> GroupReader::autoclaim(Connection& connection, std::size_t stream, EntryId& from) {
+  const auto reply = co_await connection.ask({"XAUTOCLAIM", streams_[stream].key, group_, consumer_, milliseconds(claim_idle_),
+                                              from.to_string(), "COUNT", std::to_string(std::min(room(), most_claimed))});
+  if (reply->is_error()) {
+    if (is_error(reply->text, "NOGROUP")) co_return false;  // the reader makes it again
+    if (!is_error(reply->text, "ERR unknown command")) fail(reply->text, "claiming what dead members left");
+    session_->has_autoclaim = false;
+    co_return true;
+  }
+  if (reply->count < 2) co_return false;
+  co_await take_over(connection, stream, reply->items()[1].items(), reply);
+  from = EntryId::parse(reply->items()[0].text).value_or(EntryId{});
+  co_return from != EntryId{};
+}
+
+// Before Redis 6.2.
+awaitable<bool> GroupReader::claim_one_by_one(Connection& connection, std::size_t stream, EntryId& from) {
+  const auto key = streams_[stream].key;
+  const auto count = std::min(room(), most_claimed);
+  const auto pending = co_await connection.ask({"XPENDING", key, group_, from.to_string(), "+", std::to_string(count)});
+  if (pending->is_error()) {
+    if (is_error(pending->text, "NOGROUP")) co_return false;
+    fail(pending->text, "claiming what dead members left");
+  }
+  std::vector<std::string> claim{"XCLAIM", key, group_, consumer_, milliseconds(claim_idle_)};
+  const auto ids = claim.size();
+  for (const auto& each : pending->items()) {
+    const auto id = each.count == 4 ? EntryId::parse(each.items()[0].text) : std::nullopt;
+    if (!id) continue;
+    from = {id->ms, id->number + 1};
+    if (each.items()[2].number >= std::chrono::ceil<std::chrono::milliseconds>(claim_idle_).count()) claim.push_back(id->to_string());
+  }
+  if (claim.size() > ids) {
+    const auto reply = co_await connection.ask(std::move(claim));
+    if (reply->is_error()) fail(reply->text, "claiming what dead members left");
+    co_await take_over(connection, stream, reply->items(), reply);
+  }
+  co_return pending->count == count;
+}
+
+awaitable<void> GroupReader::take_over(Connection& connection, std::size_t stream, std::span<const Value> entries, Kept reply) {
+  std::set<EntryId> ours;
+  for (const auto& [serial, held] : held_)
+    if (held.stream == stream) ours.insert(held.id);
+  std::vector<Value> claimed;
+  for (const auto& each : entries)
+    if (const auto entry = read_entry(each); entry && !ours.contains(entry->id)) claimed.push_back(each);
+  if (claimed.empty()) co_return;
+  log(LogLevel::info, "took over what another member left",
+      {{"broker", "redis"}, {"topic", streams_[stream].key}, {"group", group_}, {"messages", std::to_string(claimed.size())}});
+  const auto counts = co_await counts_of(connection, stream, claimed);
+  deliver(stream, claimed, reply, counts);
 }
 
 // Entries that every group has acknowledged and that are old enough; never one that a group has not read or holds pending.
@@ -453,7 +488,14 @@ awaitable<void> GroupReader::trim() {
       if (!oldest) co_return;
       keep = std::min(keep, *oldest);
     }
-    if (keep > EntryId{}) co_await session_->ask(request_.topic, {"XTRIM", key, "MINID", "~", keep.to_string()}, "trimming");
+    if (keep == EntryId{}) continue;
+    const auto connection = co_await session_->commands(request_.topic, session_->deadline());
+    const auto trimmed = co_await connection->ask({"XTRIM", key, "MINID", "~", keep.to_string()});
+    if (!trimmed->is_error()) continue;
+    if (!is_error(trimmed->text, "ERR syntax error")) fail(trimmed->text, "trimming");
+    log(LogLevel::warning, "this Redis cannot trim a stream by age (XTRIM MINID came with 6.2); what was acknowledged stays",
+        {{"broker", "redis"}, {"topic", key}});
+    trim_after_ = Duration::zero();
   }
 }
 
@@ -478,7 +520,7 @@ awaitable<std::vector<GroupInfo>> groups_of(Session& session, std::string key) {
   co_return groups;
 }
 
-awaitable<void> PrivateReader::prepare(Connection& connection, std::size_t stream) {
+awaitable<void> PrivateReader::prepare_stream(Connection& connection, std::size_t stream) {
   if (streams_[stream].from_end) {
     const auto key = streams_[stream].key;
     const auto reply = co_await connection.ask({"XINFO", "STREAM", key});
@@ -496,7 +538,7 @@ awaitable<void> PrivateReader::prepare(Connection& connection, std::size_t strea
 
 awaitable<void> PrivateReader::recover(Connection& connection) {
   for (std::size_t i = 0; i < streams_.size(); ++i)
-    if (!streams_[i].ready) co_await prepare(connection, i);
+    if (!streams_[i].ready) co_await prepare_stream(connection, i);
 }
 
 std::vector<std::string> PrivateReader::read_command(std::size_t at_most, Duration block) const {

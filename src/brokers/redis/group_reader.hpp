@@ -25,7 +25,7 @@ class GroupReader final : public StreamReader {
   void forget(DeliveryTag tag);
 
  protected:
-  awaitable<void> prepare(Connection& connection, std::size_t stream) override;
+  awaitable<void> prepare_stream(Connection& connection, std::size_t stream) override;
   awaitable<void> recover(Connection& connection) override;
   std::vector<std::string> read_command(std::size_t at_most, Duration block) const override;
   [[nodiscard]] std::size_t room() const override {
@@ -56,6 +56,10 @@ class GroupReader final : public StreamReader {
   awaitable<void> claim_due();
   awaitable<void> keep_fresh();
   awaitable<void> claim_from_the_dead();
+  /// A page of it, from that entry on; whether there may be more.
+  awaitable<bool> autoclaim(Connection& connection, std::size_t stream, EntryId& from);
+  awaitable<bool> claim_one_by_one(Connection& connection, std::size_t stream, EntryId& from);
+  awaitable<void> take_over(Connection& connection, std::size_t stream, std::span<const Value> entries, Kept reply);
   awaitable<void> hand_over(Connection& connection, std::string key);
   awaitable<void> trim();
   awaitable<void> forget_the_dead();
@@ -65,6 +69,7 @@ class GroupReader final : public StreamReader {
   std::string consumer_;
   Duration claim_idle_;
   Duration trim_after_;
+  Duration trim_period_;
   std::uint64_t next_serial_ = 1;
   boost::unordered_flat_map<std::uint64_t, Held> held_;  // by serial: handed out, or waiting to be
   std::vector<Due> due_;                                 // released, and to be delivered again here
@@ -83,7 +88,7 @@ class PrivateReader final : public StreamReader {
   awaitable<std::vector<PartitionLag>> lag() override;
 
  protected:
-  awaitable<void> prepare(Connection& connection, std::size_t stream) override;
+  awaitable<void> prepare_stream(Connection& connection, std::size_t stream) override;
   awaitable<void> recover(Connection& connection) override;
   std::vector<std::string> read_command(std::size_t at_most, Duration block) const override;
   [[nodiscard]] std::size_t room() const override {

@@ -1,51 +1,83 @@
 #pragma once
 
-#include <boost/unordered/unordered_flat_set.hpp>
 #include <deque>
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
+#include <vector>
 
 #include "brokers/redis/session.hpp"
+#include "runtime/waiter.hpp"
 
 namespace maestro::messaging::redis {
 
-/// Publishes with pipelined `XADD`: whoever publishes at the same time shares a write, and nobody waits for another's answer.
+/// Publishes with pipelined commands, one a message: whoever publishes at the same time shares a write, and nobody waits for another's
+/// answer. Which command it is, and what its answer means, is said by those who inherit.
 class Publisher : public std::enable_shared_from_this<Publisher> {
  public:
   explicit Publisher(std::shared_ptr<Session> session);
-  ~Publisher();
+  virtual ~Publisher();
+  Publisher(const Publisher&) = delete;
+  Publisher& operator=(const Publisher&) = delete;
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout);
-  /// `MULTI`, all of it, `EXEC`. `commands` are further commands, `count` of them, that belong to it.
-  awaitable<void> transact(std::span<OutgoingMessage> messages, std::string commands, std::size_t count);
-  /// A topic that was deleted.
-  void forget(const std::string& topic);
+
+ protected:
+  class Batch;
+  /// Why a message cannot be published, ever; none when it can.
+  [[nodiscard]] virtual std::optional<Failure> refusal(const OutgoingMessage& message) const;
+  /// Appends the command of a message that is not refused.
+  virtual void append(std::string& to, const OutgoingMessage& message) = 0;
+  /// What an answer that is no error makes of a message, which may be moved from.
+  virtual void confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) = 0;
+  /// What is to be sent, and looked up, before the messages.
+  virtual void begin(Connection& connection, Batch& batch) = 0;
+  /// What is to be done about a batch that has its answers, before its results are the caller's.
+  virtual awaitable<void> settle(std::shared_ptr<Connection> connection, std::shared_ptr<Batch> batch, TimePoint deadline) = 0;
+
+  static void refuse(PublishResult& result, const Failure& failure) {
+    result.error = failure.code;
+    result.detail = failure.detail;
+  }
+  std::shared_ptr<Session> session_;
 
  private:
-  class Batch;
   class InLine;
-  /// Finds out what became of messages that have an id and whose connection broke: stored, or surely not.
-  awaitable<void> find_out(std::span<OutgoingMessage> messages, std::span<PublishResult> results, const Batch& batch,
-                           TimePoint deadline);
-  /// Writes down each new topic, where patterns and lists find it.
-  void remember_topics(Connection& connection, std::span<const OutgoingMessage> messages);
-
-  std::shared_ptr<Session> session_;
-  std::size_t max_message_bytes_;
-  boost::unordered_flat_set<std::string> known_topics_;
-  /// Tells those whose time is up, twice a second; a timer for each would cost more than the publish.
+  /// Tells those whose time is up, four times a second; a timer for each would cost more than the publish.
   void schedule_sweep();
   void sweep();
-  std::unordered_map<std::string, std::int64_t> confirmed_;  // the latest offset of each topic that was confirmed here
+
+  std::size_t max_message_bytes_;
   std::vector<InLine*> line_;
   Signal moved_;
   std::deque<std::pair<TimePoint, std::weak_ptr<Batch>>> deadlines_;
   std::unique_ptr<Timer> sweeper_;
   bool sweeping_ = false;
-  const Connection* known_on_ = nullptr;  // what was written down is looked at again after each new connection
-  TimePoint known_since_{};
+};
+
+/// Messages that were sent together, and what is known of each.
+class Publisher::Batch final : public Call {
+ public:
+  Batch(Publisher& of, std::span<OutgoingMessage> to_send, std::span<PublishResult> outcomes)
+      : messages(to_send), results(outcomes), publisher_(of) {}
+
+  void on_reply(std::size_t index, const Value& reply, ReplyReader&) override;
+  void on_broken(std::size_t from, bool was_sent, const Failure& why) override;
+
+  [[nodiscard]] bool is_done() const noexcept { return results.empty() || answered == sent.size(); }
+
+  std::span<OutgoingMessage> messages;
+  std::span<PublishResult> results;  // empty once nobody waits any more
+  std::vector<std::uint32_t> sent;   // those messages that were given to the connection
+  std::size_t answered = 0;
+  std::int64_t* latest = nullptr;    // where the latest offset of its one topic is kept, that was confirmed; streams have it
+  std::int64_t before = 0;           // what that was before it was sent; 0: not known
+  bool broken = false;               // sent, and the connection broke before the answers
+  bool late = false;
+  Waiter waiter;
+
+ private:
+  Publisher& publisher_;
 };
 
 }  // namespace maestro::messaging::redis

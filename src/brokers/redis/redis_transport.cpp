@@ -6,8 +6,10 @@
 #include <maestro/messaging/atomic_keys.hpp>
 #include <maestro/messaging/topic.hpp>
 
+#include "brokers/redis/channel_publisher.hpp"
+#include "brokers/redis/channel_reader.hpp"
 #include "brokers/redis/group_reader.hpp"
-#include "brokers/redis/publisher.hpp"
+#include "brokers/redis/stream_publisher.hpp"
 
 namespace maestro::messaging {
 
@@ -19,7 +21,7 @@ using namespace redis;
 
 class RedisSubscription final : public TransportSubscription {
  public:
-  explicit RedisSubscription(std::shared_ptr<StreamReader> reader) : reader_(std::move(reader)) {}
+  explicit RedisSubscription(std::shared_ptr<Reader> reader) : reader_(std::move(reader)) {}
   ~RedisSubscription() override { reader_->stop(); }
   RedisSubscription(const RedisSubscription&) = delete;
   RedisSubscription& operator=(const RedisSubscription&) = delete;
@@ -43,12 +45,12 @@ class RedisSubscription final : public TransportSubscription {
   }
   awaitable<SubscriptionState> state() override { return state_of(reader_); }
 
-  [[nodiscard]] StreamReader& reader() noexcept { return *reader_; }
+  [[nodiscard]] Reader& reader() noexcept { return *reader_; }
 
  private:
   // The reader outlives the wait.
-  static awaitable<void> wait_on(std::shared_ptr<StreamReader> reader) { co_await reader->wait(); }
-  static awaitable<SubscriptionState> state_of(std::shared_ptr<StreamReader> reader) {
+  static awaitable<void> wait_on(std::shared_ptr<Reader> reader) { co_await reader->wait(); }
+  static awaitable<SubscriptionState> state_of(std::shared_ptr<Reader> reader) {
     SubscriptionState state;
     state.connected = reader->is_connected();
     state.paused = reader->is_paused();
@@ -56,31 +58,17 @@ class RedisSubscription final : public TransportSubscription {
     co_return state;
   }
 
-  std::shared_ptr<StreamReader> reader_;
+  std::shared_ptr<Reader> reader_;
 };
 
-class RedisTransport final : public Transport, public Administration, public Transactions, public AtomicKeys {
+/// What both modes have in common: the session, and who publishes on it.
+class RedisTransport : public Transport {
  public:
-  RedisTransport(asio::any_io_executor executor, std::shared_ptr<Clock> clock, const std::string& connection_string,
-                 const Options& options)
-      : session_(std::make_shared<Session>(std::move(executor), std::move(clock), connection_string, options)),
-        publisher_(std::make_shared<Publisher>(session_)) {}
+  RedisTransport(std::shared_ptr<Session> session, std::shared_ptr<Publisher> publisher)
+      : session_(std::move(session)), publisher_(std::move(publisher)) {}
   ~RedisTransport() override { session_->close(); }
   RedisTransport(const RedisTransport&) = delete;
   RedisTransport& operator=(const RedisTransport&) = delete;
-
-  [[nodiscard]] Capabilities capabilities() const override {
-    Capabilities can;
-    can.broker = "redis";
-    can.acknowledgement = Acknowledgement::individual;
-    can.groups = can.patterns = can.persistent_topics = can.release_with_delay = can.counts_deliveries = true;
-    can.transactions = can.administration = can.survives_restart = can.orders_concurrent_publishes = true;
-    can.max_message_bytes = static_cast<std::size_t>(session_->options.integer("max_message_bytes"));
-    can.acknowledged_means = session_->persistence.empty()
-                                 ? "the server has it in its stream; what it survives there is known once connected"
-                                 : "the server has it in its stream, " + session_->persistence;
-    return can;
-  }
 
   awaitable<void> connect() override {
     const auto session = session_;
@@ -96,10 +84,63 @@ class RedisTransport final : public Transport, public Administration, public Tra
     const auto reply = co_await connection->ask({"PING"});
     if (reply->is_error()) fail(reply->text, "PING");
   }
-  void on_reconnect(std::function<void()> tell) override { session_->tell_reconnect = std::move(tell); }
+  void report_to(TransportReports reports) override { session_->reports = std::move(reports); }
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) override {
     return publisher_->publish(messages, results, timeout);
+  }
+
+ protected:
+  [[nodiscard]] std::size_t max_message_bytes() const {
+    return static_cast<std::size_t>(session_->options.integer("max_message_bytes"));
+  }
+
+  std::shared_ptr<Session> session_;
+
+ private:
+  std::shared_ptr<Publisher> publisher_;
+};
+
+/// `mode=pubsub`: a topic is a channel, and whoever listens gets what is published from then on.
+class ChannelTransport final : public RedisTransport {
+ public:
+  explicit ChannelTransport(const std::shared_ptr<Session>& session)
+      : RedisTransport(session, std::make_shared<ChannelPublisher>(session)) {}
+
+  [[nodiscard]] Capabilities capabilities() const override {
+    Capabilities can;
+    can.broker = "redis";
+    can.patterns = can.orders_concurrent_publishes = true;
+    can.headers = session_->options.boolean("pubsub_envelope");
+    can.max_message_bytes = max_message_bytes();
+    can.acknowledged_means = "the server has handed it to those who listened at that moment; it is kept nowhere (mode=pubsub)";
+    return can;
+  }
+
+  awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
+    auto reader = std::make_shared<ChannelReader>(session_, std::move(request));
+    co_await reader->start();
+    co_return std::make_unique<RedisSubscription>(std::move(reader));
+  }
+};
+
+/// Streams: everything that the contract asks for.
+class StreamTransport final : public RedisTransport, public Administration, public Transactions, public AtomicKeys {
+ public:
+  explicit StreamTransport(const std::shared_ptr<Session>& session)
+      : StreamTransport(session, std::make_shared<StreamPublisher>(session)) {}
+
+  [[nodiscard]] Capabilities capabilities() const override {
+    Capabilities can;
+    can.broker = "redis";
+    can.acknowledgement = Acknowledgement::individual;
+    can.groups = can.patterns = can.persistent_topics = can.release_with_delay = can.counts_deliveries = true;
+    can.transactions = can.administration = can.survives_restart = can.orders_concurrent_publishes = true;
+    can.max_message_bytes = max_message_bytes();
+    can.acknowledged_means = session_->persistence.empty()
+                                 ? "the server has it in its stream; what it survives there is known once connected"
+                                 : "the server has it in its stream, " + session_->persistence;
+    return can;
   }
 
   awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
@@ -168,7 +209,7 @@ class RedisTransport final : public Transport, public Administration, public Tra
 
   awaitable<void> delete_topic(std::string topic) override {
     const auto session = session_;
-    const auto publisher = publisher_;
+    const auto publisher = streams_;
     const auto gone = co_await session->ask(topic, {"DEL", topic}, fmt::format("deleting \"{}\"", topic));
     co_await session->ask(topic, {"SREM", std::string(topic_index), topic}, fmt::format("deleting \"{}\"", topic));
     publisher->forget(topic);
@@ -191,7 +232,7 @@ class RedisTransport final : public Transport, public Administration, public Tra
       if (!group || !group->append_acknowledgement(commands, each.tag))
         throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
     }
-    co_await publisher_->transact(messages, std::move(commands), acknowledgements.size());
+    co_await streams_->transact(messages, std::move(commands), acknowledgements.size());
     for (const auto& each : acknowledgements)
       if (auto* group = dynamic_cast<GroupReader*>(&static_cast<RedisSubscription&>(*each.subscription).reader())) group->forget(each.tag);
   }
@@ -226,15 +267,19 @@ class RedisTransport final : public Transport, public Administration, public Tra
   /// The life of a key, which Redis wants to be at least a millisecond.
   static std::string life_of(Duration span) { return milliseconds(std::max<Duration>(span, std::chrono::milliseconds(1))); }
 
-  std::shared_ptr<Session> session_;
-  std::shared_ptr<Publisher> publisher_;
+  StreamTransport(const std::shared_ptr<Session>& session, std::shared_ptr<StreamPublisher> publisher)
+      : RedisTransport(session, publisher), streams_(std::move(publisher)) {}
+
+  std::shared_ptr<StreamPublisher> streams_;
 };
 
 }  // namespace
 
 std::unique_ptr<Transport> make_redis_transport(asio::any_io_executor executor, std::shared_ptr<Clock> clock,
                                                 const std::string& connection_string, const Options& options) {
-  return std::make_unique<RedisTransport>(std::move(executor), std::move(clock), connection_string, options);
+  const auto session = std::make_shared<Session>(std::move(executor), std::move(clock), connection_string, options);
+  if (options.text("mode") == "pubsub") return std::make_unique<ChannelTransport>(session);
+  return std::make_unique<StreamTransport>(session);
 }
 
 }  // namespace maestro::messaging

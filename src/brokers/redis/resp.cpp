@@ -105,6 +105,18 @@ std::map<std::string_view, const Value*> fields_of(const Value& value) {
   return fields;
 }
 
+std::optional<std::int64_t> info_number(std::string_view info, std::string_view name) {
+  while (!info.empty()) {
+    const auto line = info.substr(0, info.find("\r\n"));
+    info.remove_prefix(std::min(info.size(), line.size() + 2));
+    if (line.size() <= name.size() || !line.starts_with(name) || line[name.size()] != ':') continue;
+    std::int64_t number = 0;
+    const auto [end, error] = std::from_chars(line.data() + name.size() + 1, line.data() + line.size(), number);
+    return error == std::errc{} && end == line.data() + line.size() ? std::optional(number) : std::nullopt;
+  }
+  return std::nullopt;
+}
+
 ReplyReader::ReplyReader()
     : reader_(redisReaderCreateWithFunctions(Functions::table()), &redisReaderFree), arena_(std::make_shared<Arena>()) {
   reader_->privdata = arena_.get();

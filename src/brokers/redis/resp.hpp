@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,9 @@ struct Value {
 
 /// `[name, value, …]`, by name.
 [[nodiscard]] std::map<std::string_view, const Value*> fields_of(const Value& value);
+
+/// The number under `name` in the text that `INFO` gives.
+[[nodiscard]] std::optional<std::int64_t> info_number(std::string_view info, std::string_view name);
 
 /// Bytes of a connection in, replies out (RESP2). Does no I/O. hiredis parses; the values are laid out here, those of one reply
 /// in few pieces of memory that can be kept as a whole.

@@ -2,12 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <maestro/messaging/log.hpp>
 #include <map>
-
-#include "runtime/notifier.hpp"
 
 namespace maestro::messaging::redis {
 
@@ -18,9 +14,8 @@ namespace {
 constexpr Duration look = std::chrono::seconds(1);
 // A server that owes an answer and says nothing for so long is taken for gone.
 constexpr Duration patience = std::chrono::seconds(10);
-// An idle connection is asked whether it lives, and one that the pool can do without is closed.
+// An idle connection is asked whether it lives.
 constexpr Duration idle_ping = std::chrono::seconds(15);
-constexpr Duration idle_limit = std::chrono::minutes(5);
 
 std::unique_ptr<asio::ssl::context> make_tls(const Address& address, const Options& options) {
   if (!address.tls) return nullptr;
@@ -59,6 +54,7 @@ Session::Session(asio::any_io_executor ex, std::shared_ptr<Clock> time, const st
       random(std::random_device{}()),
       tls_(make_tls(address, given)),
       slots_(static_cast<std::size_t>(given.integer("pool_size"))),
+      idle_limit_(given.duration("pool_idle_timeout")),
       opened_(clock, executor) {
   // CLIENT SETNAME takes no white space.
   for (auto& c : client_name)
@@ -106,7 +102,10 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
       }
     } const done{*this, index};
     auto connection = co_await connect(std::min(deadline, clock->now() + connect_timeout));
-    if (persistence.empty()) co_await learn_persistence(connection);
+    if (persistence.empty()) {
+      co_await check_promises(connection);
+      co_await learn_persistence(connection);
+    }
     // What an earlier connection had sent and nobody has answered must not come after what is sent now.
     if (const auto& before = slots_[index].connection; before && index == 0) {
       // Not to be found is as good as ended; not to be allowed is not.
@@ -117,7 +116,19 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
       }
     }
     slots_[index].connection = connection;
-    if (!std::exchange(kept_alive_, true)) asio::co_spawn(executor, keep_alive(weak_from_this(), clock), asio::detached);
+    connection->on_close([weak = weak_from_this()](const Failure& why) {
+      const auto alive = weak.lock();
+      if (!alive) return;
+      const bool wanted = why.code == errc::closed || why.code == errc::timed_out;
+      if (!wanted) alive->was_lost = true;
+      alive->reports.pool_closed(why.code == errc::closed ? "disconnected" : wanted ? "idle" : "broken");
+      alive->report_pool();
+    });
+    if (!next_look_) {
+      next_look_ = clock->make_timer(executor);
+      look_after_pool();
+    }
+    report_pool();
     reconnected();
     co_return connection;
   }
@@ -133,15 +144,17 @@ awaitable<Kept> Session::ask(std::string topic, std::vector<std::string> words, 
 awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connection) {
   std::map<std::string, std::string> known;
   std::vector<std::vector<std::string>> asks;
-  for (const auto* name : {"appendonly", "appendfsync", "save"}) asks.push_back({"CONFIG", "GET", name});
-  for (const auto& reply : co_await connection->ask_all(std::move(asks))) {
-    if (reply->is_error()) {
-      persistence = "in the server's memory, with the persistence that it is set up for, which this user may not read";
-      co_return;
-    }
-    if (reply->count == 2) known[std::string(reply->items()[0].text)] = reply->items()[1].text;
+  for (const auto* name : {"appendonly", "appendfsync", "save", "min-replicas-to-write"}) asks.push_back({"CONFIG", "GET", name});
+  asks.push_back({"INFO", "replication"});
+  const auto replies = co_await connection->ask_all(std::move(asks));
+  bool readable = true;
+  for (std::size_t i = 0; i + 1 < replies.size(); ++i) {
+    if (replies[i]->is_error()) readable = false;
+    if (replies[i]->count == 2) known[std::string(replies[i]->items()[0].text)] = replies[i]->items()[1].text;
   }
-  if (known["appendonly"] == "yes") {
+  if (!readable) {
+    persistence = "in the server's memory, with the persistence that it is set up for, which this user may not read";
+  } else if (known["appendonly"] == "yes") {
     persistence = known["appendfsync"] == "always"     ? "in the append-only file, synced before the answer (appendfsync always)"
                   : known["appendfsync"] == "everysec" ? "in the append-only file, synced once a second: a crash of the machine may "
                                                          "lose the last second, a crash of the server nothing"
@@ -151,34 +164,66 @@ awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connectio
   } else {
     persistence = "in the server's memory alone: its end loses everything (appendonly no, no save)";
   }
+  if (options.boolean("wait_fsync")) persistence += "; a publish waits until the file is synced (wait_fsync)";
+  const auto replicas = replies.back()->is_error() ? std::nullopt : info_number(replies.back()->text, "connected_slaves");
+  const auto waited = options.integer("wait_replicas");
+  if (waited > 0) {
+    persistence += fmt::format("; {} {} it before a publish completes (wait_replicas)", waited, waited == 1 ? "replica has" : "replicas have");
+  } else if (replicas) {
+    persistence += *replicas == 0 ? "; no replica" : fmt::format("; {} {} without being waited for", *replicas,
+                                                                  *replicas == 1 ? "replica follows" : "replicas follow");
+  }
+  if (const auto least = known["min-replicas-to-write"]; !least.empty() && least != "0")
+    persistence += fmt::format("; refused with fewer than {} replicas", least);
+}
+
+awaitable<void> Session::check_promises(std::shared_ptr<Connection> connection) {
+  if (!options.boolean("wait_fsync")) co_return;
+  const auto reply = co_await connection->ask({"WAITAOF", "1", "0", "1"});
+  if (!reply->is_error()) co_return;
+  throw MessagingError(errc::unsupported,
+                       fmt::format("wait_fsync: the server cannot wait for its append-only file ({}); it needs Redis 7.2 with appendonly "
+                                   "yes. Leave it out, or set appendfsync always at the server",
+                                   reply->text));
+}
+
+void Session::report_pool() const {
+  PoolFigures figures{0, slots_.size(), 0};
+  for (const auto& slot : slots_) {
+    if (!slot.connection || !slot.connection->is_open()) continue;
+    ++figures.open;
+    figures.outstanding += slot.connection->outstanding();
+  }
+  reports.pool(figures);
 }
 
 // Finds connections whose other end is gone without a word, and closes those that nobody needs.
-awaitable<void> Session::keep_alive(std::weak_ptr<Session> weak, std::shared_ptr<Clock> clock) {
-  for (;;) {
-    co_await sleep_for(*clock, look);
-    const auto self = weak.lock();
-    if (!self || self->closed) co_return;
-    const auto now = clock->now();
-    for (std::size_t i = 0; i < self->slots_.size(); ++i) {
-      auto& connection = self->slots_[i].connection;
-      if (!connection || !connection->is_open()) continue;
-      const auto silent = now - connection->last_heard();
-      if (connection->outstanding() > 0 && silent > patience) {
-        self->was_lost = true;
-        connection->close({errc::connection_failed,
-                           fmt::format("Redis at {} said nothing for {} s", self->address.shown(), patience / std::chrono::seconds(1))});
-      } else if (i > 0 && connection->outstanding() == 0 && now - connection->last_used() > idle_limit) {
-        connection->close({errc::connection_failed, "closed, for nobody used it"});
-      } else if (connection->outstanding() == 0 && silent > idle_ping) {
-        connection->ping();
-      }
+void Session::look_after_pool() {
+  const auto now = clock->now();
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const auto connection = if_open(i);
+    if (!connection) continue;
+    const auto silent = now - connection->last_heard();
+    if (connection->outstanding() > 0 && silent > patience) {
+      connection->close({errc::connection_failed,
+                         fmt::format("Redis at {} said nothing for {} s", address.shown(), patience / std::chrono::seconds(1))});
+    } else if (i > 0 && connection->outstanding() == 0 && now - connection->last_used() > idle_limit_) {
+      connection->close({errc::timed_out, "closed, for nobody used it"});
+    } else if (connection->outstanding() == 0 && silent > idle_ping) {
+      connection->ping();
     }
   }
+  report_pool();
+  next_look_->expires_at(now + look);
+  next_look_->async_wait([weak = weak_from_this()](boost::system::error_code error) {
+    const auto self = weak.lock();
+    if (!error && self && !self->closed) self->look_after_pool();
+  });
 }
 
 void Session::close() {
   closed = true;
+  if (next_look_) next_look_->cancel();
   for (auto& slot : slots_)
     if (slot.connection) slot.connection->close({errc::closed, "the broker was disconnected"});
   opened_.ring();

@@ -48,7 +48,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void close();
   [[nodiscard]] TimePoint deadline() const { return clock->now() + connect_timeout; }
   void reconnected() {
-    if (tell_reconnect && std::exchange(was_lost, false)) tell_reconnect();
+    if (std::exchange(was_lost, false)) reports.reconnected();
   }
 
   boost::asio::any_io_executor executor;
@@ -57,12 +57,14 @@ class Session : public std::enable_shared_from_this<Session> {
   Address address;
   Duration connect_timeout;
   std::string client_name;
-  std::function<void()> tell_reconnect;
+  TransportReports reports;
   bool was_lost = false;
   bool closed = false;
   /// Whether the publishing connection before the present one is known to be ended at the server.
   bool fenced = false;
   std::mt19937_64 random;
+  /// False once the server did not know `XAUTOCLAIM`.
+  bool has_autoclaim = true;
   /// What the server keeps of what it has acknowledged, in words; known once it was asked.
   std::string persistence;
 
@@ -74,13 +76,18 @@ class Session : public std::enable_shared_from_this<Session> {
   awaitable<std::shared_ptr<Connection>> pooled(std::size_t index, TimePoint deadline);
   [[nodiscard]] std::shared_ptr<Connection> if_open(std::size_t index) const;
   [[nodiscard]] std::size_t index_of(std::string_view topic) const;
+  void report_pool() const;
   awaitable<void> learn_persistence(std::shared_ptr<Connection> connection);
-  static awaitable<void> keep_alive(std::weak_ptr<Session> weak, std::shared_ptr<Clock> clock);
+  /// Throws `unsupported` where the server cannot do what the options want of it.
+  awaitable<void> check_promises(std::shared_ptr<Connection> connection);
+  /// Looks after the pool now, and again and again while the session is there.
+  void look_after_pool();
 
   std::unique_ptr<boost::asio::ssl::context> tls_;
   std::vector<Slot> slots_;
+  Duration idle_limit_;
   Signal opened_;
-  bool kept_alive_ = false;
+  std::unique_ptr<Timer> next_look_;  // none until a connection was made
 };
 
 }  // namespace maestro::messaging::redis

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
 
@@ -26,90 +24,40 @@ constexpr Duration pattern_period = std::chrono::seconds(1);
 }  // namespace
 
 StreamReader::StreamReader(std::shared_ptr<Session> session, SubscribeRequest request)
-    : session_(std::move(session)),
-      request_(std::move(request)),
-      is_pattern_(is_pattern(request_.topic)),
-      ready_(*session_->clock, session_->executor),
-      room_changed_(*session_->clock, session_->executor),
-      tending_(*session_->clock, session_->executor) {
-  if (!is_pattern_)
-    streams_.push_back({request_.topic, {}, request_.auto_offset_reset == OffsetReset::latest, false});
-}
-
-StreamReader::~StreamReader() {
-  if (connection_) connection_->close({errc::closed, "the subscription ended"});
+    : Reader(std::move(session), std::move(request)), tending_(*session_->clock, session_->executor) {
+  if (!is_pattern_) streams_.push_back({request_.topic, {}, request_.auto_offset_reset == OffsetReset::latest, false});
 }
 
 awaitable<void> StreamReader::start() {
-  const auto self = shared_from_this();
-  connection_ = co_await session_->connect(session_->deadline());
-  // Where a reader starts is decided now, and not when it first reads.
-  if (is_pattern_) {
-    co_await discover(*connection_);
-  } else {
-    co_await prepare(*connection_, 0);
-  }
-  connected_ = true;
-  co_await begin();
-  asio::co_spawn(session_->executor, run(self), asio::detached);
-  asio::co_spawn(session_->executor, run_tending(self), asio::detached);
+  co_await Reader::start();
+  asio::co_spawn(session_->executor, run_tending(std::static_pointer_cast<StreamReader>(shared_from_this())), asio::detached);
 }
 
-void StreamReader::require_open() const {
-  if (closed_) throw MessagingError(errc::closed, fmt::format("the subscription to \"{}\" was closed", request_.topic));
+void StreamReader::stop() {
+  Reader::stop();
+  tending_.notify();
+}
+
+// Where a reader starts is decided now, and not when it first reads.
+awaitable<void> StreamReader::prepare(Connection& connection) {
+  if (is_pattern_) {
+    co_await discover(connection);
+  } else {
+    co_await prepare_stream(connection, 0);
+  }
+  co_await begin();
+}
+
+void StreamReader::add_ready(EntryBatch& batch) {
+  std::vector<Message> messages;
+  batch.take(messages);
+  Reader::add_ready(messages);
 }
 
 std::optional<std::size_t> StreamReader::find_stream(std::string_view key) const {
   const auto found = std::ranges::find(streams_, key, &Stream::key);
   if (found == streams_.end()) return std::nullopt;
   return static_cast<std::size_t>(found - streams_.begin());
-}
-
-std::size_t StreamReader::take(std::vector<Message>& into, std::size_t at_most) {
-  if (error_) std::rethrow_exception(error_);
-  require_open();
-  if (paused_) return 0;
-  const auto count = std::min(at_most, ready_messages_.size());
-  for (std::size_t i = 0; i < count; ++i) {
-    into.push_back(std::move(ready_messages_.front()));
-    ready_messages_.pop_front();
-  }
-  if (count > 0 && !request_.group) wake_reader();
-  return count;
-}
-
-awaitable<void> StreamReader::wait() {
-  // Messages may always be ready: others on this executor get their turn now and then.
-  constexpr unsigned turns = 16;
-  if (++immediate_ % turns == 0) co_await asio::post(session_->executor, asio::use_awaitable);
-  for (;;) {
-    if (error_) std::rethrow_exception(error_);
-    require_open();
-    if (!paused_ && !ready_messages_.empty()) co_return;
-    co_await ready_.wait();
-  }
-}
-
-void StreamReader::pause() { paused_ = true; }
-
-void StreamReader::resume() {
-  paused_ = false;
-  ready_.notify();
-  wake_reader();
-}
-
-void StreamReader::stop() {
-  if (std::exchange(closed_, true)) return;
-  ready_messages_.clear();
-  if (connection_) connection_->close({errc::closed, "the subscription ended"});
-  ready_.notify();
-  room_changed_.notify();
-  tending_.notify();
-}
-
-awaitable<void> StreamReader::close() {
-  stop();
-  co_return;
 }
 
 awaitable<std::int64_t> StreamReader::offset_at(std::string topic, Timestamp time) {
@@ -120,25 +68,6 @@ awaitable<std::int64_t> StreamReader::offset_at(std::string topic, Timestamp tim
   const auto first = found->count > 0 ? read_entry(found->items()[0]) : std::nullopt;
   constexpr std::int64_t end = -2;
   co_return first ? first->id.to_offset() : end;
-}
-
-void StreamReader::begin_again() {
-  restart_ = true;
-  if (connection_) connection_->close({errc::connection_failed, "begins again from another place"});
-  wake_reader();
-}
-
-void StreamReader::fail_for_good(std::exception_ptr error) {
-  error_ = error;
-  ready_.notify();
-}
-
-void StreamReader::add_ready(EntryBatch& batch) {
-  std::vector<Message> messages;
-  batch.take(messages);
-  if (messages.empty()) return;
-  for (auto& message : messages) ready_messages_.push_back(std::move(message));
-  ready_.notify();
 }
 
 awaitable<void> StreamReader::discover(Connection& connection) {
@@ -152,7 +81,7 @@ awaitable<void> StreamReader::discover(Connection& connection) {
     if (!found)
       streams_.push_back({std::string(each.text), {}, first && request_.auto_offset_reset == OffsetReset::latest, false});
     const auto at = found ? *found : streams_.size() - 1;
-    if (!streams_[at].ready) co_await prepare(connection, at);
+    if (!streams_[at].ready) co_await prepare_stream(connection, at);
   }
 }
 
@@ -166,8 +95,7 @@ awaitable<void> StreamReader::read_until_broken() {
     const auto free = std::min(room(), most_at_once);
     if (paused_ || free == 0 || streams_.empty()) {
       // Nothing is read ahead of a consumer that has enough.
-      co_await room_changed_.wait_until(session_->clock->now() + (is_pattern_ ? pattern_period : block));
-      if (!connection_->is_open()) throw MessagingError(errc::connection_failed, "the connection to Redis broke");
+      co_await wait_for_room(is_pattern_ ? pattern_period : block);
       continue;
     }
     const auto reply = co_await connection_->ask(read_command(free, is_pattern_ ? pattern_period : block));
@@ -178,7 +106,7 @@ awaitable<void> StreamReader::read_until_broken() {
           {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", std::string(reply->text)}});
       for (std::size_t i = 0; i < streams_.size(); ++i) {
         streams_[i].from_end = false;
-        co_await prepare(*connection_, i);
+        co_await prepare_stream(*connection_, i);
       }
       continue;
     }
@@ -186,46 +114,6 @@ awaitable<void> StreamReader::read_until_broken() {
       if (each.count != 2) continue;
       if (const auto stream = find_stream(each.items()[0].text)) on_entries(*stream, each.items()[1].items(), reply);
     }
-  }
-}
-
-awaitable<void> StreamReader::run(std::shared_ptr<StreamReader> self) {
-  const auto& clock = self->session_->clock;
-  int failures = 0;
-  while (!self->closed_) {
-    try {
-      if (!self->connection_ || !self->connection_->is_open()) {
-        self->connection_ = co_await self->session_->connect(self->session_->deadline());
-        if (self->closed_) break;
-        co_await self->recover(*self->connection_);
-        self->connected_ = true;
-        if (failures > 0) {
-          log(LogLevel::warning, "reconnected", {{"broker", "redis"}, {"topic", self->request_.topic}});
-          self->session_->was_lost = true;
-          self->session_->reconnected();
-        }
-      }
-      failures = 0;
-      co_await self->read_until_broken();
-      co_return;
-    } catch (const MessagingError& failure) {
-      if (self->closed_) break;
-      if (std::exchange(self->restart_, false)) continue;
-      self->connected_ = false;
-      if (self->connection_) self->connection_->close({errc::connection_failed, failure.detail()});
-      if (failure.reason() == errc::authentication_failed || failure.reason() == errc::tls_failed ||
-          failure.reason() == errc::unsupported || failure.reason() == errc::invalid_option) {
-        self->fail_for_good(std::current_exception());
-        co_return;
-      }
-      if (failures == 0)
-        log(LogLevel::warning, "connection lost; reconnecting",
-            {{"broker", "redis"}, {"topic", self->request_.topic}, {"cause", failure.detail()}});
-    }
-    // Up to twice as long each time, and not in step with others.
-    const Duration longest = std::min<Duration>(std::chrono::milliseconds(50) * (1 << std::min(failures++, 6)), std::chrono::seconds(2));
-    std::uniform_int_distribution<Duration::rep> pause(0, longest.count());
-    co_await self->room_changed_.wait_until(clock->now() + Duration(pause(self->session_->random)));
   }
 }
 

@@ -1,0 +1,137 @@
+#include "brokers/redis/channel.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/beast/core/detail/base64.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <maestro/messaging/utf8.hpp>
+
+#include "brokers/redis/resp.hpp"
+
+namespace maestro::messaging::redis {
+
+namespace json = boost::json;
+namespace base64 = boost::beast::detail::base64;
+
+namespace {
+
+constexpr std::string_view beginning = R"({"maestro":1,)";
+
+std::string in_envelope(const OutgoingMessage& message) {
+  json::object fields;
+  fields["maestro"] = 1;
+  if (message.key) fields["key"] = *message.key;
+  if (!message.headers.empty()) {
+    json::array headers;
+    for (const auto [name, value] : message.headers) headers.push_back(json::array{name, value});
+    fields["headers"] = std::move(headers);
+  }
+  const auto payload = message.payload.view();
+  if (is_utf8(payload)) {
+    fields["payload"] = payload;
+  } else {
+    std::string text(base64::encoded_size(payload.size()), '\0');
+    text.resize(base64::encode(text.data(), payload.data(), payload.size()));
+    fields["payload_base64"] = text;
+  }
+  return json::serialize(fields);
+}
+
+std::string from_base64(std::string_view text) {
+  std::string bytes(base64::decoded_size(text.size()), '\0');
+  const auto [written, read] = base64::decode(bytes.data(), text.data(), text.size());
+  const auto rest = text.substr(read);
+  if (!std::ranges::all_of(rest, [](char c) { return c == '='; })) throw MessagingError(errc::undecodable, "payload_base64");
+  bytes.resize(written);
+  return bytes;
+}
+
+/// What the library puts into headers by itself; without them a message is what any other client's is.
+bool is_ours(std::string_view header) {
+  return header.starts_with("ce_") || header == "content-type" || header == "message-id" || header == "traceparent" ||
+         header == "tracestate";
+}
+
+}  // namespace
+
+void append_publish(std::string& to, const OutgoingMessage& message, bool envelope) {
+  if (envelope) {
+    append_command(to, {"PUBLISH", message.topic, in_envelope(message)});
+  } else {
+    append_command(to, {"PUBLISH", message.topic, message.payload.view()});
+  }
+}
+
+std::optional<std::string> lost_without_envelope(const OutgoingMessage& message) {
+  if (message.key) return fmt::format("key \"{}\"", *message.key);
+  for (const auto [name, value] : message.headers)
+    if (!is_ours(name)) return fmt::format("header \"{}\"", name);
+  return std::nullopt;
+}
+
+std::string glob_of(std::string_view pattern) {
+  std::string glob;
+  for (const auto c : pattern) {
+    if (c == '[' || c == ']' || c == '?' || c == '\\' || c == '^') glob += '\\';
+    glob += c == '>' || c == '#' ? '*' : c;
+  }
+  return glob;
+}
+
+void ChannelBatch::add(std::string_view channel, std::string_view payload) {
+  if (!text_) text_ = std::make_shared<std::string>();
+  auto& item = items_.emplace_back(Item{text_->size(), channel.size(), payload.size(), nullptr});
+  *text_ += channel;
+  if (payload.starts_with(beginning)) item.envelope = open(payload);
+  if (item.envelope) {
+    item.payload_size = 0;
+  } else {
+    *text_ += payload;
+  }
+}
+
+std::shared_ptr<const ChannelBatch::Envelope> ChannelBatch::open(std::string_view text) {
+  try {
+    const auto value = json::parse(text);
+    const auto& fields = value.as_object();
+    auto opened = std::make_shared<Envelope>();
+    if (const auto* key = fields.if_contains("key")) opened->key = key->as_string();
+    if (const auto* headers = fields.if_contains("headers"))
+      for (const auto& each : headers->as_array())
+        opened->headers.add(each.as_array().at(0).as_string(), each.as_array().at(1).as_string());
+    if (const auto* payload = fields.if_contains("payload")) {
+      opened->payload = payload->as_string();
+    } else {
+      opened->payload = from_base64(fields.at("payload_base64").as_string());
+    }
+    return opened;
+  } catch (const std::exception&) {
+    return nullptr;  // a payload that only looks like one
+  }
+}
+
+void ChannelBatch::take(std::vector<Message>& into, std::uint64_t& number, Timestamp now) {
+  const std::shared_ptr<const std::string> text = std::move(text_);
+  for (auto& item : items_) {
+    Message::Parts parts;
+    parts.topic = std::string_view(*text).substr(item.channel, item.channel_size);
+    parts.payload = std::string_view(*text).substr(item.channel + item.channel_size, item.payload_size);
+    parts.timestamp = now;
+    parts.position.offset = static_cast<std::int64_t>(number++);
+    parts.owner = text;
+    if (item.envelope) {
+      const auto owner = std::make_shared<std::pair<std::shared_ptr<const std::string>, std::shared_ptr<const Envelope>>>(text, item.envelope);
+      parts.key = item.envelope->key;
+      parts.headers = item.envelope->headers.view();
+      parts.payload = item.envelope->payload;
+      parts.owner = owner;
+    }
+    into.emplace_back(std::move(parts));
+  }
+  items_.clear();
+}
+
+}  // namespace maestro::messaging::redis

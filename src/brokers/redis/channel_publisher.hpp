@@ -1,0 +1,24 @@
+#pragma once
+
+#include "brokers/redis/publisher.hpp"
+
+namespace maestro::messaging::redis {
+
+/// Publishes with `PUBLISH`: the answer says how many connections were listening.
+class ChannelPublisher final : public Publisher {
+ public:
+  explicit ChannelPublisher(std::shared_ptr<Session> session);
+
+ protected:
+  [[nodiscard]] std::optional<Failure> refusal(const OutgoingMessage& message) const override;
+  void append(std::string& to, const OutgoingMessage& message) override;
+  void confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) override;
+  void begin(Connection&, Batch&) override {}
+  awaitable<void> settle(std::shared_ptr<Connection>, std::shared_ptr<Batch>, TimePoint) override { co_return; }
+
+ private:
+  bool envelope_;
+  bool require_routing_;
+};
+
+}  // namespace maestro::messaging::redis

@@ -1,0 +1,228 @@
+#include "brokers/redis/stream_publisher.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
+
+#include "brokers/redis/entry.hpp"
+#include "core/message_id.hpp"
+
+namespace maestro::messaging::redis {
+
+namespace asio = boost::asio;
+
+namespace {
+
+// How far is looked for messages whose answer got lost, in entries.
+constexpr std::size_t most_looked_at = 100'000;
+constexpr std::size_t page = 1000;
+
+// A topic that another program deleted from the index comes back after so long.
+constexpr Duration index_period = std::chrono::minutes(1);
+// How long the server may be asked to wait for copies at once: shorter than the silence that is taken for a dead connection.
+constexpr Duration longest_round = std::chrono::seconds(4);
+
+void confirm_entry(PublishResult& result, std::string topic, EntryId id, std::string_view id_text) {
+  result.receipt.topic = std::move(topic);
+  result.receipt.offset = id.to_offset();
+  result.receipt.position = id_text;
+  result.receipt.timestamp = Timestamp(std::chrono::milliseconds(id.ms));
+}
+
+}  // namespace
+
+/// All publishes that have their answers when it begins ask for their copies together.
+struct StreamPublisher::Round {
+  std::shared_ptr<Connection> connection;
+  TimePoint deadline{};
+  bool done = false;
+  bool enough = false;
+  std::string missing;
+};
+
+StreamPublisher::StreamPublisher(std::shared_ptr<Session> session)
+    : Publisher(std::move(session)),
+      wait_replicas_(session_->options.integer("wait_replicas")),
+      wait_fsync_(session_->options.boolean("wait_fsync")),
+      round_done_(session_->clock, session_->executor) {}
+
+void StreamPublisher::forget(const std::string& topic) {
+  known_topics_.erase(topic);
+  if (const auto known = confirmed_.find(topic); known != confirmed_.end()) known->second = 0;
+}
+
+void StreamPublisher::remember_topics(Connection& connection, std::span<const OutgoingMessage> messages) {
+  const auto now = connection.last_heard();
+  if (known_on_ != &connection || now - known_since_ > index_period) {
+    known_on_ = &connection;
+    known_since_ = now;
+    known_topics_.clear();
+  }
+  const std::string* last = nullptr;
+  for (const auto& message : messages) {
+    if (last && *last == message.topic) continue;
+    last = &message.topic;
+    if (!known_topics_.insert(message.topic).second) continue;
+    connection.tell({"SADD", topic_index, message.topic});
+  }
+}
+
+void StreamPublisher::append(std::string& to, const OutgoingMessage& message) { append_add(to, message); }
+
+void StreamPublisher::confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) {
+  if (const auto id = EntryId::parse(reply.text)) {
+    confirm_entry(result, std::move(message.topic), *id, reply.text);
+  } else {
+    refuse(result, {errc::broker_error, fmt::format("publishing to \"{}\": an answer that is no id of an entry", message.topic)});
+  }
+}
+
+void StreamPublisher::begin(Connection& connection, Batch& batch) {
+  remember_topics(connection, batch.messages);
+  // Offsets of one topic say nothing of another's.
+  const auto& topic = batch.messages.front().topic;
+  if (!std::ranges::all_of(batch.messages, [&](const auto& message) { return message.topic == topic; })) return;
+  batch.latest = &confirmed_[topic];
+  batch.before = *batch.latest;
+}
+
+awaitable<void> StreamPublisher::settle(std::shared_ptr<Connection> connection, std::shared_ptr<Batch> batch, TimePoint deadline) {
+  const auto stored = [&](std::uint32_t i) { return batch->results[i].ok(); };
+  const auto last = std::find_if(batch->sent.rbegin(), batch->sent.rend(), stored);
+  if (batch->latest && last != batch->sent.rend())
+    *batch->latest = std::max(*batch->latest, batch->results[*last].receipt.offset);
+  if (batch->broken) co_await find_out(*batch, deadline);
+  if ((wait_replicas_ == 0 && !wait_fsync_) || last == batch->sent.rend()) co_return;
+  const auto missing = co_await wait_for_copies(std::move(connection), deadline);
+  if (!missing) co_return;
+  for (const auto i : batch->sent) {
+    auto& result = batch->results[i];
+    if (!result.ok()) continue;
+    auto& topic = batch->messages[i].topic = std::move(result.receipt.topic);
+    result.receipt = {};
+    refuse(result, {errc::outcome_unknown, fmt::format("\"{}\": the server has it, but {}", topic, *missing)});
+  }
+}
+
+awaitable<std::optional<std::string>> StreamPublisher::wait_for_copies(std::shared_ptr<Connection> connection, TimePoint deadline) {
+  std::string missing = "whether its copies are made was not said within the time allowed";
+  for (;;) {
+    if (rounds_.empty() || rounds_.back()->connection != connection) rounds_.push_back(std::make_shared<Round>(Round{connection}));
+    const auto round = rounds_.back();
+    round->deadline = std::max(round->deadline, deadline);
+    if (!std::exchange(rounds_run_, true))
+      asio::co_spawn(session_->executor, run_rounds(std::static_pointer_cast<StreamPublisher>(shared_from_this())), asio::detached);
+    while (!round->done)
+      if (!co_await round_done_.wait_until(deadline)) co_return missing;
+    if (round->enough) co_return std::nullopt;
+    missing = round->missing;
+    if (!connection->is_open() || session_->clock->now() >= deadline) co_return missing;
+  }
+}
+
+awaitable<void> StreamPublisher::run_rounds(std::shared_ptr<StreamPublisher> self) {
+  while (!self->rounds_.empty()) {
+    const auto round = std::move(self->rounds_.front());
+    self->rounds_.pop_front();
+    co_await self->run_round(*round);
+    round->done = true;
+    self->round_done_.ring();
+  }
+  self->rounds_run_ = false;
+}
+
+awaitable<void> StreamPublisher::run_round(Round& round) {
+  // The server is to answer before the time is over.
+  const auto left = std::min<Duration>((round.deadline - session_->clock->now()) / 10 * 9, longest_round);
+  const auto limit = milliseconds(std::max<Duration>(left, std::chrono::milliseconds(1)));  // 0 would be for ever
+  const auto replicas = std::to_string(wait_replicas_);
+  try {
+    const auto reply = co_await round.connection->ask(wait_fsync_ ? std::vector<std::string>{"WAITAOF", "1", replicas, limit}
+                                                                  : std::vector<std::string>{"WAIT", replicas, limit});
+    if (reply->is_error()) fail(reply->text, "waiting for copies");
+    const bool synced = !wait_fsync_ || (reply->count == 2 && reply->items()[0].number >= 1);
+    const auto have = wait_fsync_ && reply->count == 2 ? reply->items()[1].number : reply->number;
+    round.enough = synced && have >= wait_replicas_;
+    round.missing = synced ? fmt::format("only {} of {} replicas had it in time (wait_replicas)", have, wait_replicas_)
+                           : "its append-only file was not synced in time (wait_fsync)";
+  } catch (const MessagingError& failure) {
+    round.missing = fmt::format("whether its copies are made was not said: {}", failure.detail());
+  }
+}
+// The connection that broke is ended at the server before the next one is used, so what it had sent is stored by now or never will be.
+awaitable<void> StreamPublisher::find_out(Batch& batch, TimePoint deadline) {
+  const auto messages = batch.messages;
+  const auto results = batch.results;
+  boost::unordered_flat_map<std::string_view, std::size_t> wanted;
+  const std::string* topic = nullptr;
+  for (const auto i : batch.sent) {
+    if (results[i].error != errc::outcome_unknown) continue;
+    const auto id = message_id(messages[i].headers);
+    // Without an id, a message of the same content may be another's.
+    if (!id || (topic && *topic != messages[i].topic) || !wanted.emplace(*id, i).second) co_return;
+    topic = &messages[i].topic;
+  }
+  if (wanted.empty()) co_return;
+  const std::string key = *topic;
+  try {
+    const auto connection = co_await session_->publishing(deadline);
+    if (!session_->fenced) co_return;
+    // From the last that is known to have been there before; else from the beginning of what is kept.
+    auto from = fmt::format("({}", EntryId::from_offset(batch.before).to_string());
+    for (std::size_t looked = 0; looked < most_looked_at && !wanted.empty(); looked += page) {
+      const auto reply = co_await connection->ask({"XRANGE", key, from, "+", "COUNT", std::to_string(page)});
+      if (reply->is_error()) co_return;
+      for (const auto& each : reply->items()) {
+        const auto entry = read_entry(each);
+        if (!entry) continue;
+        from = fmt::format("({}", entry->id_text);
+        EntryBatch stored(key, reply.owner);
+        stored.add(*entry, {}, 1);
+        std::vector<Message> message;
+        stored.take(message);
+        const auto id = message_id(message.front().headers());
+        const auto found = id ? wanted.find(*id) : wanted.end();
+        if (found == wanted.end()) continue;
+        auto& result = results[found->second];
+        wanted.erase(found);
+        result = {};
+        confirm_entry(result, key, entry->id, entry->id_text);
+      }
+      if (reply->count == page) continue;
+      for (const auto& [id, i] : wanted)
+        refuse(results[i], {errc::connection_failed, "the connection broke before the server took the message"});
+      co_return;
+    }
+  } catch (const MessagingError&) {
+    // It stays unknown.
+  }
+}
+
+awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, std::string commands, std::size_t count) {
+  const auto self = shared_from_this();
+  for (const auto& message : messages) {
+    if (const auto why = refusal(message)) throw MessagingError(errc::transaction_aborted, why->detail);
+  }
+  const auto connection = co_await session_->publishing(session_->deadline());
+  remember_topics(*connection, messages);
+  // The whole of it is one write, so that nothing of another's comes between.
+  auto& out = connection->buffer();
+  append_command(out, {"MULTI"});
+  for (const auto& message : messages) append_add(out, message);
+  out += commands;
+  std::vector<std::vector<std::string>> exec;
+  exec.push_back({"EXEC"});
+  const auto replies = co_await connection->ask_all(std::move(exec), 1 + messages.size() + count);
+  const auto& outcome = *replies.back();
+  for (std::size_t i = 0; i + 1 < replies.size(); ++i)
+    if (replies[i]->is_error()) throw MessagingError(errc::transaction_aborted, describe(replies[i]->text, "a command of the transaction").detail);
+  if (outcome.is_error()) throw MessagingError(errc::transaction_aborted, describe(outcome.text, "EXEC").detail);
+  // Redis runs all of it even where one command fails at run time; only a wrong type can.
+  for (const auto& each : outcome.items())
+    if (each.is_error()) throw MessagingError(errc::transaction_aborted, describe(each.text, "within EXEC").detail);
+}
+
+}  // namespace maestro::messaging::redis

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <unordered_map>
+
+#include "brokers/redis/publisher.hpp"
+
+namespace maestro::messaging::redis {
+
+/// Publishes with `XADD`, and knows what became of messages whose answer got lost.
+class StreamPublisher final : public Publisher {
+ public:
+  explicit StreamPublisher(std::shared_ptr<Session> session);
+
+  /// `MULTI`, all of it, `EXEC`. `commands` are further commands, `count` of them, that belong to it.
+  awaitable<void> transact(std::span<OutgoingMessage> messages, std::string commands, std::size_t count);
+  /// A topic that was deleted.
+  void forget(const std::string& topic);
+
+ protected:
+  void append(std::string& to, const OutgoingMessage& message) override;
+  void confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) override;
+  void begin(Connection& connection, Batch& batch) override;
+  awaitable<void> settle(std::shared_ptr<Connection> connection, std::shared_ptr<Batch> batch, TimePoint deadline) override;
+
+ private:
+  struct Round;
+  /// Finds out what became of messages that have an id and whose connection broke: stored, or surely not.
+  awaitable<void> find_out(Batch& batch, TimePoint deadline);
+  /// Writes down each new topic, where patterns and lists find it.
+  void remember_topics(Connection& connection, std::span<const OutgoingMessage> messages);
+  /// Completes when so many replicas, and the file if that is wanted, have what was sent on this connection; else says what is missing.
+  awaitable<std::optional<std::string>> wait_for_copies(std::shared_ptr<Connection> connection, TimePoint deadline);
+  static awaitable<void> run_rounds(std::shared_ptr<StreamPublisher> self);
+  awaitable<void> run_round(Round& round);
+
+  boost::unordered_flat_set<std::string> known_topics_;
+  std::unordered_map<std::string, std::int64_t> confirmed_;  // the latest offset of each topic that was confirmed here
+  const Connection* known_on_ = nullptr;  // what was written down is looked at again after each new connection
+  TimePoint known_since_{};
+  std::int64_t wait_replicas_;
+  bool wait_fsync_;
+  std::deque<std::shared_ptr<Round>> rounds_;  // that have not begun
+  bool rounds_run_ = false;
+  Signal round_done_;
+};
+
+}  // namespace maestro::messaging::redis
