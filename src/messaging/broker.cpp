@@ -1,8 +1,8 @@
 #include <maestro/messaging/broker.hpp>
+#include <maestro/messaging/serializer.hpp>
 
 #include "messaging/broker_state.hpp"
 #include "messaging/subscription_state.hpp"
-#include <boost/json/serialize.hpp>
 
 namespace maestro::messaging {
 
@@ -41,11 +41,12 @@ MessageBroker MessageBroker::from_config(boost::asio::any_io_executor executor, 
   return {std::move(executor), std::move(config)};
 }
 
+awaitable<ReadinessReport> MessageBroker::readiness() { return state_->readiness(); }
 awaitable<void> MessageBroker::connect() { return state_->connect(); }
 awaitable<void> MessageBroker::disconnect() { return state_->disconnect(); }
 
 awaitable<Receipt> MessageBroker::publish(std::string topic, Value value, PublishOptions options) {
-  return publish_bytes(std::move(topic), Payload(boost::json::serialize(value)), std::move(options));
+  return publish_bytes(std::move(topic), JsonSerializer().serialize(value), std::move(options));
 }
 
 awaitable<Receipt> MessageBroker::publish_bytes(std::string topic, Payload payload, PublishOptions options) {

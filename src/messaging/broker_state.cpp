@@ -442,6 +442,15 @@ awaitable<bool> MessageBroker::State::health_check() {
   co_return healthy;
 }
 
+awaitable<ReadinessReport> MessageBroker::State::readiness() {
+  if (!on_executor()) co_return co_await hop(&State::readiness);
+  ReadinessReport report;
+  if (!co_await health_check()) report.not_ready.push_back(last_error_);
+  if (circuit_suspect_ && breaker_.state(clock->now()) == CircuitState::open)
+    report.not_ready.push_back("the circuit is open, publishes fail fast: " + last_error_);
+  co_return report;
+}
+
 awaitable<BrokerStatus> MessageBroker::State::status() {
   if (!on_executor()) co_return co_await hop(&State::status);
   BrokerStatus status;

@@ -41,6 +41,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   awaitable<void> transaction(std::function<awaitable<void>(Transaction&)> body);
   awaitable<bool> health_check();
   awaitable<BrokerStatus> status();
+  awaitable<ReadinessReport> readiness();
 
   /// Throws `closed` after `disconnect()`.
   void require_open() const;

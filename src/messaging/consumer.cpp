@@ -1,4 +1,6 @@
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/dispatch.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/consumer.hpp>
 #include <maestro/messaging/topic.hpp>
 
@@ -37,6 +39,9 @@ void EventConsumer::stop() {
 
 std::string EventConsumer::explain() const { return state_->explain(); }
 ConsumerCounts EventConsumer::counts() const { return state_->counts; }
+awaitable<ReadinessReport> EventConsumer::readiness() {
+  return boost::asio::co_spawn(state_->executor(), State::readiness(state_), boost::asio::use_awaitable);
+}
 CircuitState EventConsumer::circuit() const { return state_->circuit(); }
 void EventConsumer::pause() { state_->pause(); }
 void EventConsumer::resume() { state_->resume(); }

@@ -26,6 +26,8 @@ constexpr std::size_t flush_count = 256;
 constexpr std::size_t window_limit = 100'000;
 
 constexpr Duration lag_period = std::chrono::seconds(5);
+constexpr Duration first_busy_look = std::chrono::milliseconds(10);
+constexpr Duration longest_busy_look = std::chrono::seconds(1);
 
 std::uint64_t mix(std::uint64_t value) {
   value ^= value >> 33U;
@@ -52,6 +54,7 @@ struct EventConsumer::State::Feed final : public Attached {
         route(std::move(from)),
         index(number),
         acknowledger(broker->capabilities.acknowledgement),
+        leaves_out_dead_letters(is_pattern(route->topic)),
         room(*broker->clock, broker->executor),
         progress(broker->clock->now()),
         stop(consumer.weak_from_this()) {
@@ -75,6 +78,7 @@ struct EventConsumer::State::Feed final : public Attached {
   std::size_t index;
   std::unique_ptr<TransportSubscription> subscription;
   Acknowledger acknowledger;
+  bool leaves_out_dead_letters;
   Notifier room;
   TimePoint progress;
   std::weak_ptr<State> stop;
@@ -143,6 +147,30 @@ void EventConsumer::State::check_promises() const {
   if (can.acknowledgement == Acknowledgement::none)
     refuse("at-least-once delivery in this mode", "use a durable mode, or MessageBroker::subscribe without a group");
   if (routes_.empty()) throw MessagingError(errc::invalid_argument, "start() without any subscribe()");
+  if (dead_letters_) check_dead_letter_topics();
+}
+
+// A message that always fails would go round for ever.
+void EventConsumer::State::check_dead_letter_topics() const {
+  for (const auto& first : routes_) {
+    std::set<const Route::State*> seen;
+    for (const auto* route = first.get(); route && route->dead_letter_topic;) {
+      if (!seen.insert(route).second)
+        throw MessagingError(errc::invalid_argument,
+                             fmt::format("on_error(\"{}\") of \"{}\": its dead letters would come back to it; name a topic from which no "
+                                         "handler of this consumer leads back",
+                                         *first->dead_letter_topic, first->topic));
+      const auto next = std::ranges::find_if(routes_, [&](const auto& each) { return each->topic == *route->dead_letter_topic; });
+      route = next == routes_.end() ? nullptr : next->get();
+    }
+  }
+}
+
+bool EventConsumer::State::is_dead_letter_of_pattern(const Route::State& route, std::string_view topic) const {
+  const auto is_dead_letters = [](std::string_view name) { return name.ends_with(".dlq"); };
+  if (is_dead_letters(route.topic)) return false;
+  return is_dead_letters(topic) ||
+         std::ranges::any_of(routes_, [&](const auto& each) { return each->dead_letter_topic && *each->dead_letter_topic == topic; });
 }
 
 awaitable<void> EventConsumer::State::start() {
@@ -202,6 +230,14 @@ void EventConsumer::State::request_stop() {
   if (!running_) return;
   stopping_ = true;
   stop_.notify();
+}
+
+awaitable<ReadinessReport> EventConsumer::State::readiness(std::shared_ptr<State> self) {
+  ReadinessReport report;
+  if (!self->running_ || self->stopping_) report.not_ready.push_back(fmt::format("the consumer of group \"{}\" does not run", self->group_));
+  if (self->circuit() == CircuitState::open)
+    report.not_ready.push_back(fmt::format("the consumer of group \"{}\" pauses, for its circuit is open", self->group_));
+  co_return report;
 }
 
 void EventConsumer::State::fail_for_good(std::exception_ptr error) {
@@ -268,6 +304,11 @@ awaitable<void> EventConsumer::State::fetch(Feed& feed) {
 
 void EventConsumer::State::push(Feed& feed, Message message) {
   feed.acknowledger.track(message.tag());
+  if (feed.leaves_out_dead_letters && is_dead_letter_of_pattern(*feed.route, message.topic())) {
+    feed.acknowledger.settle(message.tag());
+    schedule_flush();
+    return;
+  }
   const auto partition = mix(message.tag().lane * 31 + feed.index + 1);
   std::uint64_t lane = partition;
   if (options_.ordering == Ordering::none) {
@@ -422,8 +463,9 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
       settle(lane);
       co_return false;
     case Claim::Outcome::busy:
-      // Another member handles it, or died with it: its lease decides.
-      park(lane, std::max<Duration>(claim.retry_at - broker_->clock->now(), std::chrono::milliseconds(1)));
+      // Another handles it, or died with it: then its lease decides. Until that ends, now and then a look whether it is done.
+      park(lane, std::clamp<Duration>(claim.retry_at - broker_->clock->now(), std::chrono::milliseconds(1),
+                                      std::min<Duration>(first_busy_look * (1 << std::min(held.busy++, 10)), longest_busy_look)));
       co_return false;
   }
   co_return false;
@@ -626,6 +668,7 @@ std::string EventConsumer::State::explain() const {
       text += fmt::format("dead letters to \"{}\"; ", route->dead_letter_topic.value_or(
                                                             is_pattern(route->topic) ? "{topic}." + group_ + ".dlq"
                                                                                      : dead_letter_topic(route->topic, group_)));
+      if (is_pattern(route->topic) && !route->topic.ends_with(".dlq")) text += "topics of dead letters are left out of the pattern; ";
     } else {
       text += "dead letters are off: a message that failed for good is logged and gone; ";
     }

@@ -29,6 +29,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void add(std::shared_ptr<Route::State> route);
   awaitable<void> start();
   void request_stop();
+  static awaitable<ReadinessReport> readiness(std::shared_ptr<State> self);
   [[nodiscard]] std::string explain() const;
   [[nodiscard]] CircuitState circuit() const;
   void pause();
@@ -49,6 +50,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
     std::optional<std::uint64_t> claim;       // of the deduplication store
     std::unique_ptr<Failure> dead_letter;     // waits to be written
     int dead_letter_tries = 0;
+    int busy = 0;                             // times that the store said that another has it
     CircuitBreaker::Call call;                // that of the try which is on its way
   };
   using Lanes = KeyLanes<Item>;
@@ -78,6 +80,9 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   awaitable<void> drain();
   awaitable<void> report_lag();
   void push(Feed& feed, Message message);
+  /// A pattern sees dead letters too; those are for consumers that ask for them.
+  [[nodiscard]] bool is_dead_letter_of_pattern(const Route::State& route, std::string_view topic) const;
+  void check_dead_letter_topics() const;
   void wake_one();
   void schedule_flush();
   void flush_acknowledgements();

@@ -28,7 +28,7 @@ struct Place {
 
 [[noreturn]] void refuse(const Place& place, std::string_view why) {
   const auto path = to_utf8(place.path());
-  throw MessagingError(errc::invalid_event, fmt::format("{}: {}", path.empty() ? "the data" : path, why));
+  throw MessagingError(errc::invalid_argument, fmt::format("{}: {}", path.empty() ? "the data" : path, why));
 }
 
 /// Throws for what no reader would take: numbers that JSON lacks, and more depth than is read.
@@ -51,7 +51,7 @@ void check(const Value& value, const Place& place, std::size_t max_depth) {
 
 Payload checked(std::string text) {
   if (!is_utf8(text))
-    throw MessagingError(errc::invalid_event, "the data has text that is not valid UTF-8; JSON allows no other");
+    throw MessagingError(errc::invalid_argument, "the data has text that is not valid UTF-8; JSON allows no other");
   return Payload(std::move(text));
 }
 

@@ -31,7 +31,7 @@ std::string nested(const std::string& path, std::string_view field) {
 }
 
 void refuse_unnamed(std::string_view field, const std::string& number, const std::string& names) {
-  throw MessagingError(errc::invalid_event, fmt::format("{}: {} has no name; allowed are {}",
+  throw MessagingError(errc::invalid_argument, fmt::format("{}: {} has no name; allowed are {}",
                                                         field.empty() ? "the event" : field, number, names));
 }
 }  // namespace detail

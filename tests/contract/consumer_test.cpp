@@ -224,6 +224,84 @@ TEST_P(Consumer, DuplicatesAreHandledOnce) {
   });
 }
 
+TEST_P(Consumer, ADuplicateWaitsForTheFirstAndNotForItsLease) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventPublisher publisher(client);
+    for (int i = 0; i < 2; ++i)
+      co_await publisher.publish(topic, Value(i), {.key = "k" + std::to_string(i), .attributes = {.id = "the-id"}});
+    co_await publisher.publish(topic, Value(2), {.key = "k1"});
+    EventConsumer consumer(client, {.group_id = group("g"),
+                                    .concurrency = 4,
+                                    .deduplication = std::make_shared<MemoryDeduplicationStore>(clock_),
+                                    .deduplication_lease = 1h});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> { co_await sleep(50ms); });
+    auto started = start(consumer);
+    const auto began = clock_->now();
+    co_await until([&] { return consumer.counts().handled == 2 && consumer.counts().duplicates == 1; });
+    EXPECT_LT(clock_->now() - began, 30s);
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, APatternLeavesDeadLettersToThoseWhoAskForThem) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto base = unique();
+    const auto failed = base + ".failed";
+    std::vector<std::string> seen;
+    EventConsumer consumer(client, {.group_id = group("g"), .max_retry_attempts = 0});
+    consumer.subscribe(base + ".*", [&](const Event& event) -> awaitable<void> {
+      seen.emplace_back(event.message().topic());
+      throw std::runtime_error("always");
+      co_return;
+    }).on_error(failed);
+    consumer.subscribe(base + ".deeper.>", [&](const Event& event) -> awaitable<void> {
+      seen.emplace_back(event.message().topic());
+      throw std::runtime_error("always");
+      co_return;
+    });
+    int letters = 0;
+    EventConsumer console(client, {.group_id = group("console")});
+    console.subscribe(failed, [&](const Event&) -> awaitable<void> {
+      ++letters;
+      co_return;
+    });
+    console.subscribe(base + ".deeper.*.*.dlq", [&](const Event&) -> awaitable<void> {
+      ++letters;
+      co_return;
+    });
+    co_await client.publish(base + ".new", Value(1));
+    co_await client.publish(base + ".deeper.new", Value(2));
+    auto started = start(consumer);
+    auto watching = start(console);
+    co_await until([&] { return letters == 2; });
+    co_await sleep(GetParam().is_real ? 3s : 1min);
+    std::ranges::sort(seen);
+    EXPECT_EQ(seen, (std::vector{base + ".deeper.new", base + ".new"}));
+    EXPECT_EQ(letters, 2);
+    EXPECT_EQ(consumer.counts().dead_lettered, 2U);
+    co_await finish(consumer, started);
+    co_await finish(console, watching);
+  });
+}
+
+TEST_P(Consumer, DeadLettersThatWouldComeBackAreRefusedAtStart) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto handler = [](const Event&) -> awaitable<void> { co_return; };
+    EventConsumer alone(client, {.group_id = group("g")});
+    alone.subscribe("orders", handler).on_error("orders");
+    EXPECT_EQ(co_await error_of(alone.start()), errc::invalid_argument);
+    EventConsumer circle(client, {.group_id = group("g")});
+    circle.subscribe("one", handler).on_error("two");
+    circle.subscribe("two", handler).on_error("three");
+    circle.subscribe("three", handler).on_error("one");
+    EXPECT_EQ(co_await error_of(circle.start()), errc::invalid_argument);
+  });
+}
+
 TEST_P(Consumer, ACrashBetweenClaimAndDoneRepeatsTheMessage) {
   run([&]() -> awaitable<void> {
     auto client = broker();

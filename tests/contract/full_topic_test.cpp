@@ -34,6 +34,25 @@ TEST_P(FullTopic, SaysQueueFullAfterThePublishTimeout) {
   });
 }
 
+TEST_P(FullTopic, DisconnectingEndsAPublishThatWaits) {
+  run([&]() -> awaitable<void> {
+    auto client = small();
+    const auto topic = unique();
+    auto reader = co_await client.subscribe(topic, {.group_id = group("g")});
+    co_await fill(client, topic);
+    boost::system::error_code error;
+    const auto publish = [&]() -> awaitable<void> { error = co_await error_of(ignore(client.publish(topic, Value("late")))); };
+    asio::co_spawn(*context_, publish(), asio::detached);
+    co_await sleep(1s);
+    EXPECT_FALSE(error);
+    co_await client.disconnect();
+    const auto began = clock_->now();
+    co_await until([&] { return error.failed(); });
+    EXPECT_EQ(error, errc::closed);
+    EXPECT_LT(clock_->now() - began, 1s);
+  });
+}
+
 TEST_P(FullTopic, SuspendsThePublisherUntilThereIsRoom) {
   run([&]() -> awaitable<void> {
     auto client = small();

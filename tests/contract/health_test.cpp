@@ -39,6 +39,24 @@ TEST_P(Health, IsFalseWhileTheBrokerIsAwayAndTrueAgain) {
   });
 }
 
+TEST_P(Health, ReadinessSaysWhatIsNotReady) {
+  run([&]() -> awaitable<void> {
+    auto client = watched({});
+    EventConsumer consumer(client, {.group_id = group("g")});
+    consumer.subscribe(unique(), [](const Event&) -> awaitable<void> { co_return; });
+    EXPECT_EQ((co_await client.readiness()).not_ready, std::vector<std::string>{});
+    EXPECT_EQ((co_await consumer.readiness()).not_ready, std::vector<std::string>{"the consumer of group \"" + group("g") + "\" does not run"});
+    auto started = start(consumer);
+    co_await sleep(1s);
+    EXPECT_EQ((co_await consumer.readiness()).not_ready, std::vector<std::string>{});
+    co_await finish(consumer, started);
+    co_await client.disconnect();
+    const auto report = co_await client.readiness();
+    EXPECT_EQ(report.not_ready.size(), 1U);
+    EXPECT_NE(report.not_ready.at(0).find("disconnected"), std::string::npos);
+  });
+}
+
 TEST_P(Health, ASubscriptionThatConnectsAnewCounts) {
   run([&]() -> awaitable<void> {
     auto client = watched({{"fault_disconnect", 0.2}, {"fault_seed", 5}});

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <set>
 
 #include "support/contract.hpp"
@@ -319,6 +320,18 @@ TEST_P(PublishSubscribe, OverTheSizeLimitIsRefusedAndAtItIsNot) {
     co_await client.publish(topic, Payload(std::string(1000, 'x')));
     auto subscription = co_await client.subscribe(topic, {.group_id = group("g")});
     EXPECT_EQ((co_await subscription.next())->body().size(), 1000U);
+  });
+}
+
+TEST_P(PublishSubscribe, AValueThatNoReaderWouldTakeIsRefused) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    for (const Value& value : {Value{{"price", std::nan("")}}, Value("\xff"), Value{{"huge", HUGE_VAL}}})
+      EXPECT_EQ(co_await error_of([&]() -> awaitable<void> { co_await client.publish(topic, value); }()), errc::invalid_argument);
+    co_await client.publish(topic, Value("fine"));
+    auto reader = co_await client.subscribe(topic);
+    EXPECT_EQ((co_await reader.next())->value(), "fine");
   });
 }
 

@@ -67,7 +67,7 @@ TEST(JsonSerializer, NumbersThatJsonLacksAreRefused) {
                             -std::numeric_limits<double>::infinity()};
   for (const auto number : strange) {
     const Value data{{"outer", {{"list", {1, number}}}}};
-    const auto why = refusal(errc::invalid_event, [&] { (void)JsonSerializer().serialize(data); });
+    const auto why = refusal(errc::invalid_argument, [&] { (void)JsonSerializer().serialize(data); });
     EXPECT_THAT(why, HasSubstr("outer.list[1]"));
   }
 }
@@ -81,9 +81,9 @@ TEST(JsonSerializer, NumbersThatNoDoubleHoldsAreNotRead) {
 
 TEST(JsonSerializer, TextThatIsNotUtf8IsRefused) {
   const Value value{{"name", "\xff"}};
-  EXPECT_THAT(refusal(errc::invalid_event, [&] { (void)JsonSerializer().serialize(value); }), HasSubstr("UTF-8"));
+  EXPECT_THAT(refusal(errc::invalid_argument, [&] { (void)JsonSerializer().serialize(value); }), HasSubstr("UTF-8"));
   const Value key{{"\xff", 1}};
-  EXPECT_THAT(refusal(errc::invalid_event, [&] { (void)JsonSerializer().serialize(key); }), HasSubstr("UTF-8"));
+  EXPECT_THAT(refusal(errc::invalid_argument, [&] { (void)JsonSerializer().serialize(key); }), HasSubstr("UTF-8"));
 }
 
 TEST(JsonSerializer, NothingIsWrittenThatWouldNotBeRead) {
@@ -92,7 +92,7 @@ TEST(JsonSerializer, NothingIsWrittenThatWouldNotBeRead) {
   EXPECT_NO_THROW((void)JsonSerializer().serialize(deep));
   EXPECT_NO_THROW((void)JsonSerializer().deserialize(message_of(JsonSerializer().serialize(deep).view())));
   deep = boost::json::array{deep};
-  EXPECT_THAT(refusal(errc::invalid_event, [&] { (void)JsonSerializer().serialize(deep); }), HasSubstr("at most 32"));
+  EXPECT_THAT(refusal(errc::invalid_argument, [&] { (void)JsonSerializer().serialize(deep); }), HasSubstr("at most 32"));
 }
 
 TEST(JsonSerializer, AGeneratedValueRoundTrips) {

@@ -124,7 +124,7 @@ TEST(Typed, TimesKeepAllTheirDigits) {
 TEST(Typed, AnEnumValueWithoutANameIsNotWritten) {
   Sample sample;
   sample.colors = {Color::red, static_cast<Color>(7)};
-  EXPECT_EQ(refusal(errc::invalid_event, [&] { (void)to_value(sample); }), "colors: 7 has no name; allowed are red, green");
+  EXPECT_EQ(refusal(errc::invalid_argument, [&] { (void)to_value(sample); }), "colors: 7 has no name; allowed are red, green");
 }
 
 TEST(Typed, ANumberThatIsTooLargeForItsFieldIsRefused) {

@@ -6,6 +6,7 @@
 #include <maestro/messaging/circuit_breaker.hpp>
 #include <maestro/messaging/config.hpp>
 #include <maestro/messaging/message.hpp>
+#include <maestro/messaging/monitoring.hpp>
 #include <maestro/messaging/subscription.hpp>
 #include <maestro/messaging/transaction.hpp>
 #include <maestro/messaging/transport.hpp>
@@ -50,7 +51,7 @@ struct BrokerStatus {
 
 /// The one door to a broker. A cheap handle: copies share the connection. Its state lives on the executor that it is given,
 /// which must run one thing at a time: a strand, or an `io_context` run by one thread. `publish`, `publish_many`, `flush`,
-/// `health_check` and `get_status` may be called from any executor; everything else belongs to the broker's own.
+/// `health_check`, `get_status` and `readiness` may be called from any executor; everything else belongs to the broker's own.
 class MessageBroker {
  public:
   /// Throws `MessagingError(unknown_option | invalid_option)` for a bad configuration, `unsupported` for a broker that
@@ -100,6 +101,8 @@ class MessageBroker {
   /// A round trip to the broker; false when it fails, or when a subscription no longer makes progress. Never throws but for cancellation.
   awaitable<bool> health_check();
   awaitable<BrokerStatus> get_status();
+  /// `health_check()` with its reasons, and whether the circuit is open: a check for `MonitoringServer::add_readiness`. Any executor.
+  awaitable<ReadinessReport> readiness();
 
   [[nodiscard]] Capabilities capabilities() const;
   /// Throws `unsupported` where the broker has no administration.

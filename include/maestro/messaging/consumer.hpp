@@ -118,6 +118,9 @@ class EventConsumer {
   [[nodiscard]] std::string explain() const;
   [[nodiscard]] ConsumerCounts counts() const;
   [[nodiscard]] CircuitState circuit() const;
+  /// Whether it runs and its circuit lets messages through: a check for `MonitoringServer::add_readiness`. Any executor. Whether its
+  /// subscriptions make progress is the broker's `readiness()`.
+  awaitable<ReadinessReport> readiness();
   /// Stops and goes on with deliveries, keeping the place in the group.
   void pause();
   void resume();

@@ -18,6 +18,7 @@ struct Session {
   Duration rebalance_timeout;
   Faults faults;
   TransportReports reports;
+  bool closed = false;
   bool connection_lost = false;  ///< The transport's own, by an injected fault; a subscription is there again at once.
 };
 

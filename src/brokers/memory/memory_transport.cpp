@@ -41,7 +41,10 @@ class MemoryTransport final : public Transport, public Administration, public Tr
   }
 
   awaitable<void> connect() override { co_return; }
-  awaitable<void> disconnect() override { co_return; }
+  awaitable<void> disconnect() override {
+    session_->closed = true;  // who waits for room looks
+    co_return;
+  }
   awaitable<void> ping() override {
     const bool was_lost = std::exchange(session_->connection_lost, session_->faults.connection_breaks());
     if (session_->connection_lost)
@@ -78,6 +81,11 @@ class MemoryTransport final : public Transport, public Administration, public Tr
         session_->hub->await_room(room);
         const bool rung = co_await room->notifier().wait_until(std::min(*deadline, session_->clock->now() + room_poll));
         wall = session_->clock->wall();
+        if (session_->closed) {
+          result.error = errc::closed;
+          result.detail = "the broker was disconnected while this waited for room";
+          break;
+        }
         if (rung || session_->clock->now() < *deadline) continue;
         result.error = errc::queue_full;
         result.detail = fmt::format(
