@@ -58,11 +58,9 @@ bool is_ours(std::string_view header) {
 }  // namespace
 
 void append_publish(std::string& to, const OutgoingMessage& message, bool envelope) {
-  if (envelope) {
-    append_command(to, {"PUBLISH", message.topic, in_envelope(message)});
-  } else {
-    append_command(to, {"PUBLISH", message.topic, message.payload.view()});
-  }
+  to += "*3\r\n$7\r\nPUBLISH\r\n";
+  append_word(to, message.topic);
+  append_word(to, envelope ? in_envelope(message) : message.payload.view());
 }
 
 std::optional<std::string> lost_without_envelope(const OutgoingMessage& message) {

@@ -59,10 +59,9 @@ std::optional<Entry> read_entry(const Value& value) noexcept {
 void append_add(std::string& to, const OutgoingMessage& message) {
   const auto headers = message.headers.view();
   append_count(to, 5 + (message.key ? 2 : 0) + (message.timestamp ? 2 : 0) + 2 * headers.count());
-  append_word(to, "XADD");
+  to += "$4\r\nXADD\r\n";
   append_word(to, message.topic);
-  append_word(to, "*");
-  append_word(to, payload_field);
+  to += "$1\r\n*\r\n$7\r\npayload\r\n";
   append_word(to, message.payload.view());
   if (message.key) {
     append_word(to, key_field);

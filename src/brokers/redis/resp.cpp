@@ -148,22 +148,26 @@ const Value* ReplyReader::next() {
 
 std::shared_ptr<const void> ReplyReader::keep() { return arena_; }
 
-void append_count(std::string& to, std::size_t words) {
-  char digits[24];
-  const auto end = std::to_chars(digits, digits + sizeof digits, words).ptr;
-  to += '*';
-  to.append(digits, end);
-  to += "\r\n";
+namespace {
+
+/// Appends `$7\r\n` and the like at once.
+void append_number(std::string& to, char kind, std::size_t number) {
+  char line[32];
+  line[0] = kind;
+  auto* end = std::to_chars(line + 1, line + sizeof line, number).ptr;
+  *end++ = '\r';
+  *end++ = '\n';
+  to.append(line, end);
 }
 
+}  // namespace
+
+void append_count(std::string& to, std::size_t words) { append_number(to, '*', words); }
+
 void append_word(std::string& to, std::string_view word) {
-  char digits[24];
-  const auto end = std::to_chars(digits, digits + sizeof digits, word.size()).ptr;
-  to += '$';
-  to.append(digits, end);
-  to += "\r\n";
-  to += word;
-  to += "\r\n";
+  append_number(to, '$', word.size());
+  to.append(word);
+  to.append("\r\n", 2);
 }
 
 void append_command(std::string& to, std::span<const std::string_view> words) {
