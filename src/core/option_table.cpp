@@ -151,7 +151,8 @@ std::string options_reference() {
       "with a\n"
       "unit (`\"250ms\"`, `\"30s\"`, `\"5m\"`). `raw.<name>` passes a property of the native client through, where "
       "there is one.\n"
-      "`client_id`, `group_id` and `auto_offset_reset` may also stand in `consumer_config`.\n";
+      "`client_id`, `group_id` and `auto_offset_reset` may also stand in `consumer_config`.\n"
+      "A variable `KAFKA_…` speaks to Kafka only; another broker gets the same option from the configuration.\n";
   static constexpr std::pair<OptionGroup, std::string_view> groups[] = {{OptionGroup::connection, "connection_config"},
                                                                         {OptionGroup::consumer, "consumer_config"},
                                                                         {OptionGroup::producer, "producer_config"}};
@@ -164,8 +165,7 @@ std::string options_reference() {
       if (spec.group != group) continue;
       page += fmt::format("| `{}` | {}{} | {} | {} | {} | {} | {} |\n", spec.name, to_string(spec.type),
                           spec.unit.empty() ? "" : fmt::format(", {}", spec.unit), spec.default_value,
-                          allowed_values(spec), broker_names(spec),
-                          spec.environment.empty() ? "" : fmt::format("`{}`", spec.environment), spec.doc);
+                          allowed_values(spec), broker_names(spec), environment_variable(spec, "`"), spec.doc);
     }
   }
   return page;

@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/nearest.hpp>
 
+#include "core/option_range.hpp"
 #include "core/readable.hpp"
 
 namespace maestro::messaging {
@@ -111,6 +113,11 @@ OptionValue check(const OptionSpec& spec, const OptionValue& given, std::string_
                                                          allowed.empty() ? "" : fmt::format(", {}", allowed)));
 }
 
+/// Such a variable speaks to a broker of Kafka alone, whoever else has the option.
+bool is_kafkas(std::string_view variable) {
+  return variable.starts_with("KAFKA_");
+}
+
 bool applies(const OptionSpec& spec, BrokerType broker) {
   return spec.brokers.empty() || std::ranges::find(spec.brokers, broker) != spec.brokers.end();
 }
@@ -119,6 +126,23 @@ bool applies(const OptionSpec& spec, BrokerType broker) {
 bool belongs(const OptionSpec& spec, OptionGroup map) {
   return spec.group == map || (map == OptionGroup::consumer && (spec.name == "auto_offset_reset" ||
                                                                 spec.name == "group_id" || spec.name == "client_id"));
+}
+
+/// The nearest key of this broker in any map, for what was meant may be right there; or that of another broker, if it
+/// is much nearer.
+std::string what_was_meant(std::string_view key, OptionGroup map, BrokerType broker) {
+  constexpr std::size_t much_nearer = 3;
+  std::vector<std::string_view> own;
+  std::vector<std::string_view> others;
+  for (const auto& each : option_table()) (applies(each, broker) ? own : others).push_back(each.name);
+  const auto distance = [key](std::string_view name) { return edit_distance(key.substr(0, 64), name); };
+  auto meant = nearest(key, own);
+  if (const auto other = nearest(key, others); distance(other) + much_nearer <= distance(meant)) meant = other;
+  const auto& its = *std::ranges::find(option_table(), meant, &OptionSpec::name);
+  return fmt::format("\"{}\"{}{}", meant, belongs(its, map) ? "" : fmt::format(" in {}", map_name(its.group)),
+                     applies(its, broker)
+                         ? ""
+                         : fmt::format(", an option of {} (this broker is {})", broker_names(its), to_string(broker)));
 }
 
 }  // namespace
@@ -142,7 +166,35 @@ std::string_view to_string(OptionType type) noexcept {
 std::string allowed_values(const OptionSpec& spec) {
   if (!spec.allowed.empty()) return fmt::format("{}", fmt::join(spec.allowed, ", "));
   if (spec.least == spec.most) return "";
-  return fmt::format("{} to {}", spec.least, spec.most);
+  return fmt::format("{} to {}{}", spec.least, spec.most,
+                     spec.type == OptionType::duration ? " " + std::string(spec.unit) : "");
+}
+
+namespace {
+template <class Number>
+void require_in_range_of(std::string_view option, Number value) {
+  const auto& spec = *std::ranges::find(option_table(), option, &OptionSpec::name);
+  const auto number = static_cast<double>(value);
+  if (number >= spec.least && number <= spec.most) return;
+  throw MessagingError(errc::invalid_option,
+                       fmt::format("{}: {}{}; allowed is {}", option, value,
+                                   spec.type == OptionType::duration ? " ms" : "", allowed_values(spec)));
+}
+}  // namespace
+
+void require_in_range(std::string_view option, std::uint64_t value) {
+  require_in_range_of(option, value);
+}
+
+void require_in_range(std::string_view option, Duration value) {
+  require_in_range_of(option, std::chrono::floor<std::chrono::milliseconds>(value).count());
+}
+
+std::string environment_variable(const OptionSpec& spec, std::string_view quote) {
+  if (spec.environment.empty()) return "";
+  const bool of_kafka_alone =
+      is_kafkas(spec.environment) && !std::ranges::equal(spec.brokers, std::array{BrokerType::kafka});
+  return fmt::format("{}{}{}{}", quote, spec.environment, quote, of_kafka_alone ? " (Kafka only)" : "");
 }
 
 std::string broker_names(const OptionSpec& spec) {
@@ -160,7 +212,7 @@ Options::Options(const MessagingConfig& config) {
       entries_.insert_or_assign(std::string(spec.name),
                                 Entry{&spec, check(spec, OptionValue(spec.default_value), "the table"), "default"});
     if (spec.environment.empty()) continue;
-    if (spec.environment.starts_with("KAFKA_") && config.broker_type != BrokerType::kafka) continue;
+    if (is_kafkas(spec.environment) && config.broker_type != BrokerType::kafka) continue;
     if (const auto* value = std::getenv(std::string(spec.environment).c_str()); value && *value)
       entries_.insert_or_assign(std::string(spec.name),
                                 Entry{&spec, check(spec, OptionValue(value), spec.environment), "environment"});
@@ -177,20 +229,13 @@ Options::Options(const MessagingConfig& config) {
       }
       const auto spec = std::ranges::find(table, key, &OptionSpec::name);
       if (spec == table.end()) {
-        std::vector<std::string_view> known;  // in any map, for what was meant may be right there
         std::vector<std::string_view> allowed;
-        for (const auto& each : table) {
-          if (!applies(each, config.broker_type)) continue;
-          known.push_back(each.name);
-          if (belongs(each, group)) allowed.push_back(each.name);
-        }
-        const auto meant = nearest(key, known);
-        const auto& its = *std::ranges::find(table, meant, &OptionSpec::name);
+        for (const auto& each : table)
+          if (applies(each, config.broker_type) && belongs(each, group)) allowed.push_back(each.name);
         throw MessagingError(
             errc::unknown_option,
-            fmt::format("\"{}\" in {}; did you mean \"{}\"{}? Allowed are {}", readable(key), map_name(group), meant,
-                        belongs(its, group) ? "" : fmt::format(" in {}", map_name(its.group)),
-                        fmt::join(allowed, ", ")));
+            fmt::format("\"{}\" in {}; did you mean {}? Allowed are {}", readable(key), map_name(group),
+                        what_was_meant(key, group, config.broker_type), fmt::join(allowed, ", ")));
       }
       if (!belongs(*spec, group))
         throw MessagingError(errc::unknown_option,

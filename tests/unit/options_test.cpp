@@ -68,6 +68,16 @@ TEST(Options, TheNearestKeyMayBeOfAnotherMap) {
   EXPECT_THAT(why_not(errc::unknown_option, config), HasSubstr("did you mean \"publish_timeout\" in producer_config?"));
 }
 
+TEST(Options, AMuchNearerKeyOfAnotherBrokerIsNamedWithThatBroker) {
+  MessagingConfig memory;
+  memory.connection_config.emplace("sasl_pasword", "x");
+  EXPECT_THAT(why_not(errc::unknown_option, memory),
+              HasSubstr("did you mean \"sasl_password\", an option of kafka (this broker is memory)?"));
+  auto config = kafka();
+  config.connection_config.emplace("sasl_pasword", "x");
+  EXPECT_THAT(why_not(errc::unknown_option, config), HasSubstr("did you mean \"sasl_password\"?"));
+}
+
 TEST(Options, AVeryLongKeyIsCutInTheRefusal) {
   MessagingConfig config;
   config.connection_config.emplace(std::string(100'000, 'k'), 1);
@@ -105,6 +115,7 @@ TEST(Options, ValuesOutOfRangeSayWhatIsAllowed) {
   EXPECT_THAT(why_not("prefetch", std::numeric_limits<std::int64_t>::min()), HasSubstr("-9223372036854775808"));
   EXPECT_THAT(why_not("auto_offset_reset", "Earliest"), HasSubstr("earliest, latest"));
   EXPECT_THAT(why_not("backoff_multiplier", 0.5), HasSubstr("1 to 100"));
+  EXPECT_THAT(why_not("drain_timeout", -1), HasSubstr("0 to 86400000 ms"));
 }
 
 TEST(Options, NotANumberIsNeverInRange) {

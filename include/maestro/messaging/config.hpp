@@ -85,10 +85,12 @@ struct OptionSpec {
 
 [[nodiscard]] std::span<const OptionSpec> option_table();
 [[nodiscard]] std::string_view to_string(OptionType type) noexcept;
-/// What a value may be, in words: `earliest, latest`, `1 to 100`, or empty.
+/// What a value may be, in words: `earliest, latest`, `1 to 100`, `1 to 900000 ms`, or empty.
 [[nodiscard]] std::string allowed_values(const OptionSpec& spec);
 /// The brokers that an option is for, in words.
 [[nodiscard]] std::string broker_names(const OptionSpec& spec);
+/// The variable that sets an option, and for which broker if not for all that take the option; or empty.
+[[nodiscard]] std::string environment_variable(const OptionSpec& spec, std::string_view quote = "");
 /// The options table as the Markdown of `docs/options.md`.
 [[nodiscard]] std::string options_reference();
 
