@@ -134,7 +134,7 @@ MessagingConfig make_config(const Settings& settings) {
 }
 
 bool is_memory(const Settings& settings) {
-  return settings.broker ? settings.broker->starts_with("memory") : !environment_names_a_broker();
+  return settings.broker ? settings.broker->starts_with("memory://") : !environment_names_a_broker();
 }
 
 int with_broker(const Settings& settings, BrokerTask task) {

@@ -24,6 +24,41 @@ constexpr std::array<Address, 4> addresses{{{BrokerType::kafka, "KAFKA_BOOTSTRAP
                                             {BrokerType::rabbitmq, "RABBITMQ_URL"},
                                             {BrokerType::nats, "NATS_URL"}}};
 
+constexpr std::array<std::pair<std::string_view, BrokerType>, 9> schemes{{{"memory", BrokerType::memory},
+                                                                          {"kafka", BrokerType::kafka},
+                                                                          {"redis", BrokerType::redis},
+                                                                          {"rediss", BrokerType::redis},
+                                                                          {"unix", BrokerType::redis},
+                                                                          {"amqp", BrokerType::rabbitmq},
+                                                                          {"amqps", BrokerType::rabbitmq},
+                                                                          {"nats", BrokerType::nats},
+                                                                          {"tls", BrokerType::nats}}};
+
+/// What stands before `://`; empty without it.
+std::string_view scheme_of(std::string_view url) {
+  const auto end = url.find("://");
+  return end == std::string_view::npos ? std::string_view{} : url.substr(0, end);
+}
+
+std::optional<BrokerType> broker_of_scheme(std::string_view url) {
+  const auto found = std::ranges::find(schemes, scheme_of(url), &std::pair<std::string_view, BrokerType>::first);
+  return found == schemes.end() ? std::nullopt : std::optional(found->second);
+}
+
+/// `host:port[,host:port]`, of which one at least has its port.
+bool names_a_port(std::string_view hosts) {
+  if (hosts.find("://") != std::string_view::npos) return false;
+  for (std::size_t from = 0; from <= hosts.size();) {
+    const auto host = hosts.substr(from, std::min(hosts.find(',', from), hosts.size()) - from);
+    const auto colon = host.rfind(':');
+    if (colon != std::string_view::npos && colon > 0 && colon + 1 < host.size() &&
+        host.find_first_not_of("0123456789", colon + 1) == std::string_view::npos)
+      return true;
+    from += host.size() + 1;
+  }
+  return false;
+}
+
 std::string_view environment(const char* name) {
   const auto* value = std::getenv(name);
   return value ? value : "";
@@ -157,20 +192,10 @@ MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
 }
 
 MessagingConfig MessagingConfig::from_url(std::string_view url) {
-  static constexpr std::array<std::pair<std::string_view, BrokerType>, 9> schemes{{{"memory://", BrokerType::memory},
-                                                                                   {"kafka://", BrokerType::kafka},
-                                                                                   {"redis://", BrokerType::redis},
-                                                                                   {"rediss://", BrokerType::redis},
-                                                                                   {"unix://", BrokerType::redis},
-                                                                                   {"amqp://", BrokerType::rabbitmq},
-                                                                                   {"amqps://", BrokerType::rabbitmq},
-                                                                                   {"nats://", BrokerType::nats},
-                                                                                   {"tls://", BrokerType::nats}}};
   MessagingConfig config;
-  const auto scheme = std::ranges::find_if(schemes, [&](const auto& each) { return url.starts_with(each.first); });
-  if (scheme != schemes.end()) {
-    config.broker_type = scheme->second;
-  } else if (url.find("://") == std::string_view::npos && url.find(':') != std::string_view::npos) {
+  if (const auto broker = broker_of_scheme(url)) {
+    config.broker_type = *broker;
+  } else if (names_a_port(url)) {
     config.broker_type = BrokerType::kafka;
   } else {
     throw MessagingError(
@@ -196,6 +221,18 @@ MessagingConfig MessagingConfig::from_url(std::string_view url) {
   }
   config.connection_string = url;
   return config;
+}
+
+void require_scheme_of(BrokerType type, std::string_view connection_string) {
+  const auto scheme = scheme_of(connection_string);
+  const auto broker = broker_of_scheme(connection_string);
+  // Kafka's own client takes schemes of its own; a name in memory has none but memory://.
+  if (scheme.empty() || broker == type || (!broker && type != BrokerType::memory)) return;
+  throw MessagingError(
+      errc::invalid_option,
+      fmt::format("connection string \"{}\": {}, and this broker is {}", readable(redact(connection_string)),
+                  broker ? fmt::format("it is one of {}", to_string(*broker)) : "its scheme is none of memory",
+                  to_string(type)));
 }
 
 std::string redact(std::string_view text) {

@@ -16,6 +16,7 @@ namespace maestro::messaging {
 
 std::unique_ptr<Transport> make_transport(boost::asio::any_io_executor executor, std::shared_ptr<Clock> clock,
                                           const MessagingConfig& config, const Options& options) {
+  require_scheme_of(config.broker_type, config.connection_string);
   if (config.broker_type == BrokerType::memory)
     return make_memory_transport(std::move(executor), std::move(clock), config.connection_string, options);
   std::string has = "memory";

@@ -79,7 +79,8 @@ TEST(BrokerTypes, HaveNamesThatAreReadBack) {
 TEST(FromUrl, TheSchemeDecides) {
   const std::vector<std::pair<std::string, BrokerType>> cases{
       {"memory://demo", BrokerType::memory}, {"kafka://h:9092,i:9092", BrokerType::kafka},
-      {"h:9092", BrokerType::kafka},         {"redis://h", BrokerType::redis},
+      {"h:9092", BrokerType::kafka},         {"a,b:9092", BrokerType::kafka},
+      {"[::1]:9092", BrokerType::kafka},     {"redis://h", BrokerType::redis},
       {"rediss://h", BrokerType::redis},     {"amqp://h", BrokerType::rabbitmq},
       {"amqps://h", BrokerType::rabbitmq},   {"nats://h", BrokerType::nats},
       {"tls://h", BrokerType::nats}};
@@ -93,8 +94,24 @@ TEST(FromUrl, TheSchemeDecides) {
 TEST(FromUrl, OthersAreRefusedWithoutTheirPassword) {
   const auto why = refusal(errc::invalid_option, [] { (void)MessagingConfig::from_url("http://u:hunter2@h"); });
   EXPECT_THAT(why, testing::AllOf(HasSubstr("http://u:***@h"), HasSubstr("amqp://")));
-  for (const auto* bad : {"", "demo", "Memory://demo"})
+  for (const auto* bad : {"", "demo", "Memory://demo", "memory:", "memory:demo", ":9092", "http://h:9092", "://h:9092"})
     refusal(errc::invalid_option, [&] { (void)MessagingConfig::from_url(bad); });
+}
+
+TEST(RequireSchemeOf, AnotherBrokersSchemeIsRefusedWithoutItsPassword) {
+  const auto why =
+      refusal(errc::invalid_option, [] { require_scheme_of(BrokerType::memory, "kafka://u:hunter2@h:1"); });
+  EXPECT_EQ(why, "connection string \"kafka://u:***@h:1\": it is one of kafka, and this broker is memory");
+  refusal(errc::invalid_option, [] { require_scheme_of(BrokerType::memory, "http://h"); });
+  refusal(errc::invalid_option, [] { require_scheme_of(BrokerType::redis, "memory://h"); });
+  refusal(errc::invalid_option, [] { require_scheme_of(BrokerType::kafka, "rediss://h"); });
+  for (const auto& [type, fine] : {std::pair{BrokerType::memory, "demo"},
+                                   {BrokerType::memory, "memory://demo"},
+                                   {BrokerType::kafka, "h:9092"},
+                                   {BrokerType::kafka, "SASL_SSL://h:9092"},
+                                   {BrokerType::redis, "h"},
+                                   {BrokerType::redis, "unix:///tmp/redis"}})
+    EXPECT_NO_THROW(require_scheme_of(type, fine)) << fine;
 }
 
 TEST(Redact, WhatWasRedactedStaysAsItIs) {

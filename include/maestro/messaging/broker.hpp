@@ -54,8 +54,8 @@ struct BrokerStatus {
 /// `health_check`, `get_status` and `readiness` may be called from any executor; everything else belongs to the broker's own.
 class MessageBroker {
  public:
-  /// Throws `MessagingError(unknown_option | invalid_option)` for a bad configuration, `unsupported` for a broker that
-  /// this build lacks. Connects to nothing yet.
+  /// Throws `MessagingError(unknown_option | invalid_option)` for a bad configuration or the URL of another broker,
+  /// `unsupported` for one that this build lacks. Connects to nothing yet.
   MessageBroker(boost::asio::any_io_executor executor, BrokerType type, std::string connection_string,
                 ConfigMap connection_config = {}, bool enable_monitoring = false);
   MessageBroker(boost::asio::any_io_executor executor, std::string_view type, std::string connection_string,

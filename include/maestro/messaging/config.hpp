@@ -61,6 +61,9 @@ struct MessagingConfig {
   static MessagingConfig from_url(std::string_view url);
 };
 
+/// Throws `MessagingError(invalid_option)` for a connection string whose scheme is another broker's.
+void require_scheme_of(BrokerType type, std::string_view connection_string);
+
 /// A connection string without its password, for logs and errors.
 [[nodiscard]] std::string redact(std::string_view connection_string);
 
