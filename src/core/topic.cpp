@@ -35,34 +35,44 @@ bool has_wide_space(std::string_view text) {
   return false;
 }
 
-void validate(std::string_view text, bool pattern_allowed) {
-  const auto refuse = [&](std::string_view why) {
-    throw MessagingError(errc::invalid_topic,
-                         fmt::format("\"{}\": {}; allowed are tokens joined by '.', without white space, control "
-                                     "characters or * > #{}",
-                                     readable(text), why,
-                                     pattern_allowed ? ", or in a pattern * for one token and a final > or #" : ""));
-  };
-  if (text.empty()) refuse("the name is empty");
-  if (text.size() > max_topic_length) refuse(fmt::format("{} bytes, at most {}", text.size(), max_topic_length));
-  if (!is_utf8(text)) refuse("not valid UTF-8");
-  if (has_wide_space(text)) refuse("it has white space or a control character");
+/// What is wrong with the tokens of a name; empty when nothing is.
+std::string fault_in(std::string_view text, bool pattern_allowed) {
+  if (!is_utf8(text)) return "not valid UTF-8";
+  if (has_wide_space(text)) return "it has white space or a control character";
   bool more = true;
   for (auto rest = text; more;) {
     const auto token = take_token(rest, more);
-    if (token.empty()) refuse("a token is empty");
-    if (token == "*" || is_rest(token)) {
-      if (!pattern_allowed) refuse("a pattern cannot be published to");
-      if (is_rest(token) && more) refuse("only the last token can stand for the rest");
+    if (token.empty()) return "a token is empty";
+    if (pattern_allowed && (token == "*" || is_rest(token))) {
+      if (is_rest(token) && more) return "only the last token can stand for the rest";
       continue;
     }
     for (const char c : token) {
       const auto byte = static_cast<unsigned char>(c);
-      if (byte <= 0x20 || byte == 0x7f) refuse("it has white space or a control character");
-      if (c == '*' || c == '>' || c == '#') refuse(fmt::format("'{}' is not a whole token", c));
-      if (c == '/' || c == '\\') refuse(fmt::format("'{}' cannot be carried by every broker", c));
+      if (byte <= 0x20 || byte == 0x7f) return "it has white space or a control character";
+      if (c == '*' || c == '>' || c == '#') return fmt::format("'{}' is not a whole token", c);
+      if (c == '/' || c == '\\') return fmt::format("'{}' cannot be carried by every broker", c);
     }
   }
+  return {};
+}
+
+/// What is wrong with a whole name; empty when nothing is.
+std::string why_not(std::string_view text, bool pattern_allowed) {
+  if (text.empty()) return "the name is empty";
+  if (text.size() > max_topic_length) return fmt::format("{} bytes, at most {}", text.size(), max_topic_length);
+  if (auto fault = fault_in(text, true); !fault.empty()) return fault;
+  return pattern_allowed || !is_pattern(text) ? "" : "a pattern cannot be published to, or be made";
+}
+
+void validate(std::string_view text, bool pattern_allowed) {
+  const auto fault = why_not(text, pattern_allowed);
+  if (fault.empty()) return;
+  throw MessagingError(errc::invalid_topic,
+                       fmt::format("\"{}\": {}; allowed are tokens joined by '.', without white space, control "
+                                   "characters or * > #{}",
+                                   readable(text), fault,
+                                   pattern_allowed ? ", or in a pattern * for one token and a final > or #" : ""));
 }
 
 }  // namespace
@@ -73,6 +83,20 @@ void validate_topic(std::string_view topic) {
 
 void validate_topic_or_pattern(std::string_view text) {
   validate(text, true);
+}
+
+bool is_topic(std::string_view text) {
+  return why_not(text, false).empty();
+}
+
+void validate_group(std::string_view group, std::string_view origin) {
+  const auto fault = group.empty() ? "the name is empty" : fault_in(group, false);
+  if (fault.empty()) return;
+  throw MessagingError(
+      errc::invalid_argument,
+      fmt::format("{}: \"{}\": {}; allowed is what can be part of a topic's name: tokens joined by '.', without "
+                  "white space, control characters or * > # /",
+                  origin, readable(group), fault));
 }
 
 bool is_pattern(std::string_view text) noexcept {

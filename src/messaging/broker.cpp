@@ -1,6 +1,8 @@
+#include <boost/json/serialize.hpp>
 #include <maestro/messaging/broker.hpp>
 #include <maestro/messaging/serializer.hpp>
 
+#include "core/option_range.hpp"
 #include "messaging/broker_state.hpp"
 #include "messaging/subscription_state.hpp"
 
@@ -77,6 +79,7 @@ awaitable<Subscription> MessageBroker::subscribe(std::string topic_or_pattern, S
   request.auto_offset_reset = options.auto_offset_reset.value_or(
       configured.text("auto_offset_reset") == "latest" ? OffsetReset::latest : OffsetReset::earliest);
   request.prefetch = options.prefetch.value_or(static_cast<std::size_t>(configured.integer("prefetch")));
+  require_in_range("prefetch", request.prefetch);
   const bool auto_commit = options.enable_auto_commit.value_or(configured.boolean("enable_auto_commit"));
   auto transport = co_await state->open(request);
   auto subscription = std::make_shared<Subscription::State>(state, std::move(request), auto_commit, std::move(transport));
@@ -97,7 +100,7 @@ Capabilities MessageBroker::capabilities() const { return state_->capabilities; 
 
 Administration& MessageBroker::administration() {
   state_->require_open();
-  if (auto* administration = dynamic_cast<Administration*>(state_->transport.get())) return *administration;
+  if (state_->administration) return *state_->administration;
   throw MessagingError(errc::unsupported, state_->capabilities.broker + " has no administration of topics");
 }
 

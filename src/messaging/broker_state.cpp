@@ -53,6 +53,7 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
       breaker_(breaker_options(options)),
       publish_timeout_(options.duration("publish_timeout")),
       connected_or_not_(clock, executor) {
+  if (auto* topics = dynamic_cast<Administration*>(transport.get())) administration.emplace(*topics);
   if (!config.enable_monitoring) return;
   telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
   transport->report_to(Telemetry::reports(telemetry));
@@ -362,11 +363,7 @@ awaitable<std::unique_ptr<TransportSubscription>> MessageBroker::State::open(Sub
   };
   if (request.group && !capabilities.groups) throw cannot("groups", "subscribe without one, or use a durable mode");
   if (is_pattern(request.topic) && !capabilities.patterns) throw cannot("patterns", "name each topic");
-  if (request.group) {
-    if (request.group->empty() || request.group->find_first_of(" \t\r\n*>#/") != std::string::npos)
-      throw MessagingError(errc::invalid_argument,
-                           fmt::format("group_id: \"{}\"; allowed is text without white space and * > # /", *request.group));
-  }
+  if (request.group) validate_group(*request.group);
   co_await await_connection();
   co_return co_await transport->subscribe(std::move(request));
 }
@@ -399,6 +396,7 @@ awaitable<void> MessageBroker::State::disconnect() {
 
 awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(Transaction&)> body) {
   require_open();
+  if (!body) throw MessagingError(errc::invalid_argument, "transaction: the body is empty");
   auto* transactions = dynamic_cast<Transactions*>(transport.get());
   if (!transactions)
     throw MessagingError(errc::unsupported, fmt::format("{} has no transactions; publish and acknowledge one by one, "

@@ -6,6 +6,7 @@
 #include <memory>
 #include <random>
 
+#include "messaging/checked_administration.hpp"
 #include "messaging/publish_buffer.hpp"
 #include "messaging/telemetry.hpp"
 #include "runtime/signal.hpp"
@@ -56,6 +57,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   Options options;
   std::mt19937_64 random;
   std::unique_ptr<Transport> transport;
+  std::optional<CheckedAdministration> administration;
   Capabilities capabilities;
   /// Null without `enable_monitoring`.
   std::shared_ptr<Telemetry> telemetry;

@@ -12,6 +12,7 @@
 #include <maestro/messaging/topic.hpp>
 #include <set>
 
+#include "core/option_range.hpp"
 #include "messaging/failure.hpp"
 
 namespace maestro::messaging {
@@ -107,8 +108,12 @@ EventConsumer::State::State(std::shared_ptr<MessageBroker::State> broker, EventC
       drained_(*broker_->clock, broker_->executor),
       timekeeper_(*broker_->clock, broker_->executor) {
   retry_options_.validate();
-  if (concurrency_ == 0) throw MessagingError(errc::invalid_option, "concurrency: 0; allowed is 1 and more");
-  if (prefetch_ == 0) throw MessagingError(errc::invalid_option, "prefetch: 0; allowed is 1 and more");
+  require_in_range("concurrency", concurrency_);
+  require_in_range("prefetch", prefetch_);
+  require_in_range("drain_timeout", drain_timeout_);
+  if (options_.deduplication_lease <= Duration::zero())
+    throw MessagingError(errc::invalid_option, fmt::format("deduplication_lease: {} ns; allowed is more than 0",
+                                                           options_.deduplication_lease.count()));
   prefetch_ = std::max(prefetch_, concurrency_);
   if (options_.circuit_breaker) {
     options_.circuit_breaker->validate();
@@ -128,6 +133,7 @@ EventConsumer::State::State(std::shared_ptr<MessageBroker::State> broker, EventC
     group_ = "maestro";
     group_origin_ = "the default";
   }
+  validate_group(group_, group_origin_);
 }
 
 void EventConsumer::State::add(std::shared_ptr<Route::State> route) {
@@ -150,8 +156,23 @@ void EventConsumer::State::check_promises() const {
   if (dead_letters_) check_dead_letter_topics();
 }
 
-// A message that always fails would go round for ever.
 void EventConsumer::State::check_dead_letter_topics() const {
+  for (const auto& route : routes_) {
+    // The topics of a pattern are not known yet; they are as long as the pattern at least.
+    const bool one_of_many = !route->dead_letter_topic && is_pattern(route->topic);
+    auto name = route->dead_letter_topic.value_or(dead_letter_topic(route->topic, group_));
+    try {
+      if (one_of_many) std::ranges::replace_if(name, [](char c) { return c == '*' || c == '>' || c == '#'; }, 'x');
+      validate_topic(name);
+      broker_->transport->check_topic(name);
+    } catch (const MessagingError& refusal) {
+      throw MessagingError(errc::invalid_topic,
+                           fmt::format("the dead letters of \"{}\" cannot go to {}; choose a shorter or plainer "
+                                       "group_id, or another topic with on_error()",
+                                       route->topic, refusal.detail()));
+    }
+  }
+  // A message that always fails would go round for ever.
   for (const auto& first : routes_) {
     std::set<const Route::State*> seen;
     for (const auto* route = first.get(); route && route->dead_letter_topic;) {

@@ -144,6 +144,9 @@ awaitable<std::optional<DeadLetter>> DeadLetters::show(std::int32_t partition, s
 awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   if (options.per_second && !(*options.per_second > 0))
     throw MessagingError(errc::invalid_argument, fmt::format("rate: {} a second; allowed is more than 0", *options.per_second));
+  if (options.max_replays < 0)
+    throw MessagingError(errc::invalid_argument,
+                         fmt::format("max_replays: {}; allowed is 0 and more", options.max_replays));
   co_await broker_.connect();
   const auto info = co_await broker_.administration().describe_topic(topic_);
   ReplayReport report;

@@ -166,6 +166,9 @@ void Subscription::State::pause() { transport_->pause(); }
 void Subscription::State::resume() { transport_->resume(); }
 
 awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partition, std::int64_t offset) {
+  if (offset < Subscription::end)
+    throw MessagingError(errc::invalid_argument,
+                         fmt::format("offset: {}; allowed is 0 and more, -1 (the beginning) and -2 (the end)", offset));
   // What was fetched ahead is from before the jump; it stays unsettled and comes again where the new place says so.
   settle_handed_out();
   acknowledger_.flush(*transport_);

@@ -95,6 +95,9 @@ struct MemoryDeduplicationStore::State {
 MemoryDeduplicationStore::MemoryDeduplicationStore(std::shared_ptr<Clock> clock, MemoryDeduplicationOptions options)
     : state_(std::make_unique<State>()) {
   if (options.capacity == 0) throw MessagingError(errc::invalid_option, "capacity: 0; allowed is 1 and more");
+  if (options.window <= Duration::zero())
+    throw MessagingError(errc::invalid_option,
+                         fmt::format("window: {} ns; allowed is more than 0", options.window.count()));
   state_->clock = std::move(clock);
   state_->options = options;
 }

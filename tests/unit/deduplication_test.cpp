@@ -157,6 +157,10 @@ TEST_F(Deduplication, ALeaseTakenOverIsNotForgottenWithTheOldOne) {
 TEST(DeduplicationOptions, NoCapacityIsRefused) {
   EXPECT_THAT(unit::refusal(errc::invalid_option, [] { MemoryDeduplicationStore(Clock::real(), {.capacity = 0}); }),
               testing::HasSubstr("capacity: 0"));
+  for (const auto window : {Duration(0s), Duration(-1s)})
+    EXPECT_THAT(
+        unit::refusal(errc::invalid_option, [&] { MemoryDeduplicationStore(Clock::real(), {.window = window}); }),
+        testing::HasSubstr("window: "));
 }
 
 }  // namespace

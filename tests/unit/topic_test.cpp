@@ -38,6 +38,17 @@ TEST(Topic, OthersAreRefusedWithTheReason) {
     EXPECT_THAT(refusal(errc::invalid_topic, [&] { validate_topic(name); }), testing::HasSubstr(why)) << name;
 }
 
+TEST(Topic, AGroupsNameCanBePartOfATopics) {
+  for (const auto& good : {std::string("audit"), std::string("a.b-c_D"), std::string("größe"), std::string(300, 'x')})
+    EXPECT_NO_THROW(validate_group(good)) << good;
+  for (const auto& bad : {std::string(), std::string("a b"), std::string("a\0b", 3), std::string("a\x01"),
+                          std::string("a\xff"), std::string(".a"), std::string("a."), std::string("a..b"),
+                          std::string("a.*"), std::string(">"), std::string("a/b"), std::string("a\u3000b")})
+    EXPECT_THAT(refusal(errc::invalid_argument, [&] { validate_group(bad, "client_id"); }),
+                testing::StartsWith("client_id: "))
+        << bad;
+}
+
 TEST(Topic, WhiteSpaceBeyondAsciiIsRefusedToo) {
   for (const auto* bad : {"a\u00a0b", "a\u0085", "a\u1680", "a\u2000b", "a\u200ab", "a\u2028b", "a\u202fb", "a\u3000b"})
     EXPECT_THAT(refusal(errc::invalid_topic, [&] { validate_topic(bad); }), testing::HasSubstr("white space")) << bad;

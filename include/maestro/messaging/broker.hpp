@@ -105,7 +105,8 @@ class MessageBroker {
   awaitable<ReadinessReport> readiness();
 
   [[nodiscard]] Capabilities capabilities() const;
-  /// Throws `unsupported` where the broker has no administration.
+  /// Its functions throw `invalid_topic` for a pattern and for what no topic can be called. Throws `unsupported` where
+  /// the broker has no administration.
   [[nodiscard]] Administration& administration();
   [[nodiscard]] const MessagingConfig& config() const noexcept;
   [[nodiscard]] const Options& options() const noexcept;

@@ -93,6 +93,8 @@ class EventConsumer {
     std::shared_ptr<State> state_;
   };
 
+  /// Throws `invalid_option` for an option out of the range that the options table has for it, `invalid_argument` for a
+  /// group whose name cannot be part of a topic's.
   explicit EventConsumer(MessageBroker broker, EventConsumerOptions options = {});
 
   /// Registers a handler; before `start()`. A handler that returns has succeeded, one that throws is retried.
@@ -109,7 +111,8 @@ class EventConsumer {
 
   /// Consumes until `stop()` or cancellation, then drains: stops fetching, lets running handlers finish for up to
   /// `drain_timeout`, settles, leaves the group. First logs `explain()`. Throws `already_started` while it runs,
-  /// `unsupported` when the broker cannot keep a promise that the options ask for, and what ended a subscription for good.
+  /// `unsupported` when the broker cannot keep a promise that the options ask for, `invalid_topic` when a dead-letter
+  /// topic cannot be, and what ended a subscription for good.
   awaitable<void> start();
   /// Ends `start()`; returns at once. May be called from any thread and from within a handler.
   void stop();

@@ -19,7 +19,7 @@ struct ReplayOptions {
   DeadLetterFilter filter = {};
   bool dry_run = false;                 ///< Counts, and changes nothing.
   std::optional<double> per_second = std::nullopt;
-  int max_replays = 3;                  ///< A message replayed this often stays where it is.
+  int max_replays = 3;                  ///< A message replayed this often stays where it is; 0 and more.
   std::optional<std::size_t> limit = std::nullopt;
   /// Called after each message, for a progress display.
   std::function<void(std::size_t done, std::size_t total)> progress = nullptr;

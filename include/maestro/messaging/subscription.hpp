@@ -16,7 +16,7 @@ struct SubscribeOptions {
   std::optional<OffsetReset> auto_offset_reset = std::nullopt;
   /// Asking for the next message acknowledges the last. Default: the configured one, else true.
   std::optional<bool> enable_auto_commit = std::nullopt;
-  /// Messages fetched ahead of need, at most. Default: `prefetch`.
+  /// Messages fetched ahead of need, 1 at least. Default: `prefetch`.
   std::optional<std::size_t> prefetch = std::nullopt;
 };
 
@@ -58,7 +58,8 @@ class Subscription {
   /// Stops deliveries without losing the place in the group. Messages fetched ahead are kept.
   void pause();
   void resume();
-  /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end.
+  /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end. Throws
+  /// `invalid_argument` for any other negative offset.
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
   /// Goes on from the first message of the partition that is not older than `time` by the broker's clock, or from the end. Throws
   /// `unsupported` for a broker that cannot look messages up by time.

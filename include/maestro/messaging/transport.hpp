@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace maestro::messaging {
@@ -97,6 +98,8 @@ class Transport {
  public:
   virtual ~Transport() = default;
   [[nodiscard]] virtual Capabilities capabilities() const = 0;
+  /// Throws `invalid_topic` for a name that is a topic's, but that this broker cannot carry.
+  virtual void check_topic(std::string_view topic) const { static_cast<void>(topic); }
 
   virtual awaitable<void> connect() = 0;
   /// Drains: nothing that was accepted is dropped.
@@ -154,6 +157,7 @@ struct TopicSettings {
 class Administration {
  public:
   virtual ~Administration() = default;
+  /// Those that this library can carry.
   virtual awaitable<std::vector<std::string>> list_topics() = 0;
   /// Throws `topic_not_found`.
   virtual awaitable<TopicInfo> describe_topic(std::string topic) = 0;

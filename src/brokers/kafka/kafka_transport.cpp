@@ -30,6 +30,8 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     static_cast<void>(kafka::consumer_properties(*session_, "check", false, false));
   }
 
+  void check_topic(std::string_view topic) const override { kafka::check_topic_name(topic); }
+
   [[nodiscard]] Capabilities capabilities() const override {
     Capabilities can;
     can.broker = "kafka";

@@ -1,0 +1,141 @@
+#include "support/contract.hpp"
+
+namespace maestro::messaging::testing {
+namespace {
+
+/// What cannot be is refused by whoever is asked first, before anything runs.
+class Refusal : public Contract {
+ protected:
+  template <class Work>
+  static std::pair<boost::system::error_code, std::string> refused(Work work) {
+    try {
+      work();
+    } catch (const MessagingError& error) {
+      return {error.code(), error.detail()};
+    }
+    return {};
+  }
+  static EventHandler nothing() {
+    return [](const Event&) -> awaitable<void> { co_return; };
+  }
+  static bool names(const std::string& text, std::string_view what) { return text.find(what) != std::string::npos; }
+};
+
+TEST_P(Refusal, OptionsOutOfRangeNameThemselves) {
+  auto client = broker();
+  const std::vector<std::pair<std::string, EventConsumerOptions>> cases{
+      {"concurrency: 1000000000; allowed is 1 to 100000", {.concurrency = 1'000'000'000}},
+      {"concurrency: 0", {.concurrency = 0}},
+      {"prefetch: 0", {.prefetch = 0}},
+      {"drain_timeout: -5 ms; allowed is 0 to 86400000 ms", {.drain_timeout = -5ms}},
+      {"deduplication_lease: 0 ns", {.deduplication_lease = 0s}},
+      {"deduplication_lease: -1000000000 ns", {.deduplication_lease = -1s}}};
+  for (const auto& [expected, options] : cases) {
+    const auto [code, why] = refused([&] { EventConsumer consumer(client, options); });
+    EXPECT_EQ(code, errc::invalid_option) << expected;
+    EXPECT_TRUE(names(why, expected)) << why;
+  }
+  run([&]() -> awaitable<void> {
+    EXPECT_EQ(co_await error_of(ignore(client.subscribe(unique(), {.prefetch = 0}))), errc::invalid_option);
+  });
+}
+
+TEST_P(Refusal, GroupsThatCannotBePartOfATopic) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    for (const auto& bad :
+         {std::string(), std::string("a b"), std::string("a\0b", 3), std::string("a\x01"), std::string("a\xff"),
+          std::string(".a"), std::string("a."), std::string("a..b"), std::string("a.*"), std::string("a/b")}) {
+      EXPECT_EQ(co_await error_of(ignore(client.subscribe(unique(), {.group_id = bad}))), errc::invalid_argument)
+          << bad;
+      EXPECT_EQ(refused([&] { EventConsumer consumer(client, {.group_id = bad}); }).first, errc::invalid_argument)
+          << bad;
+    }
+    auto named = broker({{"client_id", "two words"}});
+    const auto [code, why] = refused([&] { EventConsumer consumer(named); });
+    EXPECT_EQ(code, errc::invalid_argument);
+    EXPECT_TRUE(names(why, "client_id: \"two words\"")) << why;
+  });
+}
+
+TEST_P(Refusal, ADeadLetterTopicThatCannotBe) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto start_of = [&](const std::string& topic, EventConsumerOptions options) -> awaitable<std::string> {
+      EventConsumer consumer(client, std::move(options));
+      consumer.subscribe(topic, nothing());
+      consumer.stop();
+      try {
+        co_await consumer.start();
+      } catch (const MessagingError& error) {
+        EXPECT_EQ(error.reason(), errc::invalid_topic) << error.what();
+        co_return error.detail();
+      }
+      ADD_FAILURE() << "it started";
+      co_return "";
+    };
+    const std::string name(200, 't');
+    const auto why = co_await start_of(name, {.group_id = std::string(60, 'g')});
+    EXPECT_TRUE(names(why, "the dead letters of \"" + name)) << why;
+    EXPECT_TRUE(names(why, ".dlq") || names(why, "265 bytes, at most 249")) << why;
+    const auto pattern = co_await start_of(name + ".*", {.group_id = std::string(60, 'g')});
+    EXPECT_TRUE(names(pattern, "267 bytes, at most 249")) << pattern;
+    EventConsumer consumer(client, {.group_id = group("g")});
+    EXPECT_EQ(refused([&] { consumer.subscribe(unique(), nothing()).on_error("not allowed"); }).first,
+              errc::invalid_topic);
+    EXPECT_EQ(refused([&] { consumer.subscribe(unique(), nothing()).on_error(std::string(250, 'x')); }).first,
+              errc::invalid_topic);
+  });
+}
+
+TEST_P(Refusal, AdministrationTakesNoPatternAndNoBadName) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    auto& topics = client.administration();
+    for (const auto* bad : {"c.*", "c.>", "", "a b", "a..b"}) {
+      EXPECT_EQ(co_await error_of(topics.create_topic(bad, {})), errc::invalid_topic) << bad;
+      EXPECT_EQ(co_await error_of(ignore(topics.describe_topic(bad))), errc::invalid_topic) << bad;
+      EXPECT_EQ(co_await error_of(topics.delete_topic(bad)), errc::invalid_topic) << bad;
+      EXPECT_EQ(co_await error_of(ignore(topics.purge_topic(bad))), errc::invalid_topic) << bad;
+    }
+  });
+}
+
+TEST_P(Refusal, ATransactionWithoutABody) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    EXPECT_EQ(co_await error_of(client.transaction(nullptr)), errc::invalid_argument);
+  });
+}
+
+TEST_P(Refusal, PlacesAndCountsBelowZero) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value(1));
+    auto reader = co_await client.subscribe(topic);
+    EXPECT_EQ(co_await error_of(reader.seek(topic, 0, -7)), errc::invalid_argument);
+    DeadLetters console(client, topic);
+    EXPECT_EQ(co_await error_of(ignore(console.replay({.max_replays = -1}))), errc::invalid_argument);
+  });
+}
+
+MAESTRO_CONTRACT(Refusal);
+
+class RefusalOfAnAddress : public Contract {};
+
+TEST_P(RefusalOfAnAddress, AnotherBrokersUrlIsRefusedWithoutItsPassword) {
+  try {
+    MessageBroker broker(context_->get_executor(), BrokerType::memory, "kafka://u:hunter2@h:1");
+    ADD_FAILURE() << "it was taken";
+  } catch (const MessagingError& error) {
+    EXPECT_EQ(error.reason(), errc::invalid_option);
+    EXPECT_EQ(error.detail().find("hunter2"), std::string::npos) << error.detail();
+    EXPECT_NE(error.detail().find("one of kafka, and this broker is memory"), std::string::npos) << error.detail();
+  }
+}
+
+MAESTRO_CONTRACT_ON_MEMORY(RefusalOfAnAddress);
+
+}  // namespace
+}  // namespace maestro::messaging::testing
