@@ -141,6 +141,14 @@ void EventConsumer::State::add(std::shared_ptr<Route::State> route) {
     throw MessagingError(errc::already_started, fmt::format("subscribe(\"{}\") after start(); subscribe first", route->topic));
   validate_topic_or_pattern(route->topic);
   if (!route->handler) throw MessagingError(errc::invalid_argument, fmt::format("the handler of \"{}\" is empty", route->topic));
+  for (const auto& other : routes_) {
+    // One as the other's text: * and > stand for themselves then, and whatever they stand for is shared.
+    if (!matches(route->topic, other->topic) && !matches(other->topic, route->topic)) continue;
+    throw MessagingError(errc::invalid_argument, fmt::format("subscribe(\"{}\"): this consumer has a handler for "
+                                                             "\"{}\" already, and each message goes to one of the two; "
+                                                             "use one handler, or a consumer with another group_id",
+                                                             route->topic, other->topic));
+  }
   routes_.push_back(std::move(route));
 }
 

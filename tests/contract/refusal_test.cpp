@@ -88,6 +88,22 @@ TEST_P(Refusal, ADeadLetterTopicThatCannotBe) {
   });
 }
 
+TEST_P(Refusal, TwoHandlersForOneTopic) {
+  auto client = broker();
+  EventConsumer consumer(client, {.group_id = group("g")});
+  consumer.subscribe("orders.created", nothing());
+  consumer.subscribe("refunds.>", nothing());
+  for (const auto* again :
+       {"orders.created", "orders.*", "orders.>", ">", "refunds.created", "refunds.*", "refunds.#", "*.created"}) {
+    const auto [code, why] = refused([&] { consumer.subscribe(again, nothing()); });
+    EXPECT_EQ(code, errc::invalid_argument) << again;
+    EXPECT_TRUE(names(why, "has a handler for")) << why;
+  }
+  consumer.subscribe("orders.created.late", nothing());
+  consumer.subscribe("invoices.*", nothing());
+  consumer.subscribe("*.sent", nothing());
+}
+
 TEST_P(Refusal, AdministrationTakesNoPatternAndNoBadName) {
   run([&]() -> awaitable<void> {
     auto client = broker();

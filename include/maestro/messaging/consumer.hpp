@@ -97,8 +97,11 @@ class EventConsumer {
   /// group whose name cannot be part of a topic's.
   explicit EventConsumer(MessageBroker broker, EventConsumerOptions options = {});
 
-  /// Registers a handler; before `start()`. A handler that returns has succeeded, one that throws is retried.
-  /// The handler must be copyable and outlive nothing: it is kept by the consumer.
+  /// Registers a handler; before `start()`. A handler that returns has succeeded, one that throws is retried. Throws
+  /// `invalid_argument` when this consumer has a handler for the same topic, or for a pattern that stands for it or is
+  /// stood for by it: the two would share the messages. Patterns that may meet in a topic (`*.created` and `orders.*`)
+  /// are not told apart: each message of such a topic goes to one of their handlers. The handler must be copyable and
+  /// outlive nothing: it is kept by the consumer.
   Route subscribe(std::string topic_or_pattern, EventHandler handler);
 
   /// The same with the event's data as a described struct. What does not fit is dead-lettered, every wrong field named.
