@@ -173,11 +173,27 @@ MessageBroker::State::PublishCall MessageBroker::State::require_closed_circuit()
                                                 : "another publish is trying whether it works again"));
 }
 
+// What the buffer is refused is counted with its batch.
+MessageBroker::State::PublishCall MessageBroker::State::require_closed_circuit(
+    std::span<const OutgoingMessage> messages) {
+  try {
+    return require_closed_circuit();
+  } catch (const MessagingError& refusal) {
+    if (telemetry) {
+      for (const auto& message : messages) {
+        topic(message.topic).failed->add();
+        telemetry->error("publish", refusal.code());
+      }
+    }
+    throw;
+  }
+}
+
 awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::optional<TimePoint> began) {
   if (!on_executor()) co_return co_await hop(&State::publish, std::move(message), std::move(began));
   require_open();
   auto& cells = topic(message.topic);
-  const auto call = require_closed_circuit();
+  const auto call = require_closed_circuit({&message, 1});
   PublishResult result;
   if (connected_ && !circuit_suspect_) {
     // The common case, in as few coroutines as it can be.
@@ -225,7 +241,7 @@ awaitable<PublishResult> MessageBroker::State::publish_result(OutgoingMessage me
   try {
     require_open();
     topic(message.topic);
-    const auto call = require_closed_circuit();
+    const auto call = require_closed_circuit({&message, 1});
     co_await send({&message, 1}, {&result, 1}, call);
   } catch (const MessagingError& failure) {
     result.error = failure.code();
@@ -240,7 +256,7 @@ awaitable<std::vector<PublishResult>> MessageBroker::State::publish_many(std::ve
   // All or none: a bad name sends nothing.
   for (std::size_t i = 0; i < messages.size(); ++i)
     if (i == 0 || messages[i].topic != messages[i - 1].topic) topic(messages[i].topic);
-  const auto call = require_closed_circuit();
+  const auto call = require_closed_circuit(messages);
   std::vector<PublishResult> results(messages.size());
   co_await send(messages, results, call);
   co_return results;

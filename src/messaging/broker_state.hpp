@@ -80,6 +80,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   awaitable<void> ensure_connected();
   awaitable<void> await_connection();
   PublishCall require_closed_circuit();
+  /// The same; messages that it refuses are counted as failed.
+  PublishCall require_closed_circuit(std::span<const OutgoingMessage> messages);
   /// One or many messages: transport, retries until `publish_timeout`, counts, the breaker's verdict. All topics are known.
   awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results, PublishCall call);
   /// Connects where that is needed, and tries them once.

@@ -37,6 +37,11 @@ std::uint64_t mix(std::uint64_t value) {
   return value * 0xc4ceb9fe1a85ec53ULL;
 }
 
+/// How a failure is called in `messaging_errors_total`.
+std::string label_of(DeadLetterReason reason) {
+  return reason == DeadLetterReason::retries_exhausted ? "handler_error" : std::string(to_string(reason));
+}
+
 bool was_cancelled(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -217,6 +222,7 @@ awaitable<void> EventConsumer::State::start() {
       state.feeds_.clear();
     }
   } const finish{*this};
+  if (circuit_ && broker_->telemetry) broker_->telemetry->circuit_gauge("consume");
   log(LogLevel::info, explain(), {{"broker", broker_->capabilities.broker}, {"group", group_}});
   for (std::size_t i = 0; i < routes_.size(); ++i) {
     auto feed = std::make_shared<Feed>(*this, routes_[i], i);
@@ -527,7 +533,7 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
     }
     if (broker_->telemetry) broker_->telemetry->circuit("consume", static_cast<int>(circuit_->state(now)));
   }
-  if (broker_->telemetry) broker_->telemetry->error("handle", make_error_code(final_verdict ? errc::rejected : errc::broker_error));
+  if (broker_->telemetry) broker_->telemetry->error("handle", label_of(failure.reason));
   if (item.feed->cells.failed) item.feed->cells.failed->add();
   if (!final_verdict && !retry_.exhausted(item.failures)) {
     ++counts.retried;

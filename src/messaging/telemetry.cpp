@@ -3,7 +3,11 @@
 namespace maestro::messaging {
 
 Telemetry::Telemetry(std::shared_ptr<MetricsRegistry> registry, std::string broker)
-    : registry_(std::move(registry)), broker_(std::move(broker)) {}
+    : registry_(std::move(registry)), broker_(std::move(broker)) {
+  // There from the beginning, with 0, and as they are where another broker counts into the same.
+  reconnects();
+  circuit_gauge("publish");
+}
 
 Counter& Telemetry::published(const std::string& topic, const char* status) {
   return registry_->counter("messaging_messages_published_total", {{"broker", broker_}, {"topic", topic}, {"status", status}});
@@ -58,9 +62,7 @@ void Telemetry::health(bool healthy) {
 
 TransportReports Telemetry::reports(std::shared_ptr<Telemetry> telemetry) {
   TransportReports reports;
-  reports.reconnected = [telemetry] {
-    telemetry->registry_->counter("messaging_reconnects_total", {{"broker", telemetry->broker_}}).add();
-  };
+  reports.reconnected = [telemetry] { telemetry->reconnects().add(); };
   reports.failed = [telemetry](const std::string& operation, const std::string& error) { telemetry->error(operation, error); };
   reports.pool = [telemetry](const PoolFigures& figures) {
     const auto set = [&](const char* family, std::size_t value) {
@@ -76,8 +78,12 @@ TransportReports Telemetry::reports(std::shared_ptr<Telemetry> telemetry) {
   return reports;
 }
 
-void Telemetry::circuit(const std::string& operation, int state) {
-  registry_->gauge("messaging_circuit_state", {{"broker", broker_}, {"operation", operation}}).set(state);
+Counter& Telemetry::reconnects() {
+  return registry_->counter("messaging_reconnects_total", {{"broker", broker_}});
+}
+
+Gauge& Telemetry::circuit_gauge(const std::string& operation) {
+  return registry_->gauge("messaging_circuit_state", {{"broker", broker_}, {"operation", operation}});
 }
 
 void Telemetry::lag(const std::string& topic, const std::string& group, int partition, double value) {

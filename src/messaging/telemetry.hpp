@@ -44,7 +44,10 @@ class Telemetry {
   void health(bool healthy);
   /// What a transport is to report.
   [[nodiscard]] static TransportReports reports(std::shared_ptr<Telemetry> telemetry);
-  void circuit(const std::string& operation, int state);
+  void circuit(const std::string& operation, int state) { circuit_gauge(operation).set(state); }
+  /// Made with 0 where they are not there yet.
+  Counter& reconnects();
+  Gauge& circuit_gauge(const std::string& operation);
   void lag(const std::string& topic, const std::string& group, int partition, double value);
 
  private:

@@ -72,6 +72,45 @@ TEST_P(Health, ASubscriptionThatConnectsAnewCounts) {
   });
 }
 
+TEST_P(Health, WhatMayNeverHappenIsThereFromTheBeginning) {
+  auto client = watched({});
+  const auto text = metrics_registry()->expose();
+  EXPECT_NE(text.find("messaging_circuit_state{broker=\"memory\",operation=\"publish\"} "), std::string::npos);
+  EXPECT_NE(text.find("messaging_reconnects_total{broker=\"memory\"} "), std::string::npos);
+}
+
+TEST_P(Health, WhatAHandlerFailedOfSaysWhat) {
+  run([&]() -> awaitable<void> {
+    auto client = watched({});
+    const auto topic = unique();
+    const auto count = [](const char* error) {
+      return metrics_registry()
+          ->counter("messaging_errors_total", {{"broker", "memory"}, {"operation", "handle"}, {"error", error}})
+          .value();
+    };
+    std::map<std::string, std::uint64_t> before;
+    for (const auto* error : {"handler_error", "rejected", "undecodable", "broker_error"}) before[error] = count(error);
+    co_await client.publish(topic, Payload(std::string("not JSON")));
+    for (const auto* what : {"throw", "reject"}) co_await client.publish(topic, Value(what));
+    EventConsumer consumer(
+        client, {.group_id = group("g"), .max_retry_attempts = 1, .circuit_breaker = CircuitBreakerOptions{}});
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      if (event.data() == "reject") reject("no");
+      throw std::runtime_error("no");
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().dead_lettered == 3; });
+    EXPECT_NE(metrics_registry()->expose().find("messaging_circuit_state{broker=\"memory\",operation=\"consume\"} 0"),
+              std::string::npos);
+    co_await finish(consumer, started);
+    EXPECT_EQ(count("handler_error") - before["handler_error"], 2U);
+    EXPECT_EQ(count("rejected") - before["rejected"], 1U);
+    EXPECT_EQ(count("undecodable") - before["undecodable"], 1U);
+    EXPECT_EQ(count("broker_error") - before["broker_error"], 0U);
+  });
+}
+
 TEST_P(Health, TheLagOfAPartitionThatMovedAwayIsZero) {
   run([&]() -> awaitable<void> {
     const ConfigMap connection{{"partitions", 2}, {"rebalance_timeout", 1000}};

@@ -79,6 +79,33 @@ TEST_P(PublishCircuit, AProbeThatIsCancelledOrEmptyDoesNotKeepItOpen) {
   });
 }
 
+TEST_P(PublishCircuit, WhatItRefusesIsCounted) {
+  run([&]() -> awaitable<void> {
+    auto made = config();
+    made.enable_monitoring = true;
+    made.connection_config = {{"fault_publish_failure", 1}, {"fault_seed", 3}};
+    made.producer_config = {{"publish_timeout", 100}, {"circuit_failure_threshold", 3}};
+    MessageBroker client(context_->get_executor(), std::move(made));
+    const auto topic = unique();
+    for (int i = 0; i < 3; ++i) co_await error_of(ignore(client.publish(topic, Value(i))));
+    const auto& failed = metrics_registry()->counter("messaging_messages_published_total",
+                                                     {{"broker", "memory"}, {"topic", topic}, {"status", "failed"}});
+    const auto& refused = metrics_registry()->counter(
+        "messaging_errors_total", {{"broker", "memory"}, {"operation", "publish"}, {"error", "circuit_open"}});
+    EXPECT_EQ(failed.value(), 3U);
+    const auto before = refused.value();
+    EXPECT_EQ(co_await error_of(ignore(client.publish(topic, Value("one")))), errc::circuit_open);
+    std::vector<OutgoingMessage> batch(2, OutgoingMessage{.topic = topic});
+    EXPECT_EQ(co_await error_of(ignore(client.publish_many(std::move(batch)))), errc::circuit_open);
+    EXPECT_EQ(failed.value(), 6U);
+    EXPECT_EQ(refused.value() - before, 3U);
+    co_await client.publish(topic, Value("buffered"), {.confirm = false});
+    EXPECT_EQ((co_await client.flush()).failures.size(), 1U);
+    EXPECT_EQ(failed.value(), 7U);
+    EXPECT_EQ(refused.value() - before, 4U);
+  });
+}
+
 MAESTRO_CONTRACT_ON_MEMORY(PublishCircuit);
 
 }  // namespace

@@ -1,7 +1,10 @@
+#include <fstream>
+#include <iterator>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/metrics.hpp>
 #include <thread>
 
+#include "observability/metric_families.hpp"
 #include "unit/unit.hpp"
 
 namespace maestro::messaging {
@@ -126,6 +129,17 @@ TEST(Metrics, ThreadsCountTogether) {
 
 TEST(Metrics, TheProcessHasOneRegistry) {
   EXPECT_EQ(metrics_registry().get(), metrics_registry().get());
+}
+
+TEST(Metrics, ThePageListsEveryFamilyWithItsLabels) {
+  std::ifstream file(MAESTRO_DOCS "/metrics.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  for (const auto& family : metric_families()) {
+    std::string labels;
+    for (const auto label : family.labels) labels += fmt::format("{}`{}`", labels.empty() ? "" : ", ", label);
+    EXPECT_THAT(page, testing::HasSubstr(
+                          fmt::format("| `{}` | {} | {} |", family.name, metric_kind_name(family.kind), labels)));
+  }
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 /// The library's metrics, for Prometheus. Looking a cell up by name and labels takes a lock: do it once and keep the
 /// reference, which stays valid as long as the registry. All functions may be called from any thread.
 ///
-/// The families are fixed (`messaging_messages_published_total` and so on; the metrics page lists them). Each has a
+/// The families are fixed (`messaging_messages_published_total` and so on; `docs/metrics.md` lists them). Each has a
 /// bounded number of series: what comes after the limit counts into one series whose label values are all `other`, and
 /// one warning a family is logged. Label values that are not UTF-8 have the malformed bytes replaced by U+FFFD.
 class MetricsRegistry {
