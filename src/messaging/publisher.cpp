@@ -36,7 +36,9 @@ Headers EventPublisher::State::headers(std::string_view type, Timestamp now, Eve
   if (!attributes.time) attributes.time = now;
   Headers headers;
   write_event_headers(headers, attributes, content_type);
-  for (const auto& [name, value] : options.headers) headers.set(name, value);
+  // What is given stands in place of what is made here, repeated names and all.
+  for (const auto& [name, value] : options.headers) headers.remove(name);
+  for (const auto& [name, value] : options.headers) headers.add(name, value);
   if (!options.headers.find("traceparent")) {
     const auto trace = make_traceparent(traces);
     headers.add("traceparent", {trace.data(), trace.size()});

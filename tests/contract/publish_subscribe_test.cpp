@@ -28,6 +28,25 @@ TEST_P(PublishSubscribe, WhatWasPublishedBeforeIsDelivered) {
   });
 }
 
+TEST_P(PublishSubscribe, AnEventKeepsRepeatedHeadersInOrder) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventPublisher publisher(client);
+    co_await publisher.publish(
+        topic, Value{{"n", 1}},
+        {.headers = {{"x", "1"}, {"ce_source", "mine"}, {"x", "2"}, {"traceparent", "t1"}, {"traceparent", "t2"}}});
+    auto subscription = co_await client.subscribe(topic, {.group_id = group("g")});
+    const auto message = co_await subscription.next();
+    std::vector<std::string> seen;
+    for (const auto& [name, value] : message->headers())
+      if (name == "x" || name == "ce_source" || name == "traceparent")
+        seen.push_back(fmt::format("{}={}", name, value));
+    EXPECT_EQ(seen, (std::vector<std::string>{"x=1", "ce_source=mine", "x=2", "traceparent=t1", "traceparent=t2"}));
+    EXPECT_TRUE(message->header("ce_id"));
+  });
+}
+
 TEST_P(PublishSubscribe, SameKeySamePartitionInOrder) {
   run([&]() -> awaitable<void> {
     auto client = broker();

@@ -12,6 +12,7 @@ struct EventOptions {
   std::optional<std::string> key = std::nullopt;
   /// Attributes that are absent are filled in: a fresh id, the publisher's source, the type from the data, the time.
   EventAttributes attributes = {};
+  /// Come after the event's own; one under a name of the event's own stands in its place. Names may repeat.
   Headers headers = {};
   bool confirm = true;
 };
