@@ -22,6 +22,9 @@ constexpr std::pair<std::string_view, LogLevel> levels[] = {{"debug", LogLevel::
                                                             {"error", LogLevel::error},
                                                             {"off", LogLevel::off}};
 
+// What an exception says may be of any length; a line of a log may not.
+constexpr std::size_t longest_value = 4096;
+
 struct Environment {
   LogLevel level = LogLevel::warning;
   std::optional<std::string> misspelt = std::nullopt;
@@ -145,7 +148,14 @@ bool log_enabled(LogLevel level) noexcept {
 
 void log(LogLevel level, std::string message, std::vector<std::pair<std::string, std::string>> fields) {
   say_what_is_misspelt();
-  if (log_enabled(level)) emit({level, std::move(message), std::move(fields)});
+  if (!log_enabled(level)) return;
+  for (auto& [name, value] : fields) {
+    if (value.size() <= longest_value) continue;
+    const auto whole = value.size();
+    value.resize(cut_utf8(value, longest_value).size());
+    value += fmt::format("… ({} bytes)", whole);
+  }
+  emit({level, std::move(message), std::move(fields)});
 }
 
 LogSink make_log_sink(LogFormat format) {
@@ -166,7 +176,10 @@ LogSink make_log_sink(LogFormat format) {
   logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})");
   return [logger](const LogRecord& record) {
     std::string line = "\"message\":" + quoted(record.message);
-    for (const auto& [name, value] : record.fields) line += ',' + quoted(name) + ':' + quoted(value);
+    for (const auto& [name, value] : record.fields) {
+      const bool taken = name == "time" || name == "level" || name == "message";
+      line += ',' + quoted(taken ? name + '_' : name) + ':' + quoted(value);
+    }
     logger->log(spdlog_level(record.level), "{}", line);
   };
 }

@@ -128,5 +128,24 @@ TEST_F(Log, JsonIsOneObjectALine) {
   EXPECT_TRUE(object.contains("time"));
 }
 
+TEST_F(Log, AFieldNamedLikeWhatEveryLineHasIsTold) {
+  const auto line = printed(LogFormat::json, {LogLevel::error, "m", {{"message", "a"}, {"time", "b"}, {"level", "c"}}});
+  const auto object = boost::json::parse(line).as_object();
+  EXPECT_EQ(object.size(), 6U) << line;
+  EXPECT_EQ(object.at("message").as_string(), "m");
+  EXPECT_EQ(object.at("message_").as_string(), "a");
+  EXPECT_EQ(object.at("time_").as_string(), "b");
+  EXPECT_EQ(object.at("level_").as_string(), "c");
+}
+
+TEST_F(Log, AVeryLongValueIsCut) {
+  record();
+  log(LogLevel::error, "x", {{"error", std::string(4095, 'e') + std::string(200'000, '\xC3')}, {"short", "s"}});
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_LT(lines[0].fields[0].second.size(), 4200U);
+  EXPECT_THAT(lines[0].fields[0].second, HasSubstr("… (204095 bytes)"));
+  EXPECT_EQ(lines[0].fields[1].second, "s");
+}
+
 }  // namespace
 }  // namespace maestro::messaging

@@ -27,11 +27,12 @@ void set_log_sink(LogSink sink);
 void set_log_level(LogLevel level) noexcept;
 [[nodiscard]] bool log_enabled(LogLevel level) noexcept;
 
+/// A field's value beyond 4 KiB is cut, and says how long it was.
 void log(LogLevel level, std::string message, std::vector<std::pair<std::string, std::string>> fields = {});
 
 enum class LogFormat { text, json };
 /// A sink on spdlog to standard error: text for people, or one JSON object a line for programs
-/// (`time`, `level`, `message`, then the fields).
+/// (`time`, `level`, `message`, then the fields; one of those names gets a `_` at its end).
 LogSink make_log_sink(LogFormat format);
 
 }  // namespace maestro::messaging
