@@ -37,9 +37,11 @@ class Subscription {
   /// Throws `MessagingError(connection_failed | broker_error)` when the subscription is lost for good.
   awaitable<std::optional<Message>> next();
 
-  /// For a caller that has no coroutine, what `next()` and `next_batch()` would give without waiting; none when they would have
-  /// to, and once closed, and nothing was acknowledged then. `ready()` acknowledges what was handed out, like `next()`, and
-  /// completes when there is something to take: false once closed. It hands out nothing, so that cancelling it loses nothing.
+  /// For a caller that has no coroutine: what was fetched already, by `ready()`, `next()` or `next_batch()`. None when
+  /// that is used up, and once closed, and nothing was acknowledged then. They never ask the broker: on a fresh
+  /// subscription they give nothing, however much waits there, until `ready()` was awaited. That acknowledges what was
+  /// handed out, like `next()`, fetches, and completes when there is something to take: false once closed. It hands out
+  /// nothing, so that cancelling it loses nothing.
   std::optional<Message> try_next();
   std::vector<Message> try_next_batch(std::size_t at_most = 500);
   awaitable<bool> ready();
