@@ -38,7 +38,7 @@ struct Bench {
   [[nodiscard]] TimePoint now() const { return broker.clock()->now(); }
   void settle(std::uint64_t sequence, const PublishResult& result) {
     ++published;
-    result.ok() ? record.confirm(sequence) : record.fail(result.detail + ": " + result.error.message());
+    result.ok() ? record.confirm(sequence) : record.fail(sequence, result.error, result.detail);
   }
 };
 
@@ -82,7 +82,7 @@ awaitable<void> publish_one(std::shared_ptr<Bench> bench, std::uint64_t sequence
     co_await bench->broker.publish(std::move(message.front()));
     bench->record.confirm(sequence);
   } catch (const MessagingError& error) {
-    bench->record.fail(error.what());
+    bench->record.fail(sequence, error.code(), error.detail());
   }
   ++bench->published;
   if (bench->arguments.mode == "sequential") bench->record.add_latency(bench->now() - sent);
@@ -135,7 +135,7 @@ awaitable<void> consume(std::shared_ptr<Bench> bench, std::shared_ptr<Subscripti
                   std::chrono::duration_cast<Duration>(std::chrono::duration<double>(bench->arguments.timeout)));
   Progress progress(measure_latency ? "publishing and consuming" : "consuming", bench->record.messages());
   std::optional<TimePoint> first;
-  while (bench->record.distinct() < bench->record.messages() - bench->record.failed()) {
+  while (!bench->record.complete()) {
     const auto batch = co_await subscription->next_batch(bench->arguments.batch);
     if (batch.empty()) break;
     const auto arrived = bench->now();
@@ -232,6 +232,11 @@ awaitable<int> run_bench(MessageBroker broker, const Settings& settings, const B
   if (record.failed() != 0)
     print_error(fmt::format("{} messages were not published: {}. `maestro status` says how the broker is",
                             record.failed(), record.first_failure()));
+  if (record.unknown() != 0)
+    print_error(fmt::format(
+        "of {} more messages nobody knows whether they were published: {}. They count neither as published nor "
+        "as lost",
+        record.unknown(), record.first_doubt()));
   if (const auto lost = record.lost(); lost != 0) {
     print_error(
         fmt::format("{} confirmed messages did not come within {} s of the last. Give a longer --timeout to rule out "
@@ -239,7 +244,7 @@ awaitable<int> run_bench(MessageBroker broker, const Settings& settings, const B
                     lost, arguments.timeout));
     co_return exit_lost;
   }
-  co_return record.failed() == 0 ? exit_ok : exit_failed;
+  co_return record.failed() + record.unknown() == 0 ? exit_ok : exit_failed;
 }
 
 /// The embedded broker refuses what goes over its limits: they are made to fit, unless they were given.

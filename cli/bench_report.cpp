@@ -8,8 +8,14 @@ namespace maestro::cli {
 
 using namespace messaging;
 
-void BenchRecord::fail(std::string reason) {
-  if (failed_++ == 0) first_failure_ = std::move(reason);
+void BenchRecord::fail(std::uint64_t sequence, const boost::system::error_code& error, const std::string& detail) {
+  if (error == errc::outcome_unknown) {
+    if (unknown_++ == 0) first_doubt_ = detail;
+  } else {
+    if (failed_++ == 0) first_failure_ = detail + ": " + error.message();
+  }
+  given_up_[sequence] = true;
+  if (!received_[sequence]) ++accounted_;
 }
 
 bool BenchRecord::receive(std::string_view payload) {
@@ -21,6 +27,7 @@ bool BenchRecord::receive(std::string_view payload) {
   } else {
     received_[sequence] = true;
     ++distinct_;
+    if (!given_up_[sequence]) ++accounted_;
   }
   return true;
 }
@@ -69,7 +76,8 @@ boost::json::object bench_report(const BenchArguments& arguments, const std::str
           {"messages", record.messages()},
           {"size", arguments.size},
           {"work_ns", arguments.work_ns},
-          {"publish_per_second", per_second(record.messages() - record.failed(), record.publish_seconds)},
+          {"publish_per_second",
+           per_second(record.messages() - record.failed() - record.unknown(), record.publish_seconds)},
           {"consume_per_second", per_second(record.distinct() + record.duplicated(), record.consume_seconds)},
           {"p50_ms", record.percentile_ms(0.50)},
           {"p99_ms", record.percentile_ms(0.99)},
@@ -77,7 +85,8 @@ boost::json::object bench_report(const BenchArguments& arguments, const std::str
           {"first_delivery_ms", record.first_delivery_ms},
           {"lost", record.lost()},
           {"duplicated", record.duplicated()},
-          {"failed", record.failed()}};
+          {"failed", record.failed()},
+          {"unknown", record.unknown()}};
 }
 
 }  // namespace maestro::cli
