@@ -8,6 +8,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/topic.hpp>
 
+#include "checks.hpp"
 #include "idle_guard.hpp"
 #include "output.hpp"
 #include "progress.hpp"
@@ -264,10 +265,12 @@ void add_bench(CLI::App& app, const Settings& settings, Action& action) {
       app.add_subcommand("bench", "Measure a broker through this library, and count what is lost or duplicated");
   auto arguments = std::make_shared<BenchArguments>();
   verb->fallthrough();
-  verb->add_option("--messages", arguments->messages, "How many")->check(CLI::Range(1.0, 1e9))->capture_default_str();
+  verb->add_option("--messages", arguments->messages, "How many")
+      ->check(whole_number(1, 1'000'000'000))
+      ->capture_default_str();
   verb->add_option("--size", arguments->size,
                    "Bytes of each payload; the first 16 are the sequence number and the time")
-      ->check(CLI::Range(static_cast<double>(least_bench_size), 1e9))
+      ->check(whole_number(least_bench_size, 1'000'000'000))
       ->capture_default_str();
   verb->add_option(
           "--mode", arguments->mode,
@@ -276,23 +279,23 @@ void add_bench(CLI::App& app, const Settings& settings, Action& action) {
       ->check(CLI::IsMember({"throughput", "latency", "sequential"}))
       ->capture_default_str();
   verb->add_option("--rate", arguments->rate, "Messages a second in latency mode")
-      ->check(CLI::PositiveNumber)
+      ->check(seconds_or_rate())
       ->capture_default_str();
   verb->add_option("--work-ns", arguments->work_ns, "Nanoseconds that the handler of each message is busy")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number(0, any_count))
       ->capture_default_str();
   verb->add_option("--topic", arguments->topic, "Beginning of the topic's name; each run has a topic of its own")
       ->capture_default_str();
   verb->add_option("--partitions", arguments->partitions, "Partitions of the topic; default: the broker's own")
-      ->check(CLI::Range(1, 100000));
+      ->check(whole_number(1, 100'000));
   verb->add_option("--batch", arguments->batch, "Messages in one publish, and taken at once")
-      ->check(CLI::Range(1, 1'000'000))
+      ->check(whole_number(1, 1'000'000))
       ->capture_default_str();
   verb->add_option("--in-flight", arguments->in_flight, "Batches published at the same time in throughput mode")
-      ->check(CLI::Range(1, 1000))
+      ->check(whole_number(1, 1000))
       ->capture_default_str();
   verb->add_option("--timeout", arguments->timeout, "Seconds without a message after which the rest counts as lost")
-      ->check(CLI::PositiveNumber)
+      ->check(seconds_or_rate())
       ->capture_default_str();
   verb->callback([=, &settings, &action] {
     action = [=, &settings] {

@@ -4,11 +4,13 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <cstdlib>
+#include <limits>
 #include <maestro/messaging/consumer.hpp>
 #include <maestro/messaging/deduplication.hpp>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/publisher.hpp>
 
+#include "checks.hpp"
 #include "demo_data.hpp"
 #include "output.hpp"
 #include "progress.hpp"
@@ -300,11 +302,12 @@ void add_demo(CLI::App& app, const Settings& settings, Action& action) {
   auto arguments = std::make_shared<DemoArguments>();
   verb->fallthrough();
   verb->add_option("--records", arguments->records, "Only the first so many of the 1,707; 0: all")
-      ->check(CLI::Range(0, 1707));
+      ->check(whole_number(0, 1707));
   verb->add_option("--concurrency", arguments->concurrency, "Handlers of each group that may run at once")
-      ->check(CLI::Range(1, 1024))
+      ->check(whole_number(1, 1024))
       ->capture_default_str();
   verb->add_option("--seed", arguments->seed, "Which records are malformed and which handlers fail follows from it")
+      ->check(whole_number(0, std::numeric_limits<std::uint64_t>::max()))
       ->capture_default_str();
   verb->add_flag("--fast", arguments->fast, "Handlers that take no time, and no pauses between publishes");
   verb->callback([=, &settings, &action] {

@@ -6,6 +6,7 @@
 #include <maestro/messaging/utf8.hpp>
 #include <memory>
 
+#include "checks.hpp"
 #include "output.hpp"
 #include "progress.hpp"
 #include "session.hpp"
@@ -218,7 +219,7 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
   add_topic(listing);
   add_filter(listing);
   listing->add_option("--limit", arguments->limit, "At most so many")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1, any_count))
       ->capture_default_str();
   auto* showing = add("show", "One dead letter, whole", show);
   add_topic(showing)->required();
@@ -228,11 +229,11 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
   add_topic(replaying)->required();
   add_filter(replaying);
   replaying->add_flag("--dry-run", arguments->dry_run, "Count, and change nothing");
-  replaying->add_option("--rate", arguments->rate, "At most so many a second")->check(CLI::PositiveNumber);
+  replaying->add_option("--rate", arguments->rate, "At most so many a second")->check(seconds_or_rate());
   replaying->add_option("--max-replays", arguments->max_replays, "What was replayed so often stays where it is")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1, 1'000'000))
       ->capture_default_str();
-  replaying->add_option("--limit", arguments->replay_limit, "At most so many")->check(CLI::PositiveNumber);
+  replaying->add_option("--limit", arguments->replay_limit, "At most so many")->check(whole_number(1, any_count));
   auto* purging = add("purge", "Remove every dead letter of a topic", purge);
   add_topic(purging)->required();
   purging->add_flag("--yes", arguments->yes, "It is meant");

@@ -10,6 +10,7 @@
 #include <maestro/messaging/topic.hpp>
 #include <memory>
 
+#include "checks.hpp"
 #include "idle_guard.hpp"
 #include "output.hpp"
 #include "session.hpp"
@@ -97,7 +98,7 @@ void add_subscribe(CLI::App& app, const Settings& settings, Action& action) {
   verb->add_option("TOPIC", arguments->topic, "A topic, or a pattern such as 'orders.*' or 'orders.>'")->required();
   verb->add_option("--group", arguments->group,
                    "Share the work of this group, and acknowledge what was printed; without it, a private reader");
-  verb->add_option("--max", arguments->max, "End after so many messages")->check(CLI::PositiveNumber);
+  verb->add_option("--max", arguments->max, "End after so many messages")->check(whole_number(1, any_count));
   verb->add_option("--format", arguments->format, "text: one line each; value: the payload alone; json: all of it")
       ->check(CLI::IsMember({"text", "value", "json"}))
       ->capture_default_str();
@@ -105,7 +106,7 @@ void add_subscribe(CLI::App& app, const Settings& settings, Action& action) {
       ->check(CLI::IsMember({"earliest", "latest"}))
       ->capture_default_str();
   verb->add_option("--timeout", arguments->timeout, "End when nothing came for so many seconds")
-      ->check(CLI::PositiveNumber);
+      ->check(seconds_or_rate());
   verb->callback([=, &settings, &action] {
     action = [=, &settings] {
       return with_broker(settings, [&, arguments](MessageBroker broker) {

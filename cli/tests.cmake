@@ -16,10 +16,19 @@ maestro_command_test(bench_throughput 0 "bench|--messages|20000|--json" OUTPUT "
 maestro_command_test(bench_latency 0 "bench|--mode|latency|--messages|200|--json" OUTPUT "\"latency_of\":\"end to end\".*\"lost\":0")
 maestro_command_test(bench_sequential 0 "bench|--mode|sequential|--messages|2000|--json" OUTPUT "\"lost\":0")
 maestro_command_test(bench_too_small 2 "bench|--size|3" ERRORS "--size: Value 3 not in range")
+maestro_command_test(bench_not_a_number 2 "bench|--rate|nan" ERRORS "--rate: Value nan not in range 0.001 to 1000000000")
+maestro_command_test(bench_no_time 2 "bench|--timeout|nan" ERRORS "--timeout: Value nan not in range")
+maestro_command_test(bench_unknown 1
+  "bench|--messages|2000|--batch|1|--json|-o|fault_publish_unknown=0.01|-o|fault_seed=3"
+  OUTPUT "\"lost\":0,\"duplicated\":0,\"failed\":0,\"unknown\":[1-9]"
+  ERRORS "^maestro: of [0-9]+ more messages nobody knows whether they were published: memory: [^\n]*\n$")
+maestro_command_test(demo_seed 2 "demo|--seed|99999999999999999999" ERRORS "not in range 0 to 18446744073709551615")
 maestro_command_test(publish_value 0 "publish|orders|--value|{}|--json" OUTPUT "\"published\":1")
 maestro_command_test(publish_lines 0 "publish|orders|--json" INPUT "one\ntwo\n" OUTPUT "\"published\":2,\"failed\":0")
 maestro_command_test(publish_broken_line 2 "publish|orders|--jsonl" INPUT "{}\nnope\n" ERRORS "line 2 is not JSON")
 maestro_command_test(publish_pattern 2 "publish|orders.*|--value|1" ERRORS "pattern cannot be published to")
+maestro_command_test(subscribe_no_time 2 "subscribe|orders|--timeout|nan" ERRORS "Value nan not in range 0.001 to")
+maestro_command_test(subscribe_none 2 "subscribe|orders|--max|0" ERRORS "Value 0 not in range 1 to 1000000000000")
 maestro_command_test(subscribe_nothing 4 "subscribe|orders|--timeout|0.1" ERRORS "no message came")
 maestro_command_test(status 0 "status|--json" OUTPUT "\"healthy\":true")
 maestro_command_test(unreachable 3 "status|--broker|memory://x|-o|fault_seed=1|-o|fault_disconnect=1" ERRORS "maestro: ")

@@ -3,6 +3,7 @@
 #include <maestro/messaging/topic.hpp>
 #include <memory>
 
+#include "checks.hpp"
 #include "output.hpp"
 #include "session.hpp"
 
@@ -124,7 +125,9 @@ void add_topics(CLI::App& app, const Settings& settings, Action& action) {
     }
     return create(std::move(broker), settings, *topic, std::move(wanted));
   });
-  create_command->add_option("--partitions", *partitions, "How many; default: the broker's own")->check(CLI::Range(1, 100000));
+  create_command
+      ->add_option("--partitions", *partitions, "How many; default: the broker's own. Memory takes 65535 at most")
+      ->check(whole_number(1, 100'000));
   create_command->add_option("--config", *configuration, "NAME=VALUE in the broker's own words, such as retention.ms=60000; may be repeated")
       ->check([](const std::string& given) {
         return given.find('=') == std::string::npos || given.front() == '=' ? "\"" + given + "\"; allowed is NAME=VALUE" : std::string();
