@@ -22,11 +22,21 @@ using namespace messaging;
 
 namespace {
 
+/// Says nothing of a text that may be a secret, but for a name in front of it.
+std::string what_is_wrong(std::string_view text) {
+  std::string_view named;
+  for (const auto& spec : option_table())
+    if (text.starts_with(spec.name) && spec.name.size() > named.size()) named = spec.name;
+  return named.empty() ? "one that was given has no name in front of a ="
+                       : fmt::format("there is no = after '{}'", named);
+}
+
 /// `name=value`, the value read as the options table says; what is no number is left to the validation to refuse.
 void apply_option(MessagingConfig& config, std::string_view text) {
   const auto equals = text.find('=');
   if (equals == std::string_view::npos || equals == 0)
-    throw UsageError(fmt::format("--option takes name=value, given '{}'. `maestro config` lists the names", text));
+    throw UsageError(
+        fmt::format("--option takes name=value; {}. `maestro config` lists the names", what_is_wrong(text)));
   const auto name = text.substr(0, equals);
   const auto value = text.substr(equals + 1);
   auto* map = &config.connection_config;

@@ -43,5 +43,8 @@ add_test(NAME command_config_markdown COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARG
 set_tests_properties(command_config_markdown PROPERTIES TIMEOUT 120 LABELS command)
 maestro_command_test(config_unknown_broker 2 "config|kafak" ERRORS "kafka")
 maestro_command_test(unknown_option 2 "status|-o|prefetsch=3" ERRORS "did you mean .prefetch.")
+maestro_command_test(option_without_value 2 "status|-o|sasl_password:hunter2" ERRORS "there is no = after 'sasl_password'")
+maestro_command_test(option_of_another 2 "status|-o|sasl_pasword=x" ERRORS "did you mean .sasl_password., an option of kafka")
+maestro_command_test(no_url 2 "status|--broker|memory:" ERRORS "allowed are memory://name")
 maestro_command_test(unknown_verb 2 "pubish" ERRORS "Did you mean 'publish'")
 maestro_command_test(completion 0 "completion|bash" OUTPUT "complete -o default -F _maestro maestro")
