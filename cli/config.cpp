@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <boost/json/array.hpp>
 #include <maestro/messaging/config.hpp>
+#include <map>
 #include <memory>
 
-#include "command.hpp"
 #include "output.hpp"
+#include "session.hpp"
 
 namespace maestro::cli {
 
@@ -23,12 +24,24 @@ bool applies(const OptionSpec& spec, std::optional<BrokerType> broker) {
          std::find(spec.brokers.begin(), spec.brokers.end(), *broker) != spec.brokers.end();
 }
 
-boost::json::object as_json(const OptionSpec& spec) {
+/// The configuration of the broker that was named here, else of the one that a verb would use.
+MessagingConfig wanted_config(const Settings& settings, std::optional<BrokerType> broker) {
+  if (!broker) return make_config(settings);
+  MessagingConfig config;
+  if (settings.broker) config = MessagingConfig::from_url(*settings.broker);
+  if (config.broker_type != *broker) config = MessagingConfig{.broker_type = *broker};
+  apply_options(config, settings);
+  return config;
+}
+
+boost::json::object as_json(const OptionSpec& spec, const Options::Shown* in_force) {
   boost::json::array brokers, allowed;
   for (const auto broker : spec.brokers) brokers.emplace_back(to_string(broker));
   for (const auto value : spec.allowed) allowed.emplace_back(value);
   boost::json::object row{{"name", spec.name}, {"group", name_of(spec.group)}, {"type", to_string(spec.type)}};
   row["default"] = spec.default_value.empty() ? boost::json::value(nullptr) : boost::json::value(spec.default_value);
+  row["value"] = in_force ? boost::json::value(in_force->value) : boost::json::value(nullptr);
+  row["origin"] = in_force ? boost::json::value(in_force->origin) : boost::json::value(nullptr);
   row["unit"] = spec.unit;
   row["brokers"] = std::move(brokers);
   row["allowed"] = std::move(allowed);
@@ -39,29 +52,38 @@ boost::json::object as_json(const OptionSpec& spec) {
 }
 
 int show(const Settings& settings, const std::string& broker_name, bool markdown) {
-  std::optional<BrokerType> broker;
-  if (!broker_name.empty()) {
-    try {
-      broker = parse_broker_type(broker_name);
-    } catch (const MessagingError& error) {
-      print_error(error.what());
-      return exit_usage;
-    }
-  }
   if (markdown) {
     fmt::print("{}", options_reference());
     return exit_ok;
   }
-  Table table({"option", "group", "type", ">default", "unit", "allowed", "brokers", "environment", "what it does"});
+  std::optional<BrokerType> broker;
+  if (!broker_name.empty()) broker = parse_broker_type(broker_name);
+  const Options options(wanted_config(settings, broker));
+  const auto shown = options.shown();
+  std::map<std::string_view, const Options::Shown*> in_force;
+  for (const auto& each : shown) in_force[each.spec->name] = &each;
+  if (settings.broker && !broker) broker = MessagingConfig::from_url(*settings.broker).broker_type;
+  Table table({"option", ">value", "origin", ">default", "unit", "group", "type", "allowed", "brokers", "environment",
+               "what it does"});
   for (const auto& spec : option_table()) {
     if (!applies(spec, broker)) continue;
+    const auto found = in_force.find(spec.name);
+    const auto* value = found == in_force.end() ? nullptr : found->second;
     if (settings.json) {
-      print_json(as_json(spec));
+      print_json(as_json(spec, value));
       continue;
     }
-    table.add({std::string(spec.name), std::string(name_of(spec.group)), std::string(to_string(spec.type)),
-               std::string(spec.default_value), std::string(spec.unit), allowed_values(spec), broker_names(spec),
-               std::string(spec.environment), std::string(spec.doc)});
+    table.add({std::string(spec.name), value ? value->value : "", value ? value->origin : "",
+               std::string(spec.default_value), std::string(spec.unit), std::string(name_of(spec.group)),
+               std::string(to_string(spec.type)), allowed_values(spec), broker_names(spec), environment_variable(spec),
+               std::string(spec.doc)});
+  }
+  // A property of the native client may be a secret, which only that client knows.
+  for (const auto& [name, value] : options.raw()) {
+    if (settings.json)
+      print_json(boost::json::object{{"name", "raw." + name}, {"value", "***"}, {"origin", "config"}});
+    else
+      table.add({"raw." + name, "***", "config", "", "", "", "", "", "", "", "A property of the native client."});
   }
   if (!settings.json) table.print();
   return exit_ok;
@@ -70,11 +92,14 @@ int show(const Settings& settings, const std::string& broker_name, bool markdown
 }  // namespace
 
 void add_config(CLI::App& app, const Settings& settings, Action& action) {
-  auto* verb = app.add_subcommand("config", "Show the table of options: name, type, default, brokers, what each does");
+  auto* verb =
+      app.add_subcommand("config", "Show the options: what is in force and where from, default, what each does");
   auto broker = std::make_shared<std::string>();
   auto markdown = std::make_shared<bool>(false);
   verb->fallthrough();
-  verb->add_option("BROKER", *broker, "Only the options that this broker takes");
+  verb->add_option("BROKER", *broker,
+                   "Only the options that this broker takes; default: all, and what is in force for the broker that a "
+                   "verb would use");
   verb->add_flag("--markdown", *markdown, "The whole reference page, as in docs/options.md");
   verb->callback([=, &settings, &action] { action = [=, &settings] { return show(settings, *broker, *markdown); }; });
 }

@@ -6,6 +6,7 @@
 
 #include "command.hpp"
 #include "output.hpp"
+#include "session.hpp"
 
 namespace {
 
@@ -88,8 +89,7 @@ int main(int argc, char** argv) {
   }
   try {
     return action();
-  } catch (const std::exception& error) {
-    print_error(error.what());
-    return exit_failed;
+  } catch (...) {
+    return report_failure(std::current_exception());
   }
 }

@@ -93,25 +93,6 @@ std::string describe(const MessagingError& error) {
   return error.detail() + ". " + advice;
 }
 
-int report(const std::exception_ptr& failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const UsageError& error) {
-    print_error(error.what());
-    return exit_usage;
-  } catch (const MessagingError& error) {
-    print_error(describe(error));
-    return exit_code_of(error);
-  } catch (const boost::system::system_error& error) {
-    print_error(error.code() == asio::error::operation_aborted
-                    ? "interrupted before it was done. Run it again to the end"
-                    : error.what());
-  } catch (const std::exception& error) {
-    print_error(error.what());
-  }
-  return exit_failed;
-}
-
 awaitable<void> session(const Settings& settings, const BrokerTask& task, int& code) {
   std::exception_ptr failure;
   std::optional<MessageBroker> broker;
@@ -130,16 +111,39 @@ awaitable<void> session(const Settings& settings, const BrokerTask& task, int& c
       if (!failure) failure = std::current_exception();
     }
   }
-  if (failure) code = report(failure);
+  if (failure) code = report_failure(failure);
 }
 
 }  // namespace
+
+int report_failure(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const UsageError& error) {
+    print_error(error.what());
+    return exit_usage;
+  } catch (const MessagingError& error) {
+    print_error(describe(error));
+    return exit_code_of(error);
+  } catch (const boost::system::system_error& error) {
+    print_error(error.code() == asio::error::operation_aborted
+                    ? "interrupted before it was done. Run it again to the end"
+                    : error.what());
+  } catch (const std::exception& error) {
+    print_error(error.what());
+  }
+  return exit_failed;
+}
+
+void apply_options(MessagingConfig& config, const Settings& settings) {
+  for (const auto& option : settings.options) apply_option(config, option);
+}
 
 MessagingConfig make_config(const Settings& settings) {
   auto config = settings.broker                ? MessagingConfig::from_url(*settings.broker)
                 : environment_names_a_broker() ? MessagingConfig::from_env()
                                                : MessagingConfig::from_url("memory://maestro");
-  for (const auto& option : settings.options) apply_option(config, option);
+  apply_options(config, settings);
   return config;
 }
 

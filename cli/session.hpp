@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <maestro/messaging/broker.hpp>
 #include <stdexcept>
@@ -18,6 +19,8 @@ class UsageError : public std::runtime_error {
 
 /// The configuration that `--broker`, `--option` and the environment ask for.
 [[nodiscard]] messaging::MessagingConfig make_config(const Settings& settings);
+/// Puts what `--option` says into the configuration.
+void apply_options(messaging::MessagingConfig& config, const Settings& settings);
 [[nodiscard]] bool is_memory(const Settings& settings);
 
 using BrokerTask = std::function<messaging::awaitable<int>(messaging::MessageBroker)>;
@@ -25,6 +28,9 @@ using BrokerTask = std::function<messaging::awaitable<int>(messaging::MessageBro
 /// Opens the broker, runs the task to its end or until SIGINT or SIGTERM cancels it, disconnects, and returns the exit
 /// code. What the task throws is printed.
 int with_broker(const Settings& settings, BrokerTask task);
+
+/// Prints what was thrown; returns the exit code for it.
+int report_failure(const std::exception_ptr& failure);
 
 /// Waits on the broker's clock.
 messaging::awaitable<void> wait_for(messaging::MessageBroker broker, messaging::Duration duration);

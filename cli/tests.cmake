@@ -41,6 +41,11 @@ maestro_command_test(config 0 "config|memory" OUTPUT "auto_offset_reset")
 add_test(NAME command_config_markdown COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:maestro>;config;--markdown"
   -DEXPECTED=${PROJECT_SOURCE_DIR}/docs/options.md -P ${PROJECT_SOURCE_DIR}/examples/compare_output.cmake)
 set_tests_properties(command_config_markdown PROPERTIES TIMEOUT 120 LABELS command)
+maestro_command_test(config_in_force 0 "config|kafka|--json|-o|sasl_password=hunter2|-o|linger=7"
+  OUTPUT "\"name\":\"sasl_password\"[^\n]*\"value\":\"...\",\"origin\":\"config\".*\"name\":\"linger\"[^\n]*\"value\":\"7\",\"origin\":\"config\"")
+maestro_command_test(config_from_environment 0 "config|--json" OUTPUT "\"name\":\"max_retry_attempts\"[^\n]*\"value\":\"9\",\"origin\":\"environment\"")
+set_tests_properties(command_config_from_environment PROPERTIES ENVIRONMENT MESSAGING_MAX_RETRY_ATTEMPTS=9)
+maestro_command_test(config_bogus 2 "config|-o|bogus=7" ERRORS "\"bogus\" in connection_config")
 maestro_command_test(config_unknown_broker 2 "config|kafak" ERRORS "kafka")
 maestro_command_test(unknown_option 2 "status|-o|prefetsch=3" ERRORS "did you mean .prefetch.")
 maestro_command_test(option_without_value 2 "status|-o|sasl_password:hunter2" ERRORS "there is no = after 'sasl_password'")

@@ -43,6 +43,12 @@ std::string show(const OptionValue& value) {
       value.get());
 }
 
+/// The same without quotes.
+std::string plain(const OptionValue& value) {
+  const auto* text = std::get_if<std::string>(&value.get());
+  return text ? readable(*text) : show(value);
+}
+
 template <class Number>
 std::optional<Number> parse_number(std::string_view text) {
   Number number{};
@@ -299,7 +305,7 @@ bool Options::is_set(std::string_view name) const {
 std::vector<Options::Shown> Options::shown() const {
   std::vector<Shown> rows;
   for (const auto& [name, entry] : entries_)
-    rows.push_back({entry.spec, entry.spec->secret ? "***" : show(entry.value), std::string(entry.origin)});
+    rows.push_back({entry.spec, entry.spec->secret ? "***" : plain(entry.value), std::string(entry.origin)});
   return rows;
 }
 
