@@ -1,13 +1,13 @@
 #include <fmt/format.h>
 
+#include <boost/asio/error.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
-#include <fstream>
-#include <iostream>
 #include <maestro/messaging/broker.hpp>
 #include <maestro/messaging/topic.hpp>
 #include <memory>
 
+#include "line_reader.hpp"
 #include "output.hpp"
 #include "progress.hpp"
 #include "session.hpp"
@@ -64,21 +64,28 @@ OutgoingMessage make_message(const PublishArguments& arguments, const Headers& h
 
 struct Outcome {
   std::size_t published = 0;
-  std::size_t failed = 0;
+  std::size_t failed = 0;   ///< Surely not published.
+  std::size_t unknown = 0;  ///< Nobody can tell.
   std::string first_error;
+  std::string first_doubt;
 };
 
 awaitable<void> send(MessageBroker broker, std::vector<OutgoingMessage>& batch, Outcome& outcome) {
   auto taken = std::move(batch);
   batch.clear();
+  const auto count = taken.size();
+  outcome.unknown += count;  // should it be interrupted
   const auto results = co_await broker.publish_many(std::move(taken));
+  outcome.unknown -= count;
   for (const auto& result : results) {
     if (result.ok()) {
       ++outcome.published;
-    } else {
-      if (outcome.first_error.empty()) outcome.first_error = result.detail + ": " + result.error.message();
-      ++outcome.failed;
+      continue;
     }
+    const bool doubtful = result.error == errc::outcome_unknown;
+    auto& first = doubtful ? outcome.first_doubt : outcome.first_error;
+    if (first.empty()) first = doubtful ? result.detail : result.detail + ": " + result.error.message();
+    ++(doubtful ? outcome.unknown : outcome.failed);
   }
 }
 
@@ -101,43 +108,73 @@ awaitable<int> publish_one(MessageBroker broker, const Settings& settings, const
   co_return exit_ok;
 }
 
-awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, const PublishArguments& arguments,
-                             std::istream& input) {
+/// Publishes line by line until the input ends, or until a line is no message; returns what was wrong with that.
+awaitable<std::string> send_lines(MessageBroker broker, const PublishArguments& arguments, LineReader& input,
+                                  Outcome& outcome) {
   constexpr std::size_t batch_size = 500;
   const auto headers = parse_headers(arguments.headers);
-  Outcome outcome;
   std::string stopped;
   std::vector<OutgoingMessage> batch;
   Progress progress("publishing", 0);
   std::string line;
-  for (std::size_t number = 1; stopped.empty() && std::getline(input, line); ++number) {
-    if (line.empty()) continue;
-    try {
-      batch.push_back(make_message(arguments, headers, std::move(line), number));
-    } catch (const UsageError& error) {
-      stopped = error.what();
-    }
-    // What is typed is sent line by line; what is piped, in batches.
-    if (batch.size() >= batch_size || (!batch.empty() && input.rdbuf()->in_avail() == 0)) {
+  std::size_t number = 0;
+  do {
+    while (stopped.empty() && input.take(line)) {
+      ++number;
+      if (line.empty()) continue;
+      try {
+        batch.push_back(make_message(arguments, headers, std::move(line), number));
+      } catch (const UsageError& error) {
+        stopped = error.what();
+      }
+      if (batch.size() < batch_size) continue;
       co_await send(broker, batch, outcome);
       progress.update(outcome.published);
     }
-  }
+    // What is typed is sent line by line; what is piped, in batches.
+    if (!batch.empty() && (!stopped.empty() || !input.more_is_here())) co_await send(broker, batch, outcome);
+  } while (stopped.empty() && co_await input.fill());
   if (!batch.empty()) co_await send(broker, batch, outcome);
-  progress.finish();
+  co_return stopped;
+}
+
+awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, const PublishArguments& arguments) {
+  LineReader input(broker.executor(), arguments.file.empty() ? "-" : arguments.file);
+  Outcome outcome;
+  std::string stopped;
+  bool interrupted = false;
+  try {
+    stopped = co_await send_lines(broker, arguments, input, outcome);
+  } catch (const UsageError& error) {
+    if (outcome.published + outcome.failed + outcome.unknown == 0) throw;
+    stopped = error.what();
+  } catch (const boost::system::system_error& error) {
+    if (error.code() != boost::asio::error::operation_aborted) throw;
+    interrupted = true;
+  }
   if (settings.json)
-    print_json(
-        boost::json::object{{"topic", arguments.topic}, {"published", outcome.published}, {"failed", outcome.failed}});
+    print_json(boost::json::object{{"topic", arguments.topic},
+                                   {"published", outcome.published},
+                                   {"failed", outcome.failed},
+                                   {"unknown", outcome.unknown}});
   else
     print_line(
         fmt::format("published {} to {}", thousands(static_cast<std::int64_t>(outcome.published)), arguments.topic));
   if (!stopped.empty()) throw UsageError(stopped + fmt::format(" ({} before it were published)", outcome.published));
-  if (outcome.failed != 0) {
+  if (outcome.failed != 0)
     print_error(fmt::format("{} of {} messages were not published: {}. `maestro status` says how the broker is",
-                            outcome.failed, outcome.failed + outcome.published, outcome.first_error));
-    co_return exit_failed;
-  }
-  co_return exit_ok;
+                            outcome.failed, outcome.failed + outcome.unknown + outcome.published, outcome.first_error));
+  if (interrupted)
+    print_error(outcome.unknown == 0
+                    ? "interrupted before the input ended"
+                    : fmt::format("interrupted before the input ended; the broker may or may not have {} "
+                                  "messages more",
+                                  outcome.unknown));
+  else if (outcome.unknown != 0)
+    print_error(
+        fmt::format("the broker may or may not have {} of {} messages: {}. Find out before you publish them again",
+                    outcome.unknown, outcome.failed + outcome.unknown + outcome.published, outcome.first_doubt));
+  co_return interrupted || outcome.failed + outcome.unknown != 0 ? exit_failed : exit_ok;
 }
 
 awaitable<int> publish(MessageBroker broker, const Settings& settings, const PublishArguments& arguments) {
@@ -145,12 +182,7 @@ awaitable<int> publish(MessageBroker broker, const Settings& settings, const Pub
   if (is_memory(settings) && !settings.json)
     print_hint("memory:// lives inside one process, so what is published is gone with it. Give --broker for a server");
   if (arguments.value) co_return co_await publish_one(std::move(broker), settings, arguments);
-  if (arguments.file.empty() || arguments.file == "-")
-    co_return co_await publish_lines(std::move(broker), settings, arguments, std::cin);
-  std::ifstream file(arguments.file);
-  if (!file)
-    throw UsageError(fmt::format("cannot read '{}'. Give a file of lines, or - for standard input", arguments.file));
-  co_return co_await publish_lines(std::move(broker), settings, arguments, file);
+  co_return co_await publish_lines(std::move(broker), settings, arguments);
 }
 
 }  // namespace

@@ -26,6 +26,8 @@ maestro_command_test(demo_seed 2 "demo|--seed|99999999999999999999" ERRORS "not 
 maestro_command_test(publish_value 0 "publish|orders|--value|{}|--json" OUTPUT "\"published\":1")
 maestro_command_test(publish_lines 0 "publish|orders|--json" INPUT "one\ntwo\n" OUTPUT "\"published\":2,\"failed\":0")
 maestro_command_test(publish_broken_line 2 "publish|orders|--jsonl" INPUT "{}\nnope\n" ERRORS "line 2 is not JSON")
+maestro_command_test(publish_directory 2 "publish|orders|--file|/usr" ERRORS "cannot read '/usr': Is a directory")
+maestro_command_test(publish_last_line 0 "publish|orders|--json" INPUT "one\ntwo" OUTPUT "\"published\":2,\"failed\":0")
 maestro_command_test(publish_pattern 2 "publish|orders.*|--value|1" ERRORS "pattern cannot be published to")
 maestro_command_test(subscribe_no_time 2 "subscribe|orders|--timeout|nan" ERRORS "Value nan not in range 0.001 to")
 maestro_command_test(subscribe_none 2 "subscribe|orders|--max|0" ERRORS "Value 0 not in range 1 to 1000000000000")
@@ -53,3 +55,6 @@ maestro_command_test(option_of_another 2 "status|-o|sasl_pasword=x" ERRORS "did 
 maestro_command_test(no_url 2 "status|--broker|memory:" ERRORS "allowed are memory://name")
 maestro_command_test(unknown_verb 2 "pubish" ERRORS "Did you mean 'publish'")
 maestro_command_test(completion 0 "completion|bash" OUTPUT "complete -o default -F _maestro maestro")
+add_test(NAME command_streams COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_streams.sh $<TARGET_FILE:maestro>)
+set_tests_properties(command_streams PROPERTIES TIMEOUT 120 LABELS command)
+

@@ -1,0 +1,34 @@
+#!/bin/bash
+# check_streams.sh PROGRAM: an interrupt ends a publish that waits for its input.
+set -u
+program=$1
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+
+# A pipe that somebody holds open, and a named one that nobody has opened for writing.
+mkfifo "$folder/pipe" "$folder/lonely"
+exec 3<>"$folder/pipe"
+interrupt() {
+  local signal=$1 published=$2
+  shift 2
+  "$program" publish orders "$@" <"$folder/pipe" >"$folder/output" 2>"$folder/errors" &
+  local process=$!
+  for ((i = 0; i < 600; i++)); do
+    [ -s "$folder/errors" ] && break
+    sleep 0.05
+  done
+  sleep 0.2
+  kill -s "$signal" "$process"
+  wait "$process"
+  [ $? -eq 1 ] || fail "publish did not end with 1 by $signal"
+  grep -q "published $published to orders" "$folder/output" || fail "not counted: $(cat "$folder/output")"
+  grep -q 'interrupted before the input ended' "$folder/errors" || fail "not said: $(cat "$folder/errors")"
+}
+printf 'one\ntwo\npart of a line' >&3
+interrupt INT 2
+interrupt TERM 0
+interrupt TERM 0 --file "$folder/lonely"
