@@ -1,5 +1,5 @@
 #!/bin/bash
-# check_streams.sh PROGRAM: an interrupt ends a publish that waits for its input.
+# check_streams.sh PROGRAM: lost output is a failure of every verb, and an interrupt ends a publish that waits for its input.
 set -u
 program=$1
 folder=$(mktemp -d)
@@ -8,6 +8,23 @@ fail() {
   echo "$*" >&2
   exit 1
 }
+
+while read -r -a words; do
+  "$program" "${words[@]}" </dev/null >/dev/full 2>"$folder/errors"
+  [ $? -eq 1 ] || fail "'${words[*]}' with lost output did not end with 1"
+  grep -q 'standard output could not be written' "$folder/errors" || fail "'${words[*]}' did not say why: $(cat "$folder/errors")"
+done <<'WORDS'
+--version
+--help
+status --json
+demo --fast --records 20 --json
+bench --messages 100 --json
+publish orders --json
+publish orders --value 1 --json
+topics create orders --json
+config
+completion bash
+WORDS
 
 # A pipe that somebody holds open, and a named one that nobody has opened for writing.
 mkfifo "$folder/pipe" "$folder/lonely"

@@ -1,7 +1,10 @@
+#include <cerrno>
+#include <cstdio>
 #include <exception>
 #include <iostream>
 #include <maestro/messaging/nearest.hpp>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "command.hpp"
@@ -46,6 +49,19 @@ std::string sentence(std::string text) {
   return text;
 }
 
+/// The exit code, once all of the output is surely out.
+int finish(int code) {
+  errno = 0;
+  // The help and the version go another way than what the verbs print.
+  std::cout.flush();
+  std::fflush(stdout);
+  const int cause = errno;
+  if (std::cout.good() && std::ferror(stdout) == 0) return code;
+  print_error("standard output could not be written" +
+              (cause != 0 ? ": " + std::system_category().message(cause) : ""));
+  return code == exit_ok ? int{exit_failed} : code;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -81,15 +97,15 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
-    return app.exit(help);
+    return finish(app.exit(help));
   } catch (const CLI::ParseError& error) {
     const auto better = unknown_verb(app, std::vector<std::string>(argv + 1, argv + argc));
     print_error(better.empty() ? sentence(error.what()) + ". Run the verb with --help to see what it takes" : better);
     return exit_usage;
   }
   try {
-    return action();
+    return finish(action());
   } catch (...) {
-    return report_failure(std::current_exception());
+    return finish(report_failure(std::current_exception()));
   }
 }
