@@ -57,4 +57,5 @@ maestro_command_test(unknown_verb 2 "pubish" ERRORS "Did you mean 'publish'")
 maestro_command_test(completion 0 "completion|bash" OUTPUT "complete -o default -F _maestro maestro")
 add_test(NAME command_streams COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_streams.sh $<TARGET_FILE:maestro>)
 set_tests_properties(command_streams PROPERTIES TIMEOUT 120 LABELS command)
-
+add_test(NAME command_completion_bash COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_completion.sh $<TARGET_FILE:maestro>)
+set_tests_properties(command_completion_bash PROPERTIES TIMEOUT 120 LABELS command)
