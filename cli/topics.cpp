@@ -56,7 +56,8 @@ awaitable<int> describe(MessageBroker broker, const Settings& settings, std::str
   Table partitions({">partition", ">first", ">next", ">kept"});
   for (const auto& each : info.partitions)
     partitions.add({std::to_string(each.partition), std::to_string(each.first), std::to_string(each.next),
-                    thousands(each.next - each.first)});
+                    // Without partitions, offsets are no count.
+                    thousands(each.partition < 0 ? info.messages : each.next - each.first)});
   partitions.print();
   if (info.groups.empty()) co_return exit_ok;
   Table groups({"group", ">members", ">lag"});

@@ -15,3 +15,4 @@
 #include <maestro/messaging/monitoring.hpp>
 #include <maestro/messaging/publisher.hpp>
 #include <maestro/messaging/run.hpp>
+#include <maestro/messaging/shared_deduplication.hpp>

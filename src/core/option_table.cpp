@@ -100,6 +100,8 @@ std::span<const OptionSpec> option_table() {
        "How often the group's places are committed; what a crash repeats at most."},
       {"fetch_buffer_bytes", consumer, integer, "67108864", "bytes", kafka_only, {}, 1'048'576, 17'179'869'184, "",
        "Fetched messages that this subscription holds in memory at most, however much is waiting in its topics."},
+      {"consumer_name", consumer, text, "", "", redis_only, {}, 0, 0, "",
+       "The name of this member in its group: started again under it, it has at once what it held. No other may have it. Absent: one of its own."},
       {"claim_idle", consumer, duration, "30000", "ms", redis_only, {}, 100, 86'400'000, "",
        "How long a message may be in the hands of a member that does not stir before another takes it over."},
       {"trim_after", consumer, duration, "3600000", "ms", redis_only, {}, 0, 1e13, "",

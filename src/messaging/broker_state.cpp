@@ -250,6 +250,29 @@ awaitable<PublishResult> MessageBroker::State::publish_result(OutgoingMessage me
   co_return result;
 }
 
+awaitable<PublishResult> MessageBroker::State::publish_for(OutgoingMessage message, TransportSubscription& subscription,
+                                                           DeliveryTag tag) {
+  auto* transactions = dynamic_cast<Transactions*>(transport.get());
+  if (!transactions || capabilities.acknowledgement != Acknowledgement::individual) co_return co_await publish_result(std::move(message));
+  PublishResult result;
+  try {
+    require_open();
+    auto& cells = topic(message.topic);
+    result.receipt.topic = message.topic;
+    const TransactionAcknowledgement acknowledgement{&subscription, tag};
+    co_await transactions->commit_transaction({&message, 1}, {&acknowledgement, 1});
+    ++sent_;
+    count_published(cells, result.receipt);
+    co_return result;
+  } catch (const MessagingError& failure) {
+    result.error = failure.code();
+    result.detail = failure.detail();
+  }
+  // Perhaps the delivery is another member's by now.
+  if (result.error == errc::transaction_aborted) co_return co_await publish_result(std::move(message));
+  co_return result;
+}
+
 awaitable<std::vector<PublishResult>> MessageBroker::State::publish_many(std::vector<OutgoingMessage> messages) {
   if (!on_executor()) co_return co_await hop(&State::publish_many, std::move(messages));
   require_open();

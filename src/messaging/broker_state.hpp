@@ -50,6 +50,9 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   void count_received(std::uint64_t messages) noexcept { received_ += messages; }
   /// Publishes on this executor, for the library itself: no hop, no exception for a failed message.
   awaitable<PublishResult> publish_result(OutgoingMessage message);
+  /// The same for a message that takes the place of a delivery. Where the broker has transactions and settles each delivery by itself,
+  /// both happen in one step; the caller settles it in any case, which changes nothing then.
+  awaitable<PublishResult> publish_for(OutgoingMessage message, TransportSubscription& subscription, DeliveryTag tag);
 
   boost::asio::any_io_executor executor;
   MessagingConfig config;

@@ -567,7 +567,8 @@ awaitable<void> EventConsumer::State::write_dead_letter(Lanes::LaneId lane) {
     ++counts.discarded;
   } else {
     const auto topic = dead_letter_topic_of(*item.feed, item.message);
-    const auto result = co_await broker_->publish_result(make_dead_letter(item.message, topic, group_, *item.dead_letter));
+    const auto result = co_await broker_->publish_for(make_dead_letter(item.message, topic, group_, *item.dead_letter),
+                                                      *item.feed->subscription, item.tag);
     if (!result.ok()) {
       auto fields = describe();
       fields.emplace_back("cause", result.detail);
@@ -691,6 +692,10 @@ std::string EventConsumer::State::explain() const {
   std::string text;
   for (const auto& route : routes_) {
     if (!text.empty()) text += '\n';
+    if (!can.groups) {
+      text += fmt::format("\"{}\" on {}: no groups in this mode, start() will refuse it", route->topic, can.broker);
+      continue;
+    }
     text += fmt::format("\"{}\" on {} as group \"{}\" (from {}): at least once, {} handlers at once, in order by {}; ",
                         route->topic, can.broker, group_, group_origin_, concurrency_,
                         options_.ordering == Ordering::key         ? "key"

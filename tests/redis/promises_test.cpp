@@ -229,5 +229,192 @@ TEST(RedisPromises, ThePoolIsBoundedReapedAndShown) {
   });
 }
 
+/// On a server that others use too.
+class RedisShared : public ::testing::Test {
+ protected:
+  /// A name that no other test and no earlier run has.
+  [[nodiscard]] std::string unique(const std::string& name) const { return fmt::format("{}.r{:08x}", name, run_); }
+  [[nodiscard]] std::string says(const std::string& words) const { return redis_cli(server_.url, words); }
+  [[nodiscard]] static awaitable<void> until(std::function<bool()> condition) {
+    const auto deadline = Clock::real()->now() + 10s;
+    while (!condition() && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 10ms);
+    EXPECT_TRUE(condition());
+  }
+  Server server_ = server("redis");
+  unsigned run_ = std::random_device{}();
+};
+
+TEST_F(RedisShared, ATransactionThatCannotBeDoneInFullDoesNothing) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto in = unique("in");
+    const auto out = unique("out");
+    const auto text = unique("text");
+    auto client = broker(context, server_.url, {});
+    redis_cli(server_.url, fmt::format("SET {} x", text));
+    co_await client.publish(in, Value(1));
+    auto reader = co_await client.subscribe(in, {.group_id = "g", .enable_auto_commit = false});
+    const auto message = *co_await reader.next();
+    const auto relay = [&](std::string to) {
+      return client.transaction([&, to](Transaction& transaction) -> awaitable<void> {
+        transaction.publish(out, Value(2));
+        transaction.publish(to, Value(3));
+        transaction.acknowledge(reader, message);
+        co_return;
+      });
+    };
+    const auto failure = co_await failure_of(relay(text));
+    EXPECT_EQ(failure.reason(), errc::transaction_aborted);
+    EXPECT_THAT(failure.what(), HasSubstr("holds a string, and no stream"));
+    EXPECT_EQ(says("XLEN " + out), "0\n");
+    EXPECT_THAT(says(fmt::format("XPENDING {} g", in)), ::testing::StartsWith("1\n"));
+    // A delivery that is in other hands by now.
+    redis_cli(server_.url, fmt::format("XCLAIM {} g other 0 {} JUSTID", in, message.position().text));
+    EXPECT_THAT((co_await failure_of(relay(unique("more")))).what(), HasSubstr("is no longer this member's"));
+    EXPECT_EQ(says("XLEN " + out), "0\n");
+    auto alone = waiting(context, server_.url, {{"wait_replicas", 1}, {"publish_timeout", 1000}});
+    const auto lonely = co_await failure_of(alone.transaction([&](Transaction& transaction) -> awaitable<void> {
+      transaction.publish(out, Value(4));
+      co_return;
+    }));
+    EXPECT_EQ(lonely.reason(), errc::outcome_unknown);
+    EXPECT_THAT(lonely.what(), HasSubstr("only 0 of 1 replicas"));
+    co_await client.disconnect();
+    co_await alone.disconnect();
+  });
+}
+
+TEST_F(RedisShared, ADeadLetterAndItsAcknowledgementAreOneStep) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("orders");
+    const auto transactions = [&] {
+      const auto stats = says("INFO commandstats");
+      const auto at = stats.find("cmdstat_exec:calls=");
+      return at == std::string::npos ? 0 : std::stoi(stats.substr(at + 19));
+    };
+    auto client = broker(context, server_.url, {});
+    const auto before = transactions();
+    for (int i = 0; i < 3; ++i) co_await client.publish(topic, Value(i));
+    EventConsumer consumer(client, {.group_id = "g", .max_retry_attempts = 0});
+    consumer.subscribe(topic, [](const Event&) -> awaitable<void> { throw std::runtime_error("no"); });
+    boost::asio::co_spawn(context, consumer.start(), boost::asio::detached);
+    co_await until([&] { return consumer.counts().dead_lettered == 3; });
+    EXPECT_EQ(says(fmt::format("XLEN {}.g.dlq", topic)), "3\n");
+    EXPECT_GE(transactions(), before + 3);
+    EXPECT_THAT(says(fmt::format("XPENDING {} g", topic)), ::testing::StartsWith("0\n"));
+    consumer.stop();
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, AKeyThatIsNoStreamStandsInNoPatternsWay) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto base = unique("mixed");
+    auto client = broker(context, server_.url, {});
+    redis_cli(server_.url, fmt::format("SET {}.text x", base));
+    const auto refused = [&]() -> awaitable<void> { co_await client.publish(base + ".text", Value(0)); };
+    EXPECT_THAT((co_await failure_of(refused())).what(), HasSubstr("holds something else than a stream"));
+    EXPECT_EQ(says(fmt::format("SISMEMBER maestro:topics {}.text", base)), "0\n") << "only what took a message is a topic";
+    redis_cli(server_.url, fmt::format("SADD maestro:topics {}.text", base));  // as if it had been one
+    co_await client.publish(base + ".one", Value(1));
+    auto group = co_await client.subscribe(base + ".*", {.group_id = "g"});
+    auto alone = co_await client.subscribe(base + ".*");
+    for (auto* reader : {&group, &alone}) EXPECT_EQ((co_await reader->next())->value(), 1);
+    for (const auto& topic : co_await client.administration().list_topics()) EXPECT_NE(topic, base + ".text");
+    // One that turns into something else meanwhile.
+    co_await client.publish(base + ".two", Value(2));
+    for (auto* reader : {&group, &alone}) EXPECT_EQ((co_await reader->next())->value(), 2);
+    redis_cli(server_.url, fmt::format("DEL {}.one", base));
+    redis_cli(server_.url, fmt::format("SET {}.one x", base));
+    co_await client.publish(base + ".two", Value(3));
+    for (auto* reader : {&group, &alone}) EXPECT_EQ((co_await reader->next())->value(), 3);
+    // And back.
+    redis_cli(server_.url, fmt::format("DEL {}.text", base));
+    co_await client.publish(base + ".text", Value(4));
+    for (auto* reader : {&group, &alone}) EXPECT_EQ((co_await reader->next())->value(), 4);
+    redis_cli(server_.url, fmt::format("DEL {}.one", base));
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, ATopicComesBackIntoTheIndex) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("index");
+    auto client = broker(context, server_.url, {});
+    co_await client.publish(topic, Value(1));
+    EXPECT_EQ(says(fmt::format("SISMEMBER maestro:topics {}", topic)), "1\n");
+    redis_cli(server_.url, fmt::format("SREM maestro:topics {}", topic));
+    co_await sleep_for(*Clock::real(), 5500ms);
+    co_await client.publish(topic, Value(2));
+    EXPECT_EQ(says(fmt::format("SISMEMBER maestro:topics {}", topic)), "1\n");
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, AMemberThatIsStartedAgainUnderItsNameHasWhatItHeld) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("named");
+    const ConfigMap named{{"consumer_name", "worker-1"}};
+    auto client = broker(context, server_.url, {}, named);
+    co_await client.publish(topic, Value(1));
+    {
+      auto dies = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+      co_await dies.next();
+    }  // without close(): as if it had died
+    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    const auto began = Clock::real()->now();
+    const auto message = co_await reader.next();
+    EXPECT_EQ(message->value(), 1);
+    EXPECT_TRUE(message->redelivered());
+    EXPECT_LT(Clock::real()->now() - began, 2s) << "long before claim_idle";
+    EXPECT_THAT(says(fmt::format("XINFO CONSUMERS {} g", topic)), HasSubstr("worker-1"));
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, WhatTheModeCannotHoldIsRefused) {
+  boost::asio::io_context context;
+  const auto refused = [&](ConfigMap connection, ConfigMap producer) {
+    try {
+      broker(context, server_.url, std::move(connection), {}, std::move(producer));
+    } catch (const MessagingError& failure) {
+      EXPECT_EQ(failure.reason(), errc::invalid_option);
+      return std::string(failure.what());
+    }
+    return std::string("nothing was thrown");
+  };
+  EXPECT_THAT(refused({{"mode", "pubsub"}}, {{"wait_replicas", 1}}), HasSubstr("wait_replicas: a channel (mode=pubsub) keeps nothing"));
+  EXPECT_THAT(refused({}, {{"pubsub_envelope", true}}), HasSubstr("pubsub_envelope: is for mode=pubsub"));
+}
+
+TEST_F(RedisShared, ARefusedServerIsLetGo) {
+  const auto name = unique("refused");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, server_.url, {{"client_id", name}}, {}, {{"wait_fsync", true}});
+    EXPECT_EQ((co_await failure_of(client.connect())).reason(), errc::unsupported);
+    co_await until([&] { return says("CLIENT LIST").find(name) == std::string::npos; });
+  });
+}
+
+TEST(RedisPromises, AGroupThatIsThereIsJoinedWithoutMemory) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, own.url(), {});
+    for (int i = 0; i < 2; ++i) co_await client.publish("orders", Value(i));
+    {
+      auto first = co_await client.subscribe("orders", {.group_id = "g"});
+      EXPECT_EQ((co_await first.next())->value(), 0);
+      co_await first.commit();
+      co_await first.close();
+    }
+    redis_cli(own.url(), "CONFIG SET maxmemory 1");
+    auto second = co_await client.subscribe("orders", {.group_id = "g"});
+    EXPECT_EQ((co_await second.next())->value(), 1);
+    co_await second.commit();
+    const auto strange = [&]() -> awaitable<void> { co_await client.subscribe("orders", {.group_id = "new"}); };
+    EXPECT_THAT((co_await failure_of(strange())).what(), HasSubstr("maxmemory"));
+    co_await client.disconnect();
+  });
+}
+
 }  // namespace
 }  // namespace maestro::messaging::testing

@@ -13,7 +13,7 @@ class ChannelPublisher final : public Publisher {
   [[nodiscard]] std::optional<Failure> refusal(const OutgoingMessage& message) const override;
   void append(std::string& to, const OutgoingMessage& message) override;
   void confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) override;
-  void begin(Connection&, Batch&) override {}
+  void begin(Batch&) override {}
   awaitable<void> settle(std::shared_ptr<Connection>, std::shared_ptr<Batch>, TimePoint) override { co_return; }
 
  private:

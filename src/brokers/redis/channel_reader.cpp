@@ -88,7 +88,8 @@ void ChannelReader::on_push(const Value& push) {
   }
 }
 
-void ChannelReader::on_burst() {
+void ChannelReader::on_burst(bool full) {
+  if (full) behind_ = true;
   if (closed_ || batch_.size() == 0) return;
   std::vector<Message> messages;
   batch_.take(messages, number_, session_->clock->wall());

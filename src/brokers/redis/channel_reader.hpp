@@ -16,7 +16,7 @@ class ChannelReader final : public Reader, public Pushes {
   awaitable<std::vector<PartitionLag>> lag() override { co_return std::vector<PartitionLag>{}; }
 
   void on_push(const Value& push) override;
-  void on_burst() override;
+  void on_burst(bool full) override;
 
  protected:
   awaitable<void> prepare(Connection& connection) override;

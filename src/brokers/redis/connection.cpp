@@ -146,12 +146,11 @@ awaitable<void> Connection::open(const Address& address, const std::string& clie
                                          : std::vector<std::string>{"AUTH", address.user, *address.password});
     what.emplace_back("logging in");
   }
-  login.push_back({"CLIENT", "SETNAME", client_name});
-  what.emplace_back("naming the connection");
   login.push_back({"SELECT", std::to_string(address.database)});
   what.push_back(fmt::format("choosing database {}", address.database));
+  const auto needed = login.size();
+  login.push_back({"CLIENT", "SETNAME", client_name});  // for people, and may be forbidden, as what follows may be unknown
   login.push_back({"CLIENT", "INFO"});
-  what.emplace_back("asking who we are");
   const auto limit = clock_->make_timer(executor_);
   limit->expires_at(deadline);
   limit->async_wait([weak = weak_from_this(), shown = address.shown()](boost::system::error_code error) {
@@ -175,7 +174,7 @@ awaitable<void> Connection::open(const Address& address, const std::string& clie
     // The number alone may be another's after the server was started again.
     if (const auto id = field("id="), at = field(" addr="); !id.empty() && !at.empty()) kill_command_ = {"CLIENT", "KILL", "ID", id, "ADDR", at};
   }
-  for (std::size_t i = 0; i + 1 < replies.size(); ++i) {
+  for (std::size_t i = 0; i < needed; ++i) {
     if (!replies[i]->is_error()) continue;
     const auto failure = describe(replies[i]->text, fmt::format("{} at {}", what[i], address.shown()));
     close(failure);
@@ -306,7 +305,7 @@ void Connection::on_read(std::size_t bytes) {
   } catch (const MessagingError& failure) {
     close({failure.reason(), failure.detail()});
   }
-  if (pushes) pushes->on_burst();
+  if (pushes) pushes->on_burst(bytes == in_.size());
   if (open_ && !held_ && !reading_) read();
 }
 

@@ -46,8 +46,8 @@ class Pushes {
  public:
   virtual ~Pushes() = default;
   virtual void on_push(const Value& push) = 0;
-  /// All that came together was handed over.
-  virtual void on_burst() = 0;
+  /// All that came together was handed over; `full`: so much that more is waiting, perhaps.
+  virtual void on_burst(bool full) = 0;
 };
 
 /// One connection: commands go out in the order in which they are sent, those of one turn of the loop in one write, and are answered in

@@ -76,7 +76,8 @@ class GroupReader::Acknowledging final : public Call {
 GroupReader::GroupReader(std::shared_ptr<Session> session, SubscribeRequest request)
     : StreamReader(std::move(session), std::move(request)),
       group_(*request_.group),
-      consumer_(make_consumer_name(*session_)),
+      own_name_(session_->options.text_if("consumer_name")),
+      consumer_(own_name_ ? *own_name_ : make_consumer_name(*session_)),
       claim_idle_(session_->options.duration("claim_idle")),
       trim_after_(session_->options.duration("trim_after")),
       trim_period_(trim_after_ > Duration::zero() ? std::clamp<Duration>(trim_after_ / 4, std::chrono::seconds(1), longest_trim_period)
@@ -92,12 +93,23 @@ Duration GroupReader::tick() const {
   return std::max<Duration>(next, std::chrono::milliseconds(1));
 }
 
+// A server without memory makes no group, and says so before it looks whether there is one.
+awaitable<bool> GroupReader::has_group(Connection& connection, std::string key) const {
+  const auto groups = co_await connection.ask({"XINFO", "GROUPS", key});
+  for (const auto& each : groups->items()) {
+    const auto fields = fields_of(each);
+    if (fields.contains("name") && fields.at("name")->text == group_) co_return true;
+  }
+  co_return false;
+}
+
 awaitable<void> GroupReader::prepare_stream(Connection& connection, std::size_t stream) {
   const auto key = streams_[stream].key;
   const auto replies = co_await connection.ask_all(
       {{"SADD", std::string(topic_index), key},
        {"XGROUP", "CREATE", key, group_, streams_[stream].from_end ? "$" : "0", "MKSTREAM"}});
-  if (replies[1]->is_error() && !is_error(replies[1]->text, "BUSYGROUP"))
+  if (replies[1]->is_error() && !is_error(replies[1]->text, "BUSYGROUP") &&
+      !(is_error(replies[1]->text, "OOM") && co_await has_group(connection, key)))
     fail(replies[1]->text, fmt::format("making the group \"{}\" of \"{}\"", group_, key));
   streams_[stream].ready = true;
 }
@@ -105,8 +117,13 @@ awaitable<void> GroupReader::prepare_stream(Connection& connection, std::size_t 
 std::vector<std::string> GroupReader::read_command(std::size_t at_most, Duration block) const {
   std::vector<std::string> words{"XREADGROUP", "GROUP", group_,  consumer_, "COUNT",  std::to_string(at_most),
                                  "BLOCK",      milliseconds(block), "STREAMS"};
-  for (const auto& stream : streams_) words.push_back(stream.key);
-  words.insert(words.end(), streams_.size(), ">");
+  std::size_t count = 0;
+  for (const auto& stream : streams_)
+    if (stream.ready) {
+      words.push_back(stream.key);
+      ++count;
+    }
+  words.insert(words.end(), count, ">");
   return words;
 }
 
@@ -142,11 +159,22 @@ void GroupReader::drop_poison(std::size_t stream, EntryId id) {
 // After a new connection: the groups may be gone, and what the server sent last may have been lost on its way.
 awaitable<void> GroupReader::recover(Connection& connection) {
   if (is_pattern_) co_await discover(connection);
-  for (std::size_t i = 0; i < streams_.size(); ++i) co_await prepare_stream(connection, i);
+  for (std::size_t i = 0; i < streams_.size(); ++i) co_await make_ready(connection, i);
+  co_await read_pending(connection);
+  send_acknowledgements();
+}
+
+awaitable<void> GroupReader::begin() {
+  if (own_name_) co_await read_pending(*connection_);
+  co_await claim_from_the_dead();
+}
+
+awaitable<void> GroupReader::read_pending(Connection& connection) {
   std::set<std::pair<std::size_t, EntryId>> known;
   for (const auto& [serial, held] : held_) known.emplace(held.stream, held.id);
   for (const auto& each : acknowledged_) known.insert(each);
   for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (!streams_[i].ready) continue;
     EntryId after;
     for (bool more = true; more;) {
       const auto reply = co_await connection.ask({"XREADGROUP", "GROUP", group_, consumer_, "COUNT", std::to_string(most_ids), "STREAMS",
@@ -166,7 +194,6 @@ awaitable<void> GroupReader::recover(Connection& connection) {
       deliver(i, lost, reply, counts);
     }
   }
-  send_acknowledgements();
 }
 
 void GroupReader::acknowledge(std::span<const DeliveryTag> tags) {
@@ -288,6 +315,7 @@ awaitable<std::vector<PartitionLag>> GroupReader::lag() {
   const auto self = shared_from_this();
   std::vector<PartitionLag> lags;
   for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (!streams_[i].ready) continue;
     const auto key = streams_[i].key;
     PartitionLag lag{key, -1, 0};
     for (const auto& group : co_await groups_of(*session_, key))
@@ -297,11 +325,10 @@ awaitable<std::vector<PartitionLag>> GroupReader::lag() {
   co_return lags;
 }
 
-bool GroupReader::append_acknowledgement(std::string& to, DeliveryTag tag) const {
+std::optional<Settlement> GroupReader::settlement(DeliveryTag tag) const {
   const auto found = held_.find(tag.sequence);
-  if (found == held_.end()) return false;
-  append_command(to, {"XACK", streams_[found->second.stream].key, group_, found->second.id.to_string()});
-  return true;
+  if (found == held_.end()) return std::nullopt;
+  return Settlement{streams_[found->second.stream].key, group_, consumer_, found->second.id.to_string()};
 }
 
 void GroupReader::forget(DeliveryTag tag) {
@@ -337,7 +364,8 @@ awaitable<void> GroupReader::forget_the_dead() {
       "if of['pending'] == 0 and of['idle'] > tonumber(ARGV[2]) then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], of['name']) end "
       "end";
   for (std::size_t i = 0; i < streams_.size(); ++i)
-    co_await session_->ask(request_.topic, {"EVAL", std::string(script), "1", streams_[i].key, group_, milliseconds(10 * claim_idle_)},
+    if (streams_[i].ready)
+      co_await session_->ask(request_.topic, {"EVAL", std::string(script), "1", streams_[i].key, group_, milliseconds(10 * claim_idle_)},
                            "forgetting members");
 }
 
@@ -407,6 +435,7 @@ awaitable<std::vector<std::uint32_t>> GroupReader::counts_of(Connection& connect
 awaitable<void> GroupReader::claim_from_the_dead() {
   const auto connection = co_await session_->commands(request_.topic, session_->deadline());
   for (std::size_t i = 0; i < streams_.size() && !closed_; ++i) {
+    if (!streams_[i].ready) continue;
     EntryId from;
     for (bool more = true; more && room() > 0 && !closed_;) {
       more = session_->has_autoclaim ? co_await autoclaim(*connection, i, from) : co_await claim_one_by_one(*connection, i, from);
@@ -472,6 +501,7 @@ awaitable<void> GroupReader::take_over(Connection& connection, std::size_t strea
 awaitable<void> GroupReader::trim() {
   if (trim_after_ <= Duration::zero()) co_return;
   for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (!streams_[i].ready) continue;
     const auto key = streams_[i].key;
     const auto groups = co_await session_->ask(request_.topic, {"XINFO", "GROUPS", key}, "looking at the groups");
     const auto age = session_->clock->wall().time_since_epoch() - trim_after_;
@@ -538,13 +568,15 @@ awaitable<void> PrivateReader::prepare_stream(Connection& connection, std::size_
 
 awaitable<void> PrivateReader::recover(Connection& connection) {
   for (std::size_t i = 0; i < streams_.size(); ++i)
-    if (!streams_[i].ready) co_await prepare_stream(connection, i);
+    if (!streams_[i].ready) co_await make_ready(connection, i);
 }
 
 std::vector<std::string> PrivateReader::read_command(std::size_t at_most, Duration block) const {
   std::vector<std::string> words{"XREAD", "COUNT", std::to_string(at_most), "BLOCK", milliseconds(block), "STREAMS"};
-  for (const auto& stream : streams_) words.push_back(stream.key);
-  for (const auto& stream : streams_) words.push_back(stream.last_read.to_string());
+  for (const auto& stream : streams_)
+    if (stream.ready) words.push_back(stream.key);
+  for (const auto& stream : streams_)
+    if (stream.ready) words.push_back(stream.last_read.to_string());
   return words;
 }
 

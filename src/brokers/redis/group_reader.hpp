@@ -1,5 +1,6 @@
 #pragma once
 
+#include "brokers/redis/stream_publisher.hpp"
 #include "brokers/redis/stream_reader.hpp"
 
 namespace maestro::messaging::redis {
@@ -20,8 +21,8 @@ class GroupReader final : public StreamReader {
   awaitable<void> seek(std::string topic, EntryId last_read, bool to_end) override;
   awaitable<std::vector<PartitionLag>> lag() override;
 
-  /// The `XACK` of a delivery, for a transaction; none when it is not this member's any more.
-  [[nodiscard]] bool append_acknowledgement(std::string& to, DeliveryTag tag) const;
+  /// A delivery, to be acknowledged in a transaction; none when it is not this member's any more.
+  [[nodiscard]] std::optional<Settlement> settlement(DeliveryTag tag) const;
   void forget(DeliveryTag tag);
 
  protected:
@@ -34,8 +35,9 @@ class GroupReader final : public StreamReader {
   void on_entries(std::size_t stream, std::span<const Value> entries, const Kept& reply) override;
   awaitable<void> tend() override;
   [[nodiscard]] Duration tick() const override;
-  /// What a member left that is gone for good is older than anything new.
-  awaitable<void> begin() override { return claim_from_the_dead(); }
+  /// What this member had in its hands before it was started again, and what others left that are gone for good, is older than anything
+  /// new.
+  awaitable<void> begin() override;
 
  private:
   struct Held {
@@ -51,6 +53,8 @@ class GroupReader final : public StreamReader {
   class Acknowledging;
 
   void deliver(std::size_t stream, std::span<const Value> entries, const Kept& reply, std::span<const std::uint32_t> counts);
+  awaitable<void> read_pending(Connection& connection);
+  awaitable<bool> has_group(Connection& connection, std::string key) const;
   void drop_poison(std::size_t stream, EntryId id);
   void send_acknowledgements();
   awaitable<void> claim_due();
@@ -66,6 +70,7 @@ class GroupReader final : public StreamReader {
   awaitable<std::vector<std::uint32_t>> counts_of(Connection& connection, std::size_t stream, std::span<const Value> entries);
 
   std::string group_;
+  std::optional<std::string> own_name_;
   std::string consumer_;
   Duration claim_idle_;
   Duration trim_after_;

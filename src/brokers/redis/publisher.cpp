@@ -132,7 +132,7 @@ awaitable<void> Publisher::publish(std::span<OutgoingMessage> messages, std::spa
     }
   }
   auto batch = std::make_shared<Batch>(*this, messages, results);
-  begin(*connection, *batch);
+  begin(*batch);
   batch->sent.reserve(messages.size());
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (const auto why = refusal(messages[i])) {

@@ -30,8 +30,8 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   virtual void append(std::string& to, const OutgoingMessage& message) = 0;
   /// What an answer that is no error makes of a message, which may be moved from.
   virtual void confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) = 0;
-  /// What is to be sent, and looked up, before the messages.
-  virtual void begin(Connection& connection, Batch& batch) = 0;
+  /// Called before the messages are sent.
+  virtual void begin(Batch& batch) = 0;
   /// What is to be done about a batch that has its answers, before its results are the caller's.
   virtual awaitable<void> settle(std::shared_ptr<Connection> connection, std::shared_ptr<Batch> batch, TimePoint deadline) = 0;
 

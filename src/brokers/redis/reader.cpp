@@ -14,6 +14,11 @@ namespace maestro::messaging::redis {
 
 namespace asio = boost::asio;
 
+namespace {
+// A connection that was used for so long was a good one: when it breaks, the next is made at once.
+constexpr Duration lasting = std::chrono::seconds(5);
+}  // namespace
+
 Reader::Reader(std::shared_ptr<Session> session, SubscribeRequest request)
     : session_(std::move(session)),
       request_(std::move(request)),
@@ -101,6 +106,8 @@ void Reader::add_ready(std::vector<Message>& messages) {
 awaitable<void> Reader::run(std::shared_ptr<Reader> self) {
   const auto& clock = self->session_->clock;
   int failures = 0;
+  bool lost = false;
+  std::optional<TimePoint> began;
   while (!self->closed_) {
     try {
       if (!self->connection_ || !self->connection_->is_open()) {
@@ -108,18 +115,21 @@ awaitable<void> Reader::run(std::shared_ptr<Reader> self) {
         if (self->closed_) break;
         co_await self->recover(*self->connection_);
         self->connected_ = true;
-        if (failures > 0) {
+        if (std::exchange(lost, false)) {
           log(LogLevel::warning, "reconnected", {{"broker", "redis"}, {"topic", self->request_.topic}});
           self->session_->reports.reconnected();
         }
       }
-      failures = 0;
+      began = clock->now();
       co_await self->read_until_broken();
       co_return;
     } catch (const MessagingError& failure) {
       if (self->closed_) break;
+      if (began && clock->now() - *began > lasting) failures = 0;
+      began.reset();
       if (std::exchange(self->restart_, false)) continue;
       self->connected_ = false;
+      lost = true;
       if (self->connection_) self->connection_->close({errc::connection_failed, failure.detail()});
       if (failure.reason() == errc::authentication_failed || failure.reason() == errc::tls_failed ||
           failure.reason() == errc::unsupported || failure.reason() == errc::invalid_option) {

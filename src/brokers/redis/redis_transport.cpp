@@ -158,14 +158,14 @@ class StreamTransport final : public RedisTransport, public Administration, publ
     const auto session = session_;
     const auto known = co_await session->ask("", {"SMEMBERS", std::string(topic_index)}, "listing topics");
     std::vector<std::vector<std::string>> asks;
-    for (const auto& each : known->items()) asks.push_back({"EXISTS", std::string(each.text)});
+    for (const auto& each : known->items()) asks.push_back({"TYPE", std::string(each.text)});
     std::vector<std::string> topics;
     if (asks.empty()) co_return topics;
     const auto connection = co_await session->commands("", session->deadline());
-    const auto there = co_await connection->ask_all(std::move(asks));
-    for (std::size_t i = 0; i < there.size(); ++i) {
-      if (there[i]->is_error()) fail(there[i]->text, "listing topics");
-      if (there[i]->number > 0) topics.emplace_back(known->items()[i].text);
+    const auto kinds = co_await connection->ask_all(std::move(asks));
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+      if (kinds[i]->is_error()) fail(kinds[i]->text, "listing topics");
+      if (kinds[i]->text == "stream") topics.emplace_back(known->items()[i].text);
     }
     std::ranges::sort(topics);
     co_return topics;
@@ -226,13 +226,14 @@ class StreamTransport final : public RedisTransport, public Administration, publ
 
   awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
                                      std::span<const TransactionAcknowledgement> acknowledgements) override {
-    std::string commands;
+    std::vector<Settlement> settlements;
     for (const auto& each : acknowledgements) {
       auto* group = dynamic_cast<GroupReader*>(&static_cast<RedisSubscription&>(*each.subscription).reader());
-      if (!group || !group->append_acknowledgement(commands, each.tag))
-        throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
+      auto settlement = group ? group->settlement(each.tag) : std::nullopt;
+      if (!settlement) throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
+      settlements.push_back(*std::move(settlement));
     }
-    co_await streams_->transact(messages, std::move(commands), acknowledgements.size());
+    co_await streams_->transact(messages, std::move(settlements));
     for (const auto& each : acknowledgements)
       if (auto* group = dynamic_cast<GroupReader*>(&static_cast<RedisSubscription&>(*each.subscription).reader())) group->forget(each.tag);
   }
@@ -277,8 +278,15 @@ class StreamTransport final : public RedisTransport, public Administration, publ
 
 std::unique_ptr<Transport> make_redis_transport(asio::any_io_executor executor, std::shared_ptr<Clock> clock,
                                                 const std::string& connection_string, const Options& options) {
+  const bool channels = options.text("mode") == "pubsub";
+  for (const auto* name : {"wait_replicas", "wait_fsync", "claim_idle", "trim_after", "consumer_name"})
+    if (channels && options.is_set(name))
+      throw MessagingError(errc::invalid_option, fmt::format("{}: a channel (mode=pubsub) keeps nothing; leave it out, or use mode=streams", name));
+  for (const auto* name : {"require_routing", "pubsub_envelope"})
+    if (!channels && options.is_set(name))
+      throw MessagingError(errc::invalid_option, fmt::format("{}: is for mode=pubsub; a stream keeps every message, key and headers included", name));
   const auto session = std::make_shared<Session>(std::move(executor), std::move(clock), connection_string, options);
-  if (options.text("mode") == "pubsub") return std::make_unique<ChannelTransport>(session);
+  if (channels) return std::make_unique<ChannelTransport>(session);
   return std::make_unique<StreamTransport>(session);
 }
 

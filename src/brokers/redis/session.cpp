@@ -102,6 +102,12 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
       }
     } const done{*this, index};
     auto connection = co_await connect(std::min(deadline, clock->now() + connect_timeout));
+    struct Close {
+      Connection* connection;
+      ~Close() {
+        if (connection) connection->close({errc::closed, "the server cannot do what is wanted of it"});
+      }
+    } unless_used{connection.get()};
     if (persistence.empty()) {
       co_await check_promises(connection);
       co_await learn_persistence(connection);
@@ -115,6 +121,7 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
         fenced = !ended->is_error() || !is_error(ended->text, "NOPERM");
       }
     }
+    unless_used.connection = nullptr;
     slots_[index].connection = connection;
     connection->on_close([weak = weak_from_this()](const Failure& why) {
       const auto alive = weak.lock();
@@ -144,7 +151,7 @@ awaitable<Kept> Session::ask(std::string topic, std::vector<std::string> words, 
 awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connection) {
   std::map<std::string, std::string> known;
   std::vector<std::vector<std::string>> asks;
-  for (const auto* name : {"appendonly", "appendfsync", "save", "min-replicas-to-write"}) asks.push_back({"CONFIG", "GET", name});
+  for (const auto* name : {"appendonly", "appendfsync", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy"}) asks.push_back({"CONFIG", "GET", name});
   asks.push_back({"INFO", "replication"});
   const auto replies = co_await connection->ask_all(std::move(asks));
   bool readable = true;
@@ -166,6 +173,10 @@ awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connectio
   }
   if (options.boolean("wait_fsync")) persistence += "; a publish waits until the file is synced (wait_fsync)";
   const auto replicas = replies.back()->is_error() ? std::nullopt : info_number(replies.back()->text, "connected_slaves");
+  if (!replies.back()->is_error() && replies.back()->text.find("role:slave") != std::string_view::npos)
+    persistence += "; this server is a replica, which takes no publishes until it is made master";
+  if (known["maxmemory"] != "0" && known["maxmemory-policy"].starts_with("allkeys"))
+    persistence += fmt::format("; but whole topics may be evicted when memory is short (maxmemory-policy {})", known["maxmemory-policy"]);
   const auto waited = options.integer("wait_replicas");
   if (waited > 0) {
     persistence += fmt::format("; {} {} it before a publish completes (wait_replicas)", waited, waited == 1 ? "replica has" : "replicas have");

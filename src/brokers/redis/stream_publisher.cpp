@@ -6,6 +6,8 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
+#include <maestro/messaging/log.hpp>
+#include <set>
 
 #include "brokers/redis/entry.hpp"
 #include "core/message_id.hpp"
@@ -20,8 +22,8 @@ namespace {
 constexpr std::size_t most_looked_at = 100'000;
 constexpr std::size_t page = 1000;
 
-// A topic that another program deleted from the index comes back after so long.
-constexpr Duration index_period = std::chrono::minutes(1);
+// A topic that another program deleted from the index, or with everything else, comes back after so long.
+constexpr Duration index_period = std::chrono::seconds(5);
 // How long the server may be asked to wait for copies at once: shorter than the silence that is taken for a dead connection.
 constexpr Duration longest_round = std::chrono::seconds(4);
 
@@ -54,19 +56,28 @@ void StreamPublisher::forget(const std::string& topic) {
   if (const auto known = confirmed_.find(topic); known != confirmed_.end()) known->second = 0;
 }
 
-void StreamPublisher::remember_topics(Connection& connection, std::span<const OutgoingMessage> messages) {
+bool StreamPublisher::is_new(Connection& connection, const std::string& topic) {
   const auto now = connection.last_heard();
   if (known_on_ != &connection || now - known_since_ > index_period) {
     known_on_ = &connection;
     known_since_ = now;
     known_topics_.clear();
   }
-  const std::string* last = nullptr;
-  for (const auto& message : messages) {
-    if (last && *last == message.topic) continue;
-    last = &message.topic;
-    if (!known_topics_.insert(message.topic).second) continue;
-    connection.tell({"SADD", topic_index, message.topic});
+  return !known_topics_.contains(topic);
+}
+
+// Only topics that took a message: a key that is something else would stand in the way of every pattern.
+awaitable<void> StreamPublisher::index(std::shared_ptr<Connection> connection, std::vector<std::string> topics) {
+  std::vector<std::string> add{"SADD", std::string(topic_index)};
+  add.insert(add.end(), topics.begin(), topics.end());
+  try {
+    const auto added = co_await connection->ask(std::move(add));
+    if (added->is_error() && !std::exchange(index_refused_, true))
+      log(LogLevel::warning, "topics cannot be written down; patterns and lists do not see those that are published to here",
+          {{"broker", "redis"}, {"key", std::string(topic_index)}, {"cause", std::string(added->text)}});
+    known_topics_.insert(std::make_move_iterator(topics.begin()), std::make_move_iterator(topics.end()));
+  } catch (const MessagingError&) {
+    // The next publish to them tries again.
   }
 }
 
@@ -80,8 +91,7 @@ void StreamPublisher::confirm(PublishResult& result, OutgoingMessage& message, c
   }
 }
 
-void StreamPublisher::begin(Connection& connection, Batch& batch) {
-  remember_topics(connection, batch.messages);
+void StreamPublisher::begin(Batch& batch) {
   // Offsets of one topic say nothing of another's.
   const auto& topic = batch.messages.front().topic;
   if (!std::ranges::all_of(batch.messages, [&](const auto& message) { return message.topic == topic; })) return;
@@ -95,6 +105,15 @@ awaitable<void> StreamPublisher::settle(std::shared_ptr<Connection> connection, 
   if (batch->latest && last != batch->sent.rend())
     *batch->latest = std::max(*batch->latest, batch->results[*last].receipt.offset);
   if (batch->broken) co_await find_out(*batch, deadline);
+  std::vector<std::string> fresh;
+  const std::string* before = nullptr;
+  for (const auto i : batch->sent) {
+    const auto& topic = batch->results[i].receipt.topic;
+    if (!stored(i) || (before && *before == topic)) continue;
+    before = &topic;
+    if (is_new(*connection, topic)) fresh.push_back(topic);
+  }
+  if (!fresh.empty()) co_await index(connection, std::move(fresh));
   if ((wait_replicas_ == 0 && !wait_fsync_) || last == batch->sent.rend()) co_return;
   const auto missing = co_await wait_for_copies(std::move(connection), deadline);
   if (!missing) co_return;
@@ -201,28 +220,64 @@ awaitable<void> StreamPublisher::find_out(Batch& batch, TimePoint deadline) {
   }
 }
 
-awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, std::string commands, std::size_t count) {
+awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, std::vector<Settlement> settlements) {
   const auto self = shared_from_this();
   for (const auto& message : messages) {
     if (const auto why = refusal(message)) throw MessagingError(errc::transaction_aborted, why->detail);
   }
+  const auto deadline = session_->clock->now() + session_->options.duration("publish_timeout");
   const auto connection = co_await session_->publishing(session_->deadline());
-  remember_topics(*connection, messages);
+  // Redis runs all of a transaction, even where one of its commands cannot be done: that is looked for before.
+  const std::set<std::string> topics = [&] {
+    std::set<std::string> names;
+    for (const auto& message : messages) names.insert(message.topic);
+    return names;
+  }();
+  std::vector<std::vector<std::string>> looks;
+  for (const auto& topic : topics) looks.push_back({"TYPE", topic});
+  for (const auto& each : settlements) looks.push_back({"XPENDING", each.key, each.group, each.id, each.id, "1"});
+  const auto seen = co_await connection->ask_all(std::move(looks));
+  auto look = seen.begin();
+  for (const auto& topic : topics) {
+    const auto& kind = **look++;
+    if (kind.is_error()) throw MessagingError(errc::transaction_aborted, describe(kind.text, "looking at \"" + topic + "\"").detail);
+    if (kind.text != "none" && kind.text != "stream")
+      throw MessagingError(errc::transaction_aborted, fmt::format("\"{}\" holds a {}, and no stream", topic, kind.text));
+  }
+  for (const auto& each : settlements) {
+    const auto& pending = **look++;
+    if (pending.is_error() || pending.count != 1 || pending.items()[0].count < 2 || pending.items()[0].items()[1].text != each.consumer)
+      throw MessagingError(errc::transaction_aborted,
+                           fmt::format("the delivery {} of \"{}\" is no longer this member's", each.id, each.key));
+  }
+  if (!connection->is_open()) throw MessagingError(errc::connection_failed, "the connection broke before the transaction began");
   // The whole of it is one write, so that nothing of another's comes between.
   auto& out = connection->buffer();
   append_command(out, {"MULTI"});
   for (const auto& message : messages) append_add(out, message);
-  out += commands;
+  for (const auto& each : settlements) append_command(out, {"XACK", each.key, each.group, each.id});
   std::vector<std::vector<std::string>> exec;
   exec.push_back({"EXEC"});
-  const auto replies = co_await connection->ask_all(std::move(exec), 1 + messages.size() + count);
+  std::vector<Kept> replies;
+  try {
+    replies = co_await connection->ask_all(std::move(exec), 1 + messages.size() + settlements.size());
+  } catch (const MessagingError& failure) {
+    throw MessagingError(errc::outcome_unknown, "during the transaction: " + failure.detail());
+  }
   const auto& outcome = *replies.back();
   for (std::size_t i = 0; i + 1 < replies.size(); ++i)
     if (replies[i]->is_error()) throw MessagingError(errc::transaction_aborted, describe(replies[i]->text, "a command of the transaction").detail);
   if (outcome.is_error()) throw MessagingError(errc::transaction_aborted, describe(outcome.text, "EXEC").detail);
-  // Redis runs all of it even where one command fails at run time; only a wrong type can.
   for (const auto& each : outcome.items())
-    if (each.is_error()) throw MessagingError(errc::transaction_aborted, describe(each.text, "within EXEC").detail);
+    if (each.is_error())
+      throw MessagingError(errc::outcome_unknown, "only a part of the transaction took effect: " + describe(each.text, "within EXEC").detail);
+  std::vector<std::string> fresh;
+  for (const auto& topic : topics)
+    if (is_new(*connection, topic)) fresh.push_back(topic);
+  if (!fresh.empty()) co_await index(connection, std::move(fresh));
+  if (wait_replicas_ == 0 && !wait_fsync_) co_return;
+  if (const auto missing = co_await wait_for_copies(connection, deadline))
+    throw MessagingError(errc::outcome_unknown, "the transaction took effect at the server, but " + *missing);
 }
 
 }  // namespace maestro::messaging::redis

@@ -7,28 +7,37 @@
 
 namespace maestro::messaging::redis {
 
+/// A delivery that is acknowledged within a transaction.
+struct Settlement {
+  std::string key;
+  std::string group;
+  std::string consumer;
+  std::string id;
+};
+
 /// Publishes with `XADD`, and knows what became of messages whose answer got lost.
 class StreamPublisher final : public Publisher {
  public:
   explicit StreamPublisher(std::shared_ptr<Session> session);
 
-  /// `MULTI`, all of it, `EXEC`. `commands` are further commands, `count` of them, that belong to it.
-  awaitable<void> transact(std::span<OutgoingMessage> messages, std::string commands, std::size_t count);
+  /// `MULTI`, all of it, `EXEC`, once it is known that each command can be done.
+  awaitable<void> transact(std::span<OutgoingMessage> messages, std::vector<Settlement> settlements);
   /// A topic that was deleted.
   void forget(const std::string& topic);
 
  protected:
   void append(std::string& to, const OutgoingMessage& message) override;
   void confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) override;
-  void begin(Connection& connection, Batch& batch) override;
+  void begin(Batch& batch) override;
   awaitable<void> settle(std::shared_ptr<Connection> connection, std::shared_ptr<Batch> batch, TimePoint deadline) override;
 
  private:
   struct Round;
   /// Finds out what became of messages that have an id and whose connection broke: stored, or surely not.
   awaitable<void> find_out(Batch& batch, TimePoint deadline);
-  /// Writes down each new topic, where patterns and lists find it.
-  void remember_topics(Connection& connection, std::span<const OutgoingMessage> messages);
+  /// Writes new topics down, where patterns and lists find them.
+  awaitable<void> index(std::shared_ptr<Connection> connection, std::vector<std::string> topics);
+  [[nodiscard]] bool is_new(Connection& connection, const std::string& topic);
   /// Completes when so many replicas, and the file if that is wanted, have what was sent on this connection; else says what is missing.
   awaitable<std::optional<std::string>> wait_for_copies(std::shared_ptr<Connection> connection, TimePoint deadline);
   static awaitable<void> run_rounds(std::shared_ptr<StreamPublisher> self);
@@ -38,6 +47,7 @@ class StreamPublisher final : public Publisher {
   std::unordered_map<std::string, std::int64_t> confirmed_;  // the latest offset of each topic that was confirmed here
   const Connection* known_on_ = nullptr;  // what was written down is looked at again after each new connection
   TimePoint known_since_{};
+  bool index_refused_ = false;
   std::int64_t wait_replicas_;
   bool wait_fsync_;
   std::deque<std::shared_ptr<Round>> rounds_;  // that have not begun

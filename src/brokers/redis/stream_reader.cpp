@@ -43,7 +43,7 @@ awaitable<void> StreamReader::prepare(Connection& connection) {
   if (is_pattern_) {
     co_await discover(connection);
   } else {
-    co_await prepare_stream(connection, 0);
+    co_await make_ready(connection, 0);
   }
   co_await begin();
 }
@@ -81,7 +81,36 @@ awaitable<void> StreamReader::discover(Connection& connection) {
     if (!found)
       streams_.push_back({std::string(each.text), {}, first && request_.auto_offset_reset == OffsetReset::latest, false});
     const auto at = found ? *found : streams_.size() - 1;
-    if (!streams_[at].ready) co_await prepare_stream(connection, at);
+    if (!streams_[at].ready) co_await make_ready(connection, at);
+  }
+}
+
+awaitable<void> StreamReader::make_ready(Connection& connection, std::size_t stream) {
+  const auto key = streams_[stream].key;
+  if (is_pattern_) {
+    const auto kind = co_await connection.ask({"TYPE", key});
+    const bool fits = kind->is_error() || kind->text == "none" || kind->text == "stream";
+    if (!fits) {
+      streams_[stream].ready = false;
+      if (!std::exchange(streams_[stream].left_out, true))
+        log(LogLevel::warning, "a key that the pattern matches is no stream; it is left out until it is one",
+            {{"broker", "redis"}, {"topic", request_.topic}, {"key", key}, {"type", std::string(kind->text)}});
+      co_return;
+    }
+    streams_[stream].left_out = false;
+  }
+  co_await prepare_stream(connection, stream);
+}
+
+awaitable<void> StreamReader::mend(std::string error) {
+  const bool gone = is_error(error, "NOGROUP") || is_error(error, "UNBLOCKED");
+  if (!gone && !(is_pattern_ && is_error(error, "WRONGTYPE"))) fail(error, fmt::format("reading \"{}\"", request_.topic));
+  if (gone)
+    log(LogLevel::warning, "the group or its stream is gone at the server; it is made again, and read from its beginning",
+        {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", error}});
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    streams_[i].from_end = false;
+    co_await make_ready(*connection_, i);
   }
 }
 
@@ -93,7 +122,7 @@ awaitable<void> StreamReader::read_until_broken() {
       looked = session_->clock->now();
     }
     const auto free = std::min(room(), most_at_once);
-    if (paused_ || free == 0 || streams_.empty()) {
+    if (paused_ || free == 0 || std::ranges::none_of(streams_, &Stream::ready)) {
       // Nothing is read ahead of a consumer that has enough.
       co_await wait_for_room(is_pattern_ ? pattern_period : block);
       continue;
@@ -101,13 +130,7 @@ awaitable<void> StreamReader::read_until_broken() {
     const auto reply = co_await connection_->ask(read_command(free, is_pattern_ ? pattern_period : block));
     if (closed_) co_return;
     if (reply->is_error()) {
-      if (!is_error(reply->text, "NOGROUP")) fail(reply->text, fmt::format("reading \"{}\"", request_.topic));
-      log(LogLevel::warning, "the group or its stream is gone at the server; it is made again, and read from its beginning",
-          {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", std::string(reply->text)}});
-      for (std::size_t i = 0; i < streams_.size(); ++i) {
-        streams_[i].from_end = false;
-        co_await prepare_stream(*connection_, i);
-      }
+      co_await mend(std::string(reply->text));
       continue;
     }
     for (const auto& each : reply->items()) {

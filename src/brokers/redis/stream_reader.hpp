@@ -25,11 +25,14 @@ class StreamReader : public Reader {
     EntryId last_read = {};      ///< Of a reader without a group.
     bool from_end = false;       ///< Where a new group, or a reader without one, starts.
     bool ready = false;          ///< Its group is there, or its place is known.
+    bool left_out = false;       ///< It was said that this key is no stream.
   };
 
   using Reader::prepare;
   /// Makes a stream readable: its group, or its place.
   virtual awaitable<void> prepare_stream(Connection& connection, std::size_t stream) = 0;
+  /// The same; of a pattern, a key that is something else than a stream is left out, and that is said once.
+  awaitable<void> make_ready(Connection& connection, std::size_t stream);
   /// What is to be done before the first read.
   virtual awaitable<void> begin() { co_return; }
   /// The blocking read of all streams.
@@ -45,6 +48,8 @@ class StreamReader : public Reader {
   awaitable<void> prepare(Connection& connection) override;
   awaitable<void> read_until_broken() override;
 
+  /// What the server said to a read. Throws what will not mend by looking at the streams again.
+  awaitable<void> mend(std::string error);
   void add_ready(EntryBatch& batch);
   void wake_tending() { tending_.notify(); }
   [[nodiscard]] std::optional<std::size_t> find_stream(std::string_view key) const;
