@@ -123,6 +123,8 @@ std::span<const OptionSpec> option_table() {
        "A publish completes when so many replicas have the message too (WAIT)."},
       {"wait_fsync", producer, boolean, "false", "", redis_only, {}, 0, 0, "",
        "A publish completes when the server, and wait_replicas replicas, have synced their append-only files (WAITAOF, Redis 7.2)."},
+      {"idempotence_window", producer, duration, "0", "ms", redis_only, {}, 0, 2'592'000'000, "",
+       "A message whose id (ce_id, message-id) was published to its topic within this time is not stored again; 0: every publish stores."},
       {"require_routing", producer, boolean, "false", "", redis_only, {}, 0, 0, "",
        "With mode=pubsub, a message that nobody was there to get is an error."},
       {"pubsub_envelope", producer, boolean, "false", "", redis_only, {}, 0, 0, "",

@@ -371,6 +371,38 @@ TEST_F(RedisShared, AMemberThatIsStartedAgainUnderItsNameHasWhatItHeld) {
   });
 }
 
+TEST_F(RedisShared, AnIdIsPublishedOnceWithinTheWindow) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("once");
+    auto client = waiting(context, server_.url, {{"idempotence_window", 700}});
+    auto other = waiting(context, server_.url, {{"idempotence_window", 700}});
+    EventPublisher publisher(client);
+    EventPublisher second(other);
+    const auto first = co_await publisher.publish(topic, Value(1), {.key = "k", .attributes = {.id = "order-7"}});
+    const auto again = co_await second.publish(topic, Value(1), {.key = "k", .attributes = {.id = "order-7"}});
+    EXPECT_EQ(again.position, first.position) << "of another process too";
+    co_await publisher.publish(unique("another"), Value(1), {.attributes = {.id = "order-7"}});
+    co_await client.publish(topic, Value("no id"));
+    co_await client.publish(topic, Value("no id"));
+    EXPECT_EQ(says("XLEN " + topic), "3\n");
+    co_await client.transaction([&](Transaction& transaction) -> awaitable<void> {
+      transaction.publish({.topic = topic, .payload = Payload("1"), .headers = {{"message-id", "order-7"}}});
+      transaction.publish({.topic = topic, .payload = Payload("2"), .headers = {{"message-id", "order-8"}}});
+      co_return;
+    });
+    EXPECT_EQ(says("XLEN " + topic), "4\n");
+    auto reader = co_await client.subscribe(topic);
+    const auto message = co_await reader.next();
+    EXPECT_EQ(message->value(), 1);
+    EXPECT_EQ(message->key(), "k");
+    EXPECT_EQ(message->id(), "order-7");
+    co_await sleep_for(*Clock::real(), 800ms);
+    EXPECT_NE((co_await publisher.publish(topic, Value(1), {.attributes = {.id = "order-7"}})).position, first.position) << "the window is over";
+    co_await client.disconnect();
+    co_await other.disconnect();
+  });
+}
+
 TEST_F(RedisShared, WhatTheModeCannotHoldIsRefused) {
   boost::asio::io_context context;
   const auto refused = [&](ConfigMap connection, ConfigMap producer) {

@@ -56,12 +56,14 @@ std::optional<Entry> read_entry(const Value& value) noexcept {
   return Entry{*id, value.items()[0].text, &value.items()[1]};
 }
 
-void append_add(std::string& to, const OutgoingMessage& message) {
-  const auto headers = message.headers.view();
-  append_count(to, 5 + (message.key ? 2 : 0) + (message.timestamp ? 2 : 0) + 2 * headers.count());
-  to += "$4\r\nXADD\r\n";
-  append_word(to, message.topic);
-  to += "$1\r\n*\r\n$7\r\npayload\r\n";
+namespace {
+
+std::size_t words_of_fields(const OutgoingMessage& message) {
+  return 2 + (message.key ? 2 : 0) + (message.timestamp ? 2 : 0) + 2 * message.headers.view().count();
+}
+
+void append_fields(std::string& to, const OutgoingMessage& message) {
+  to += "$7\r\npayload\r\n";
   append_word(to, message.payload.view());
   if (message.key) {
     append_word(to, key_field);
@@ -73,10 +75,36 @@ void append_add(std::string& to, const OutgoingMessage& message) {
     std::array<char, 24> digits{};
     append_word(to, {digits.data(), std::to_chars(digits.begin(), digits.end(), ms).ptr});
   }
-  for (const auto& [name, value] : headers) {
+  for (const auto& [name, value] : message.headers.view()) {
     append_word(to, is_reserved(name) ? std::string(escape).append(name) : name);
     append_word(to, value);
   }
+}
+
+}  // namespace
+
+void append_add(std::string& to, const OutgoingMessage& message) {
+  append_count(to, 3 + words_of_fields(message));
+  to += "$4\r\nXADD\r\n";
+  append_word(to, message.topic);
+  to += "$1\r\n*\r\n";
+  append_fields(to, message);
+}
+
+void append_add_once(std::string& to, const OutgoingMessage& message, std::string_view id, std::string_view window_ms) {
+  constexpr std::string_view script =
+      "local there = redis.call('GET', KEYS[2]) if there then return there end "
+      "local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) "
+      "redis.call('SET', KEYS[2], id, 'PX', ARGV[1]) return id";
+  append_count(to, 6 + words_of_fields(message));
+  append_word(to, "EVAL");
+  append_word(to, script);
+  append_word(to, "2");
+  append_word(to, message.topic);
+  // The braces keep both keys on one node of a cluster.
+  append_word(to, fmt::format("maestro:published:{{{}}}:{}", message.topic, id));
+  append_word(to, window_ms);
+  append_fields(to, message);
 }
 
 EntryBatch::EntryBatch(std::string_view topic, std::shared_ptr<const void> reply) : memory_(std::make_shared<Memory>()) {

@@ -279,7 +279,7 @@ class StreamTransport final : public RedisTransport, public Administration, publ
 std::unique_ptr<Transport> make_redis_transport(asio::any_io_executor executor, std::shared_ptr<Clock> clock,
                                                 const std::string& connection_string, const Options& options) {
   const bool channels = options.text("mode") == "pubsub";
-  for (const auto* name : {"wait_replicas", "wait_fsync", "claim_idle", "trim_after", "consumer_name"})
+  for (const auto* name : {"wait_replicas", "wait_fsync", "idempotence_window", "claim_idle", "trim_after", "consumer_name"})
     if (channels && options.is_set(name))
       throw MessagingError(errc::invalid_option, fmt::format("{}: a channel (mode=pubsub) keeps nothing; leave it out, or use mode=streams", name));
   for (const auto* name : {"require_routing", "pubsub_envelope"})

@@ -49,6 +49,9 @@ StreamPublisher::StreamPublisher(std::shared_ptr<Session> session)
     : Publisher(std::move(session)),
       wait_replicas_(session_->options.integer("wait_replicas")),
       wait_fsync_(session_->options.boolean("wait_fsync")),
+      window_ms_(session_->options.duration("idempotence_window") > Duration::zero()
+                     ? milliseconds(session_->options.duration("idempotence_window"))
+                     : ""),
       round_done_(session_->clock, session_->executor) {}
 
 void StreamPublisher::forget(const std::string& topic) {
@@ -81,7 +84,14 @@ awaitable<void> StreamPublisher::index(std::shared_ptr<Connection> connection, s
   }
 }
 
-void StreamPublisher::append(std::string& to, const OutgoingMessage& message) { append_add(to, message); }
+void StreamPublisher::append(std::string& to, const OutgoingMessage& message) {
+  const auto id = window_ms_.empty() ? std::nullopt : message_id(message.headers);
+  if (id) {
+    append_add_once(to, message, *id, window_ms_);
+  } else {
+    append_add(to, message);
+  }
+}
 
 void StreamPublisher::confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) {
   if (const auto id = EntryId::parse(reply.text)) {
@@ -254,7 +264,7 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
   // The whole of it is one write, so that nothing of another's comes between.
   auto& out = connection->buffer();
   append_command(out, {"MULTI"});
-  for (const auto& message : messages) append_add(out, message);
+  for (const auto& message : messages) append(out, message);
   for (const auto& each : settlements) append_command(out, {"XACK", each.key, each.group, each.id});
   std::vector<std::vector<std::string>> exec;
   exec.push_back({"EXEC"});

@@ -50,6 +50,7 @@ class StreamPublisher final : public Publisher {
   bool index_refused_ = false;
   std::int64_t wait_replicas_;
   bool wait_fsync_;
+  std::string window_ms_;  // empty: a message with the same id is another message
   std::deque<std::shared_ptr<Round>> rounds_;  // that have not begun
   bool rounds_run_ = false;
   Signal round_done_;
