@@ -5,6 +5,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <algorithm>
@@ -219,7 +220,7 @@ std::optional<Receipt> MessageBroker::State::try_publish(OutgoingMessage& messag
   require_open();
   auto& cells = topic(message.topic);
   if (!confirm) {
-    if (!buffer.has_room()) return std::nullopt;
+    if (!buffer.has_room() || buffer.is_next_last_of_batch()) return std::nullopt;
     return buffer.add(std::move(message));
   }
   if (!connected_ || circuit_suspect_) return std::nullopt;
@@ -385,7 +386,10 @@ awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
     co_await buffer.wait_for_room();
     require_open();
   }
-  co_return buffer.add(std::move(message));
+  const bool full = buffer.is_next_last_of_batch();
+  auto receipt = buffer.add(std::move(message));
+  if (full) co_await asio::post(executor, asio::use_awaitable);
+  co_return receipt;
 }
 
 awaitable<FlushReport> MessageBroker::State::flush() {

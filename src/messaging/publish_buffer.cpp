@@ -48,6 +48,10 @@ awaitable<void> PublishBuffer::wait_for_room() {
   while (!has_room()) co_await moved_.wait_until(TimePoint::max());
 }
 
+bool PublishBuffer::is_next_last_of_batch() const noexcept {
+  return !waiting_.empty() && waiting_.back()->messages.size() + 1 == most_in_batch;
+}
+
 Receipt PublishBuffer::add(OutgoingMessage message) {
   if (waiting_.empty() || waiting_.back()->messages.size() >= most_in_batch) waiting_.push_back(new_batch());
   waiting_.back()->messages.push_back(std::move(message));
