@@ -16,6 +16,7 @@ from maestro_core_messaging import (
     MessageBroker,
     MessageHandler,
     MessagingConfig,
+    UnsupportedError,
 )
 from support import until
 
@@ -89,6 +90,33 @@ async def test_redis_from_the_environment(redis_url, topic, monkeypatch):
     assert "-" in receipt.position
     assert topic in await broker.list_topics()
     await broker.delete_topic(topic)
+    await broker.disconnect()
+
+
+async def test_redis_channels(redis_url, topic):
+    broker = MessageBroker("redis", redis_url, {"mode": "pubsub"})
+    heard = []
+
+    async def listen():
+        async for message in broker.subscribe(f"{topic}.*"):
+            heard.append((message.topic, message["text"]))
+            if message["text"] == "last":
+                break
+
+    listening = asyncio.create_task(listen())
+    while not (await broker.publish(f"{topic}.a", {"text": "first"})).routed:
+        await asyncio.sleep(0.01)
+    await broker.publish(f"{topic}.b", {"text": "last"})
+    await asyncio.wait_for(listening, 10)
+    assert heard == [(f"{topic}.a", "first"), (f"{topic}.b", "last")]
+    consumer = EventConsumer(broker, group_id="g")
+
+    @consumer.subscribe(topic)
+    async def handle(event):
+        pass
+
+    with pytest.raises(UnsupportedError, match="cannot keep a consumer group in this mode"):
+        await consumer.start()
     await broker.disconnect()
 
 

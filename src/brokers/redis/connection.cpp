@@ -117,6 +117,7 @@ awaitable<void> Connection::connect_socket(const Address& address, TimePoint dea
   co_await throw_if_cancelled();
   if (late) throw unreachable(address, "no answer within connect_timeout");
   if (error) throw unreachable(address, error.message());
+  socket_.non_blocking(true, error);
   if (!address.tls) co_return;
   secure_ = std::make_unique<asio::ssl::stream<Socket&>>(socket_, *tls_);
   if (!tls_name_.empty()) {
@@ -189,7 +190,7 @@ void Connection::close(const Failure& why) {
   const auto self = shared_from_this();
   auto waiting = std::exchange(waiting_, {});
   outstanding_ = 0;
-  for (auto& each : waiting) each.call->on_broken(each.next, each.end <= sent_, why);
+  for (auto& each : waiting) each.call->on_broken(each.next, each.begin < sent_, why);
   if (const auto tell = std::exchange(on_close_, nullptr)) tell(why);
 }
 
@@ -204,10 +205,21 @@ void Connection::sent(std::size_t count, std::shared_ptr<Call> call) {
     call->on_broken(0, false, {errc::connection_failed, "the connection is closed"});
     return;
   }
-  waiting_.push_back({std::move(call), 0, count, sent_ + out_.size()});
+  waiting_.push_back({std::move(call), 0, count, appended_});
+  appended_ = sent_ + out_.size();
   outstanding_ += count;
   used_ = heard_;  // recent enough, and no look at the clock
   schedule_write();
+}
+
+void Connection::push() {
+  constexpr std::size_t large = 64 * 1024;
+  if (out_.size() < large || secure_ || !open_ || !writing_.empty()) return;
+  boost::system::error_code error;
+  const auto taken = socket_.write_some(asio::buffer(out_), error);
+  if (error) return;  // it would block, or is broken: the usual way finds out
+  out_.erase(0, taken);
+  sent_ += taken;
 }
 
 void Connection::tell(std::initializer_list<std::string_view> words) {
@@ -226,7 +238,9 @@ void Connection::listen(std::weak_ptr<Pushes> pushes) {
 
 void Connection::say(std::span<const std::string_view> words) {
   if (!open_) return;
+  const auto before = out_.size();
   append_command(out_, words);
+  appended_ += out_.size() - before;
   schedule_write();
 }
 

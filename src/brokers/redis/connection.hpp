@@ -71,6 +71,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// The same into the buffer itself: append to `buffer()` first.
   [[nodiscard]] std::string& buffer() noexcept { return out_; }
   void sent(std::size_t count, std::shared_ptr<Call> call);
+  /// Gives the kernel what it takes of a large buffer at once, so that the server begins while more is appended. `sent` still has to come
+  /// in the same turn of the loop.
+  void push();
 
   /// Sends one command whose answer changes nothing.
   void tell(std::initializer_list<std::string_view> words);
@@ -106,7 +109,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::shared_ptr<Call> call;
     std::size_t next;
     std::size_t count;
-    std::uint64_t end;  ///< Where its bytes end in all that was ever sent.
+    std::uint64_t begin;  ///< Where its bytes begin in all that was ever sent.
   };
 
   awaitable<void> connect_socket(const Address& address, TimePoint deadline);
@@ -135,7 +138,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string writing_;
   std::deque<Waiting> waiting_;
   std::size_t outstanding_ = 0;
-  std::uint64_t sent_ = 0;  // bytes that were given to the socket
+  std::uint64_t sent_ = 0;      // bytes that were given to the socket
+  std::uint64_t appended_ = 0;  // and those that were appended for a call
   bool open_ = false;
   bool write_scheduled_ = false;
   TimePoint heard_{};

@@ -139,6 +139,7 @@ awaitable<void> Publisher::publish(std::span<OutgoingMessage> messages, std::spa
       refuse(results[i], *why);
     } else {
       append(connection->buffer(), messages[i]);
+      connection->push();
       batch->sent.push_back(static_cast<std::uint32_t>(i));
     }
   }
