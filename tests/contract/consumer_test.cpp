@@ -370,7 +370,8 @@ TEST_P(Consumer, StopDrainsAndTheRestGoesToAnother) {
     EventConsumer first(client, {.group_id = group("g"), .concurrency = 10});
     first.subscribe(topic, handler);
     auto started = start(first);
-    co_await sleep(250ms);
+    co_await until([&] { return handled.size() >= 20; });
+    co_await sleep(50ms);  // in the midst of the next ten
     co_await finish(first, started);
     EXPECT_EQ(handled.size(), 30U) << "running handlers finish, no new one begins";
     EventConsumer second(client, {.group_id = group("g"), .concurrency = 10});
