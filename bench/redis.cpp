@@ -442,6 +442,8 @@ int main(int argc, char** argv) {
   // The server drops no subscriber for being slower than the publisher.
   const auto generous = native_connect(setting);
   reply_of((redisAppendCommand(generous.get(), "CONFIG SET client-output-buffer-limit %s", "pubsub 0 0 0"), generous));
+  // Nor does it rewrite its file in the background, which would fall on one row or another.
+  reply_of((redisAppendCommand(generous.get(), "CONFIG SET auto-aof-rewrite-percentage 0"), generous));
 
   std::vector<std::pair<Row, std::vector<Figure>>> measured;
   for (auto& row : rows())
