@@ -1,4 +1,4 @@
-#include <boost/json/serialize.hpp>
+#include <maestro/messaging/serializer.hpp>
 #include <maestro/messaging/transaction.hpp>
 
 namespace maestro::messaging {
@@ -6,7 +6,7 @@ namespace maestro::messaging {
 void Transaction::publish(std::string topic, Value value, std::optional<std::string> key) {
   OutgoingMessage message;
   message.topic = std::move(topic);
-  message.payload = Payload(boost::json::serialize(value));
+  message.payload = JsonSerializer().serialize(value);
   message.key = std::move(key);
   publish(std::move(message));
 }

@@ -348,6 +348,10 @@ TEST_P(PublishSubscribe, AValueThatNoReaderWouldTakeIsRefused) {
     const auto topic = unique();
     for (const Value& value : {Value{{"price", std::nan("")}}, Value("\xff"), Value{{"huge", HUGE_VAL}}})
       EXPECT_EQ(co_await error_of([&]() -> awaitable<void> { co_await client.publish(topic, value); }()), errc::invalid_argument);
+    EXPECT_EQ(co_await error_of(client.transaction([&](Transaction& transaction) -> awaitable<void> {
+      transaction.publish(topic, Value(std::nan("")));
+      co_return;
+    })), errc::invalid_argument);
     co_await client.publish(topic, Value("fine"));
     auto reader = co_await client.subscribe(topic);
     EXPECT_EQ((co_await reader.next())->value(), "fine");
