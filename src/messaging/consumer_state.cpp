@@ -329,7 +329,7 @@ awaitable<void> EventConsumer::State::fetch(Feed& feed) {
     }
     counts.received += count;
     broker_->count_received(count);
-    if (feed.cells.received) feed.cells.received->add(count);
+    if (feed.cells.received) feed.cells.received->add_alone(count);
     for (auto& message : batch) push(feed, std::move(message));
     batch.clear();
     wake_one();
@@ -337,7 +337,7 @@ awaitable<void> EventConsumer::State::fetch(Feed& feed) {
   }
 }
 
-void EventConsumer::State::push(Feed& feed, Message message) {
+void EventConsumer::State::push(Feed& feed, Message&& message) {
   feed.acknowledger.track(message.tag());
   if (feed.leaves_out_dead_letters && is_dead_letter_of_pattern(*feed.route, message.topic())) {
     feed.acknowledger.settle(message.tag());
@@ -414,7 +414,7 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
     }
     auto& cells = item.feed->cells;
     const auto began = !cells.processing ? TimePoint{} : ended ? *ended : clock->now();
-    if (cells.in_flight) cells.in_flight->add(1);
+    if (cells.in_flight) cells.in_flight->add_alone(1);
     std::optional<Event> event;
     std::exception_ptr error;
     try {
@@ -425,8 +425,8 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
     } catch (...) {
       error = std::current_exception();
     }
-    if (cells.in_flight) cells.in_flight->add(-1);
-    if (cells.processing) cells.processing->observe(*(ended = clock->now()) - began);
+    if (cells.in_flight) cells.in_flight->add_alone(-1);
+    if (cells.processing) cells.processing->observe_alone(*(ended = clock->now()) - began);
     if (error) {
       if (event) item.message = event->message();
       co_await self->failed(lane, error);
@@ -463,7 +463,7 @@ void EventConsumer::State::succeeded(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
   const auto call = item.call;
   ++counts.handled;
-  if (item.feed->cells.handled) item.feed->cells.handled->add();
+  if (item.feed->cells.handled) item.feed->cells.handled->add_alone();
   settle(lane);
   if (circuit_) {
     circuit_->on_success(broker_->clock->now(), call);

@@ -79,7 +79,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void park(Lanes::LaneId lane, Duration pause);
   awaitable<void> drain();
   awaitable<void> report_lag();
-  void push(Feed& feed, Message message);
+  void push(Feed& feed, Message&& message);
   /// A pattern sees dead letters too; those are for consumers that ask for them.
   [[nodiscard]] bool is_dead_letter_of_pattern(const Route::State& route, std::string_view topic) const;
   void check_dead_letter_topics() const;

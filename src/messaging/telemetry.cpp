@@ -9,35 +9,39 @@ Telemetry::Telemetry(std::shared_ptr<MetricsRegistry> registry, std::string brok
   circuit_gauge("publish");
 }
 
+MetricLabels Telemetry::published_labels(const std::string& topic, const char* status) const {
+  return {{"broker", broker_}, {"topic", topic}, {"status", status}};
+}
+
 Counter& Telemetry::published(const std::string& topic, const char* status) {
-  return registry_->counter("messaging_messages_published_total", {{"broker", broker_}, {"topic", topic}, {"status", status}});
+  return registry_->counter("messaging_messages_published_total", published_labels(topic, status));
 }
 
 TopicTelemetry Telemetry::topic(const std::string& name) {
   TopicTelemetry cells;
-  cells.published = &published(name, "ok");
+  cells.published = registry_->own_counter("messaging_messages_published_total", published_labels(name, "ok"));
   cells.failed = &published(name, "failed");
   cells.unknown = &published(name, "unknown");
   cells.publish_duration =
-      &registry_->histogram("messaging_publish_duration_seconds", {{"broker", broker_}, {"topic", name}});
+      registry_->own_histogram("messaging_publish_duration_seconds", {{"broker", broker_}, {"topic", name}});
   return cells;
 }
 
 ConsumeTelemetry Telemetry::consumer(const std::string& topic, const std::string& group) {
-  const auto consumed = [&](const char* status) {
-    return &registry_->counter("messaging_messages_consumed_total",
-                               {{"broker", broker_}, {"topic", topic}, {"group", group}, {"status", status}});
+  const auto consumed = "messaging_messages_consumed_total";
+  const auto with = [&](const char* status) -> MetricLabels {
+    return {{"broker", broker_}, {"topic", topic}, {"group", group}, {"status", status}};
   };
   const MetricLabels labels{{"broker", broker_}, {"topic", topic}, {"group", group}};
   ConsumeTelemetry cells;
-  cells.received = consumed("received");
-  cells.handled = consumed("handled");
-  cells.failed = consumed("failed");
-  cells.dead_lettered = consumed("dead_lettered");
+  cells.received = registry_->own_counter(consumed, with("received"));
+  cells.handled = registry_->own_counter(consumed, with("handled"));
+  cells.failed = &registry_->counter(consumed, with("failed"));
+  cells.dead_lettered = &registry_->counter(consumed, with("dead_lettered"));
   cells.duplicate = &registry_->counter("messaging_duplicates_total", labels);
   cells.retries = &registry_->counter("messaging_retries_total", labels);
-  cells.processing = &registry_->histogram("messaging_message_processing_duration_seconds", labels);
-  cells.in_flight = &registry_->gauge("messaging_in_flight", labels);
+  cells.processing = registry_->own_histogram("messaging_message_processing_duration_seconds", labels);
+  cells.in_flight = registry_->own_gauge("messaging_in_flight", labels);
   return cells;
 }
 

@@ -8,26 +8,27 @@
 
 namespace maestro::messaging {
 
-/// The cells of one topic on the publishing side; null without monitoring. Looked up once.
+/// The cells of one topic on the publishing side; null without monitoring. Looked up once. Those that each message counts into are the
+/// broker's own.
 struct TopicTelemetry {
-  Counter* published = nullptr;
+  std::shared_ptr<Counter> published;
   Counter* failed = nullptr;
   Counter* unknown = nullptr;
   Counter* unrouted = nullptr;  // looked up when there is one, for most brokers keep every message
   bool unrouted_logged = false;
-  Histogram* publish_duration = nullptr;
+  std::shared_ptr<Histogram> publish_duration;
 };
 
 /// The cells of one subscription on the consuming side.
 struct ConsumeTelemetry {
-  Counter* handled = nullptr;
+  std::shared_ptr<Counter> handled;
   Counter* failed = nullptr;
   Counter* dead_lettered = nullptr;
   Counter* duplicate = nullptr;
-  Counter* received = nullptr;
+  std::shared_ptr<Counter> received;
   Counter* retries = nullptr;
-  Histogram* processing = nullptr;
-  Gauge* in_flight = nullptr;
+  std::shared_ptr<Histogram> processing;
+  std::shared_ptr<Gauge> in_flight;
 };
 
 /// One broker's share of the process's metrics.
@@ -51,6 +52,8 @@ class Telemetry {
   void lag(const std::string& topic, const std::string& group, int partition, double value);
 
  private:
+  [[nodiscard]] MetricLabels published_labels(const std::string& topic, const char* status) const;
+
   std::shared_ptr<MetricsRegistry> registry_;
   std::string broker_;
 };

@@ -22,11 +22,71 @@ namespace {
 
 using Values = std::vector<std::string>;
 
-// Lines of their own for each series: threads that count into two of them do not slow each other down.
-struct alignas(64) Series {
-  Values values;
-  std::variant<std::monostate, Counter, Gauge, Histogram> cell;
+void add_to(Counter& total, const Counter& part) { total.add(part.value()); }
+void add_to(Gauge& total, const Gauge& part) { total.add(part.value()); }
+void add_to(Histogram& total, const Histogram& part) { total.add(part); }
+
+// Lines of its own for each: threads that count into two of them do not slow each other down.
+template <class Cell>
+struct alignas(64) Lines {
+  Cell cell;
 };
+
+template <class Cell>
+struct Cells {
+  Lines<Cell> shared;
+  std::vector<std::shared_ptr<Cell>> own;  // of those who count alone
+
+  std::shared_ptr<Cell> add_own() {
+    fold();
+    auto lines = std::make_shared<Lines<Cell>>();
+    auto* cell = &lines->cell;
+    return own.emplace_back(std::move(lines), cell);
+  }
+  /// What was let go is added for good.
+  void fold() {
+    std::erase_if(own, [this](const auto& cell) {
+      if (cell.use_count() > 1) return false;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      add_to(shared.cell, *cell);
+      return true;
+    });
+  }
+  void sum_into(Cell& sum) const {
+    add_to(sum, shared.cell);
+    for (const auto& cell : own) add_to(sum, *cell);
+  }
+};
+
+struct Series {
+  Values values;
+  std::variant<std::monostate, Cells<Counter>, Cells<Gauge>, Cells<Histogram>> cells;
+};
+
+/// A series as it stands at one moment.
+struct Reading {
+  const Values* values;
+  std::uint64_t count = 0;
+  double gauge = 0;
+  std::unique_ptr<Histogram> histogram;
+};
+
+Reading read(const Series& series) {
+  Reading reading{&series.values};
+  if (const auto* counter = std::get_if<Cells<Counter>>(&series.cells)) {
+    Counter sum;
+    counter->sum_into(sum);
+    reading.count = sum.value();
+  } else if (const auto* gauge = std::get_if<Cells<Gauge>>(&series.cells)) {
+    Gauge sum;
+    gauge->sum_into(sum);
+    reading.gauge = sum.value();
+  } else if (const auto* histogram = std::get_if<Cells<Histogram>>(&series.cells)) {
+    reading.histogram = std::make_unique<Histogram>();
+    histogram->sum_into(*reading.histogram);
+  }
+  return reading;
+}
 
 struct Family {
   const MetricFamilySpec* spec = nullptr;
@@ -56,24 +116,22 @@ double seconds(Duration duration) {
   return static_cast<double>(duration.count()) / 1e9;
 }
 
-prometheus::ClientMetric collect(const MetricFamilySpec& spec, const Series& series) {
+prometheus::ClientMetric collect(const MetricFamilySpec& spec, const Reading& reading) {
   prometheus::ClientMetric metric;
-  for (std::size_t i = 0; i < series.values.size(); ++i)
-    metric.label.push_back({std::string(spec.labels[i]), series.values[i]});
-  if (const auto* counter = std::get_if<Counter>(&series.cell))
-    metric.counter.value = static_cast<double>(counter->value());
-  if (const auto* gauge = std::get_if<Gauge>(&series.cell)) metric.gauge.value = gauge->value();
-  if (const auto* histogram = std::get_if<Histogram>(&series.cell)) {
+  for (std::size_t i = 0; i < reading.values->size(); ++i)
+    metric.label.push_back({std::string(spec.labels[i]), (*reading.values)[i]});
+  metric.counter.value = static_cast<double>(reading.count);
+  metric.gauge.value = reading.gauge;
+  if (reading.histogram) {
     std::uint64_t total = 0;
     for (std::size_t i = 0; i <= Histogram::bounds.size(); ++i) {
-      total += histogram->bucket(i);
+      total += reading.histogram->bucket(i);
       const bool bounded = i < Histogram::bounds.size();
       metric.histogram.bucket.push_back(
           {total, bounded ? seconds(Histogram::bounds[i]) : std::numeric_limits<double>::infinity()});
     }
-    // Not count(), which may have grown meanwhile: the total and the last bucket must agree.
     metric.histogram.sample_count = total;
-    metric.histogram.sample_sum = histogram->sum_seconds();
+    metric.histogram.sample_sum = reading.histogram->sum_seconds();
   }
   return metric;
 }
@@ -102,13 +160,30 @@ Values values_of(const MetricFamilySpec& spec, const MetricLabels& labels) {
 
 }  // namespace
 
+std::size_t Histogram::bucket_of(Duration duration) noexcept {
+  if (duration <= bounds[0]) return 0;
+  return static_cast<std::size_t>(std::ranges::lower_bound(bounds, duration) - bounds.begin());
+}
+
 void Histogram::observe(Duration duration) noexcept {
   duration = std::max(duration, Duration::zero());
-  const auto index = duration <= bounds[0]
-                         ? std::size_t{0}
-                         : static_cast<std::size_t>(std::ranges::lower_bound(bounds, duration) - bounds.begin());
-  buckets_[index].fetch_add(1, std::memory_order_relaxed);
+  buckets_[bucket_of(duration)].fetch_add(1, std::memory_order_relaxed);
   nanoseconds_.fetch_add(static_cast<std::uint64_t>(duration.count()), std::memory_order_relaxed);
+}
+
+void Histogram::observe_alone(Duration duration) noexcept {
+  duration = std::max(duration, Duration::zero());
+  const auto add = [](std::atomic<std::uint64_t>& to, std::uint64_t n) {
+    to.store(to.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  };
+  add(buckets_[bucket_of(duration)], 1);
+  add(nanoseconds_, static_cast<std::uint64_t>(duration.count()));
+}
+
+void Histogram::add(const Histogram& other) noexcept {
+  for (std::size_t i = 0; i < buckets_.size(); ++i)
+    if (const auto n = other.bucket(i)) buckets_[i].fetch_add(n, std::memory_order_relaxed);
+  nanoseconds_.fetch_add(other.nanoseconds_.load(std::memory_order_relaxed), std::memory_order_relaxed);
 }
 
 std::uint64_t Histogram::count() const noexcept {
@@ -141,12 +216,13 @@ struct MetricsRegistry::State {
     return found->second;
   }
 
-  template <class Cell>
-  Cell& find(const std::string& name, MetricKind kind, const MetricLabels& labels) {
+  /// What `take` takes of the series' cells, under the lock.
+  template <class Cell, class Take>
+  auto find(const std::string& name, MetricKind kind, const MetricLabels& labels, Take take) {
     auto& asked = family(name, kind);  // the table never changes: no lock
     auto values = values_of(*asked.spec, labels);
     bool warn = false;
-    Cell* cell = nullptr;
+    std::invoke_result_t<Take, Cells<Cell>&> taken;
     {
       const std::lock_guard lock(mutex);
       auto known = asked.by_values.find(values);
@@ -158,16 +234,25 @@ struct MetricsRegistry::State {
       if (known == asked.by_values.end()) {
         auto& series = asked.series.emplace_back();
         series.values = values;
-        series.cell.template emplace<Cell>();
+        series.cells.template emplace<Cells<Cell>>();
         known = asked.by_values.emplace(std::move(values), &series).first;
       }
-      cell = &std::get<Cell>(known->second->cell);
+      taken = take(std::get<Cells<Cell>>(known->second->cells));
     }
     // Without the lock: the sink may itself count.
     if (warn)
       log(LogLevel::warning, "a metric has too many series; further ones are counted as \"other\"",
           {{"metric", name}, {"series_limit", std::to_string(limit)}});
-    return *cell;
+    return taken;
+  }
+
+  template <class Cell>
+  Cell& shared(const std::string& name, MetricKind kind, const MetricLabels& labels) {
+    return *find<Cell>(name, kind, labels, [](Cells<Cell>& cells) { return &cells.shared.cell; });
+  }
+  template <class Cell>
+  std::shared_ptr<Cell> own(const std::string& name, MetricKind kind, const MetricLabels& labels) {
+    return find<Cell>(name, kind, labels, [](Cells<Cell>& cells) { return cells.add_own(); });
   }
 
   void refresh_all() {
@@ -197,15 +282,27 @@ MetricsRegistry::MetricsRegistry(std::size_t limit) : state_(std::make_unique<St
 MetricsRegistry::~MetricsRegistry() = default;
 
 Counter& MetricsRegistry::counter(const std::string& family, const MetricLabels& labels) {
-  return state_->find<Counter>(family, MetricKind::counter, labels);
+  return state_->shared<Counter>(family, MetricKind::counter, labels);
 }
 
 Gauge& MetricsRegistry::gauge(const std::string& family, const MetricLabels& labels) {
-  return state_->find<Gauge>(family, MetricKind::gauge, labels);
+  return state_->shared<Gauge>(family, MetricKind::gauge, labels);
 }
 
 Histogram& MetricsRegistry::histogram(const std::string& family, const MetricLabels& labels) {
-  return state_->find<Histogram>(family, MetricKind::histogram, labels);
+  return state_->shared<Histogram>(family, MetricKind::histogram, labels);
+}
+
+std::shared_ptr<Counter> MetricsRegistry::own_counter(const std::string& family, const MetricLabels& labels) {
+  return state_->own<Counter>(family, MetricKind::counter, labels);
+}
+
+std::shared_ptr<Gauge> MetricsRegistry::own_gauge(const std::string& family, const MetricLabels& labels) {
+  return state_->own<Gauge>(family, MetricKind::gauge, labels);
+}
+
+std::shared_ptr<Histogram> MetricsRegistry::own_histogram(const std::string& family, const MetricLabels& labels) {
+  return state_->own<Histogram>(family, MetricKind::histogram, labels);
 }
 
 void MetricsRegistry::on_collect(std::weak_ptr<void> owner, std::function<void()> refresh) {
@@ -216,25 +313,25 @@ void MetricsRegistry::on_collect(std::weak_ptr<void> owner, std::function<void()
 
 std::string MetricsRegistry::expose() const {
   state_->refresh_all();
-  // Only the pointers are taken under the lock: a long exposition must not hold up who looks a cell up.
-  std::vector<std::pair<const MetricFamilySpec*, std::vector<const Series*>>> found;
+  // Only the numbers are taken under the lock: a long exposition must not hold up who looks a cell up.
+  std::vector<std::pair<const MetricFamilySpec*, std::vector<Reading>>> found;
   {
     const std::lock_guard lock(state_->mutex);
     for (const auto& [name, family] : state_->families) {
       if (family.series.empty()) continue;
-      auto& pointers = found.emplace_back(family.spec, std::vector<const Series*>()).second;
-      pointers.reserve(family.series.size());
-      for (const auto& series : family.series) pointers.push_back(&series);
+      auto& readings = found.emplace_back(family.spec, std::vector<Reading>()).second;
+      readings.reserve(family.series.size());
+      for (const auto& series : family.series) readings.push_back(read(series));
     }
   }
   std::vector<prometheus::MetricFamily> collected;
-  for (const auto& [spec, series] : found) {
+  for (const auto& [spec, readings] : found) {
     auto& family = collected.emplace_back();
     family.name = spec->name;
     family.help = spec->help;
     family.type = prometheus_type(spec->kind);
-    family.metric.reserve(series.size());
-    for (const auto* one : series) family.metric.push_back(collect(*spec, *one));
+    family.metric.reserve(readings.size());
+    for (const auto& reading : readings) family.metric.push_back(collect(*spec, reading));
   }
   return prometheus::TextSerializer().Serialize(collected);
 }

@@ -17,6 +17,8 @@ namespace maestro::messaging {
 class Counter {
  public:
   void add(std::uint64_t n = 1) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
+  /// The same for a cell into which nobody else counts at the same time (`MetricsRegistry::own_counter`), in a fraction of the time.
+  void add_alone(std::uint64_t n = 1) noexcept { value_.store(value() + n, std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -28,6 +30,8 @@ class Gauge {
  public:
   void set(double value) noexcept { value_.store(value, std::memory_order_relaxed); }
   void add(double n) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
+  /// As `Counter::add_alone`.
+  void add_alone(double n) noexcept { value_.store(value() + n, std::memory_order_relaxed); }
   [[nodiscard]] double value() const noexcept { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -49,6 +53,10 @@ class Histogram {
 
   /// A negative duration counts as zero.
   void observe(Duration duration) noexcept;
+  /// As `Counter::add_alone`.
+  void observe_alone(Duration duration) noexcept;
+  /// Adds all that another one has observed.
+  void add(const Histogram& other) noexcept;
   /// Observations in bucket `i` alone (not those below it); `i == bounds.size()` is what is over every bound.
   [[nodiscard]] std::uint64_t bucket(std::size_t i) const noexcept {
     return buckets_[i].load(std::memory_order_relaxed);
@@ -58,6 +66,8 @@ class Histogram {
   [[nodiscard]] double sum_seconds() const noexcept;
 
  private:
+  [[nodiscard]] static std::size_t bucket_of(Duration duration) noexcept;
+
   std::array<std::atomic<std::uint64_t>, bounds.size() + 1> buckets_{};
   std::atomic<std::uint64_t> nanoseconds_{0};
 };
@@ -86,6 +96,12 @@ class MetricsRegistry {
   Counter& counter(const std::string& family, const MetricLabels& labels);
   Gauge& gauge(const std::string& family, const MetricLabels& labels);
   Histogram& histogram(const std::string& family, const MetricLabels& labels);
+
+  /// A cell of the caller's own, for one thread at a time (`add_alone`, `observe_alone`). `expose()` adds it to its series, which keeps
+  /// what it counted when it is let go.
+  std::shared_ptr<Counter> own_counter(const std::string& family, const MetricLabels& labels);
+  std::shared_ptr<Gauge> own_gauge(const std::string& family, const MetricLabels& labels);
+  std::shared_ptr<Histogram> own_histogram(const std::string& family, const MetricLabels& labels);
 
   /// Calls `refresh` at the start of every `expose()`, so that it can set gauges that are worth computing only then, as
   /// long as `owner` lives. It runs on the thread that exposes, one at a time, with the owner kept alive meanwhile; it
