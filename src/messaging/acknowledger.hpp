@@ -15,7 +15,7 @@ class Acknowledger {
 
   /// A delivery is in someone's hands.
   void track(DeliveryTag tag) {
-    if (kind_ == Acknowledgement::cumulative) watermarks_[tag.lane].track(tag.sequence);
+    if (kind_ == Acknowledgement::cumulative) watermark(tag.lane).track(tag.sequence);
   }
 
   void settle(DeliveryTag tag) {
@@ -27,7 +27,7 @@ class Acknowledger {
         ++pending_;
         break;
       case Acknowledgement::cumulative:
-        if (const auto upto = watermarks_[tag.lane].settle(tag.sequence)) {
+        if (const auto upto = watermark(tag.lane).settle(tag.sequence)) {
           ++pending_;
           // Watermarks only grow: of one lane the last says all.
           if (!accepted_.empty() && accepted_.back().lane == tag.lane) {
@@ -53,13 +53,26 @@ class Acknowledger {
   /// The most that is tracked above one watermark: what a crash would repeat.
   [[nodiscard]] std::size_t widest_window() const {
     std::size_t widest = 0;
-    for (const auto& [lane, watermark] : watermarks_) widest = std::max(widest, watermark.window());
+    for (const auto& watermark : watermarks_) widest = std::max(widest, watermark.window());
     return widest;
   }
 
  private:
+  Watermark& watermark(std::uint64_t lane) {
+    if (watermarks_.empty() || lane != last_lane_) {
+      const auto [found, is_new] = by_lane_.try_emplace(lane, watermarks_.size());
+      if (is_new) watermarks_.emplace_back();
+      last_lane_ = lane;
+      last_ = found->second;
+    }
+    return watermarks_[last_];
+  }
+
   Acknowledgement kind_;
-  boost::unordered_flat_map<std::uint64_t, Watermark> watermarks_;
+  std::vector<Watermark> watermarks_;
+  boost::unordered_flat_map<std::uint64_t, std::size_t> by_lane_;
+  std::uint64_t last_lane_ = 0;  // messages of a lane come in runs
+  std::size_t last_ = 0;
   std::vector<DeliveryTag> accepted_;
   std::size_t pending_ = 0;
 };

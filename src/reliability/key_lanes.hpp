@@ -25,14 +25,12 @@ class KeyLanes {
   template <class... Arguments>
   void emplace(std::uint64_t key, Arguments&&... arguments) {
     const auto node = new_node(std::forward<Arguments>(arguments)...);
-    const auto [found, is_new] = by_key_.try_emplace(key, 0);
-    if (is_new) {
-      found->second = new_lane(key, node);
-      make_runnable(found->second);
-      // Half empty: keys come and go, and a table that is nearly full is built anew each thousand of them.
-      if (by_key_.size() * 2 > by_key_.bucket_count()) by_key_.rehash(by_key_.size() * 4);
+    auto& id = lane_of(key);
+    if (id == none) {
+      id = new_lane(key, node);
+      make_runnable(id);
     } else {
-      auto& lane = lanes_[found->second];
+      auto& lane = lanes_[id];
       at(lane.last).next = node;
       lane.last = node;
     }
@@ -133,7 +131,7 @@ class KeyLanes {
   /// Items that are not in work.
   [[nodiscard]] std::size_t queued() const noexcept { return size_ - running_; }
   [[nodiscard]] std::size_t parked() const noexcept { return parked_.size(); }
-  [[nodiscard]] std::size_t lanes() const noexcept { return by_key_.size(); }
+  [[nodiscard]] std::size_t lanes() const noexcept { return lane_count_; }
 
  private:
   static constexpr std::uint32_t none = ~std::uint32_t{0};
@@ -198,12 +196,34 @@ class KeyLanes {
       free_lanes_ = lanes_[id].next;
     }
     lanes_[id] = {.key = key, .first = node, .last = node};
+    ++lane_count_;
     return id;
+  }
+
+  /// The lane of a key, or `none` in the place where its lane is to be written.
+  LaneId& lane_of(std::uint64_t key) {
+    auto& place = places_[key % places];
+    if (place.lane != none && place.key == key) return place.lane;
+    if (!crowded_.empty())
+      if (const auto found = crowded_.find(key); found != crowded_.end()) return found->second;
+    if (place.lane != none) return crowded_.try_emplace(key, none).first->second;
+    place.key = key;
+    return place.lane;
+  }
+
+  void forget(std::uint64_t key) {
+    auto& place = places_[key % places];
+    if (place.lane != none && place.key == key) {
+      place.lane = none;
+    } else {
+      crowded_.erase(key);
+    }
   }
 
   void free_lane(LaneId id) {
     auto& lane = lanes_[id];
-    by_key_.erase(lane.key);
+    forget(lane.key);
+    --lane_count_;
     lane.state = State::free;
     lane.next = std::exchange(free_lanes_, id);
   }
@@ -236,7 +256,16 @@ class KeyLanes {
     lane.lost_front = lane.first != front;
   }
 
-  boost::unordered_flat_map<std::uint64_t, LaneId> by_key_;
+  // Keys come and go with each message, which a hash table makes dear: a key has one place in a table, and only those whose place is
+  // taken by another are in a map.
+  static constexpr std::size_t places = 4096;
+  struct Place {
+    std::uint64_t key = 0;
+    LaneId lane = none;
+  };
+  std::vector<Place> places_ = std::vector<Place>(places);
+  boost::unordered_flat_map<std::uint64_t, LaneId> crowded_;
+  std::size_t lane_count_ = 0;
   std::vector<Lane> lanes_;
   std::vector<std::unique_ptr<Node[]>> pages_;
   std::vector<Parked> parked_;  // a heap, the earliest in front
