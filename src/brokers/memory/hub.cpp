@@ -46,7 +46,8 @@ std::shared_ptr<Hub> Hub::named(const std::string& name) {
 }
 
 Topic& Hub::topic_for(std::string_view name, std::int32_t partitions) {
-  if (const auto found = topics_.find(name); found != topics_.end()) return *found->second;
+  if (last_topic_ && *last_topic_->name == name) return *last_topic_;
+  if (const auto found = topics_.find(name); found != topics_.end()) return *(last_topic_ = found->second.get());
   auto made = std::make_unique<Topic>();
   made->name = std::make_shared<const std::string>(name);
   made->id = next_topic_id_++;
@@ -486,6 +487,7 @@ void Hub::remove(const std::string& name) {
     throw MessagingError(errc::topic_not_found, fmt::format("the topic \"{}\" does not exist", name));
   for (auto& [member, mine] : assigned_)
     boost::unordered::erase_if(mine, [&](const auto& entry) { return entry.second.topic == found->second.get(); });
+  last_topic_ = nullptr;
   topics_.erase(found);
   ring_publishers();
 }

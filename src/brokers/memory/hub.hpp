@@ -143,6 +143,7 @@ class Hub {
   std::shared_ptr<SegmentPool> segments_ = std::make_shared<SegmentPool>();
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Topic>, std::less<>> topics_;
+  Topic* last_topic_ = nullptr;  // messages of a topic come in runs
   std::map<Member*, Subscription> subscriptions_;
   std::map<Member*, boost::unordered_flat_map<std::uint64_t, Assigned>> assigned_;
   std::vector<std::weak_ptr<Member>> waiting_publishers_;

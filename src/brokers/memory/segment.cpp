@@ -2,15 +2,24 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace maestro::messaging::memory {
 
 void Segment::append(const OutgoingMessage& message, Timestamp timestamp) {
   auto& record = records.emplace_back();
-  if (message.key) record.key = copy(*message.key);
-  record.headers = HeadersView(copy(message.headers.block()));
+  const std::string_view key = message.key ? std::string_view(*message.key) : std::string_view();
+  const std::string_view headers = message.headers.block();
+  const bool copies_payload = message.payload.size() <= copied_bytes;
+  auto* to = room(key.size() + headers.size() + (copies_payload ? message.payload.size() : 0));
+  const auto copy = [&to](std::string_view text) {
+    if (!text.empty()) std::memcpy(to, text.data(), text.size());
+    return std::string_view(std::exchange(to, to + text.size()), text.size());
+  };
+  if (message.key) record.key = copy(key);
+  if (!headers.empty()) record.headers = HeadersView(copy(headers));
   record.timestamp = timestamp;
-  if (message.payload.size() <= copied_bytes) {
+  if (copies_payload) {
     record.payload = copy(message.payload.view());
   } else {
     record.kept = message.payload;
@@ -18,20 +27,16 @@ void Segment::append(const OutgoingMessage& message, Timestamp timestamp) {
   }
 }
 
-std::string_view Segment::copy(std::string_view text) {
-  if (text.empty()) return {"", 0};
-  if (block_ == blocks_.size() || used_ + text.size() > block_bytes) {
+char* Segment::room(std::size_t size) {
+  if (block_ == blocks_.size() || used_ + size > block_bytes) {
     if (block_ < blocks_.size()) ++block_;
     // More than a block holds (headers may be of any size) gets a block of its own.
-    const auto size = std::max(block_bytes, text.size());
     if (block_ == blocks_.size() || size > block_bytes)
-      blocks_.insert(blocks_.begin() + static_cast<std::ptrdiff_t>(block_), std::make_unique_for_overwrite<char[]>(size));
+      blocks_.insert(blocks_.begin() + static_cast<std::ptrdiff_t>(block_),
+                     std::make_unique_for_overwrite<char[]>(std::max(block_bytes, size)));
     used_ = 0;
   }
-  auto* to = blocks_[block_].get() + used_;
-  std::memcpy(to, text.data(), text.size());
-  used_ += text.size();
-  return {to, text.size()};
+  return blocks_[block_].get() + std::exchange(used_, used_ + size);
 }
 
 void Segment::clear() noexcept {

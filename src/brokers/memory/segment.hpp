@@ -43,7 +43,8 @@ class Segment {
  private:
   static constexpr std::size_t block_bytes = 16 * 1024;
 
-  std::string_view copy(std::string_view text);
+  /// Room for so many bytes.
+  char* room(std::size_t size);
 
   std::vector<std::unique_ptr<char[]>> blocks_;
   std::size_t block_ = 0;  ///< The one that is being filled,
