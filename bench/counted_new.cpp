@@ -1,5 +1,4 @@
-// Counts every allocation of the program, for the benchmarks that print allocations.
-#include <atomic>
+// Counts every allocation of a program with one thread, for the benchmarks that print allocations.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -8,18 +7,18 @@
 std::uint64_t allocation_count() noexcept;
 
 namespace {
-std::atomic<std::uint64_t> allocations{0};
+std::uint64_t allocations = 0;
 }
 
-std::uint64_t allocation_count() noexcept { return allocations.load(std::memory_order_relaxed); }
+std::uint64_t allocation_count() noexcept { return allocations; }
 
 void* operator new(std::size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
+  ++allocations;
   if (auto* memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
 }
 void* operator new(std::size_t size, std::align_val_t alignment) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
+  ++allocations;
   const auto align = static_cast<std::size_t>(alignment);
   if (auto* memory = std::aligned_alloc(align, (size + align - 1) / align * align)) return memory;
   throw std::bad_alloc();

@@ -98,12 +98,12 @@ awaitable<int> publish_one(MessageBroker broker, const Settings& settings, const
                                    {"failed", 0},
                                    {"partition", receipt.partition},
                                    {"offset", receipt.offset},
-                                   {"position", receipt.position},
+                                   {"position", receipt.position.value_or("")},
                                    {"routed", receipt.routed}});
   } else {
     print_line(fmt::format(
         "published to {} at {}", receipt.topic,
-        receipt.position.empty() ? fmt::format("{}/{}", receipt.partition, receipt.offset) : receipt.position));
+        receipt.position.value_or(fmt::format("{}/{}", receipt.partition, receipt.offset))));
   }
   co_return exit_ok;
 }

@@ -152,7 +152,7 @@ void bind_messages(nb::module_& module) {
       .def_prop_ro(
           "offset", [](const Receipt& receipt) { return receipt.offset; }, "-1 where positions are not numbers.")
       .def_prop_ro(
-          "position", [](const Receipt& receipt) { return to_text(receipt.position); },
+          "position", [](const Receipt& receipt) { return to_text(receipt.position.value_or("")); },
           "The position in the broker's own form, where it is not a number.")
       .def_prop_ro(
           "timestamp",

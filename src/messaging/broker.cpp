@@ -19,7 +19,7 @@ MessagingConfig make_config(BrokerType type, std::string connection_string, Conf
   return config;
 }
 
-OutgoingMessage make_message(std::string topic, Payload payload, PublishOptions options) {
+OutgoingMessage make_message(std::string& topic, Payload& payload, PublishOptions& options) {
   return {std::move(topic),           std::move(payload), std::move(options.key),
           std::move(options.headers), options.partition,  options.timestamp};
 }
@@ -48,13 +48,13 @@ awaitable<void> MessageBroker::connect() { return state_->connect(); }
 awaitable<void> MessageBroker::disconnect() { return state_->disconnect(); }
 
 awaitable<Receipt> MessageBroker::publish(std::string topic, Value value, PublishOptions options) {
-  return publish_bytes(std::move(topic), JsonSerializer().serialize(value), std::move(options));
+  auto payload = JsonSerializer().serialize(value);
+  return publish_bytes(topic, payload, options);
 }
 
-awaitable<Receipt> MessageBroker::publish_bytes(std::string topic, Payload payload, PublishOptions options) {
-  const bool confirm = options.confirm;
-  auto message = make_message(std::move(topic), std::move(payload), std::move(options));
-  return confirm ? state_->publish(std::move(message)) : state_->enqueue(std::move(message));
+awaitable<Receipt> MessageBroker::publish_bytes(std::string& topic, Payload& payload, PublishOptions& options) {
+  return options.confirm ? state_->publish(make_message(topic, payload, options))
+                         : state_->enqueue(make_message(topic, payload, options));
 }
 
 awaitable<Receipt> MessageBroker::publish(OutgoingMessage message) { return state_->publish(std::move(message)); }

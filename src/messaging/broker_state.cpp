@@ -40,6 +40,19 @@ bool is_brokers_fault(const boost::system::error_code& code) {
          code == errc::broker_error;
 }
 
+template <class Executor>
+bool is_running_in(const asio::any_io_executor& executor) noexcept {
+  return executor.target<Executor>()->running_in_this_thread();
+}
+
+/// How to ask whether this is a thread that an executor runs on right now; of one that cannot be asked, it never is.
+template <class... Known>
+auto how_to_ask(const asio::any_io_executor& executor) noexcept {
+  bool (*how)(const asio::any_io_executor&) noexcept = [](const asio::any_io_executor&) noexcept { return false; };
+  ((executor.target<Known>() ? static_cast<void>(how = &is_running_in<Known>) : void()), ...);
+  return how;
+}
+
 }  // namespace
 
 MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
@@ -51,6 +64,8 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
       transport(make_transport(executor, clock, config, options)),
       capabilities(transport->capabilities()),
       buffer(*this, static_cast<std::size_t>(options.integer("buffer_messages"))),
+      is_running_here_(how_to_ask<asio::io_context::executor_type, asio::strand<asio::io_context::executor_type>, ForeignLoop::Executor,
+                                  asio::strand<asio::any_io_executor>>(executor)),
       breaker_(breaker_options(options)),
       publish_timeout_(options.duration("publish_timeout")),
       connected_or_not_(clock, executor) {
@@ -60,14 +75,6 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
   transport->report_to(Telemetry::reports(telemetry));
 }
 
-bool MessageBroker::State::on_executor() const noexcept {
-  if (const auto* context = executor.target<asio::io_context::executor_type>()) return context->running_in_this_thread();
-  if (const auto* strand = executor.target<asio::strand<asio::io_context::executor_type>>())
-    return strand->running_in_this_thread();
-  if (const auto* loop = executor.target<ForeignLoop::Executor>()) return loop->running_in_this_thread();
-  if (const auto* strand = executor.target<asio::strand<asio::any_io_executor>>()) return strand->running_in_this_thread();
-  return false;
-}
 
 template <class Result, class... Arguments>
 awaitable<Result> MessageBroker::State::hop(awaitable<Result> (State::*work)(Arguments...), Arguments... arguments) {
@@ -79,8 +86,8 @@ awaitable<Result> MessageBroker::State::hop(awaitable<Result> (State::*work)(Arg
   return asio::co_spawn(executor, std::move(hopped), asio::use_awaitable);
 }
 
-void MessageBroker::State::require_open() const {
-  if (closed_) throw MessagingError(errc::closed, "the broker was disconnected; make a new MessageBroker");
+void MessageBroker::State::throw_closed() {
+  throw MessagingError(errc::closed, "the broker was disconnected; make a new MessageBroker");
 }
 
 TopicTelemetry& MessageBroker::State::topic(const std::string& name) {
@@ -97,7 +104,7 @@ TopicTelemetry& MessageBroker::State::topic(const std::string& name) {
 
 void MessageBroker::State::count_published(TopicTelemetry& cells, const Receipt& receipt) {
   if (receipt.routed) {
-    if (telemetry) cells.published->add();
+    if (telemetry) cells.published->add_alone();
     return;
   }
   if (!std::exchange(cells.unrouted_logged, true)) {
@@ -161,9 +168,7 @@ awaitable<void> MessageBroker::State::connect() {
   co_await ensure_connected();
 }
 
-MessageBroker::State::PublishCall MessageBroker::State::require_closed_circuit() {
-  const auto number = ++begun_;
-  if (!circuit_suspect_) return {{}, number};
+MessageBroker::State::PublishCall MessageBroker::State::ask_breaker(std::uint64_t number) {
   const auto now = clock->now();
   if (const auto call = breaker_.allow(now)) return {*call, number};
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(breaker_.open_until() - now);
@@ -177,6 +182,7 @@ MessageBroker::State::PublishCall MessageBroker::State::require_closed_circuit()
 // What the buffer is refused is counted with its batch.
 MessageBroker::State::PublishCall MessageBroker::State::require_closed_circuit(
     std::span<const OutgoingMessage> messages) {
+  if (!circuit_suspect_) return require_closed_circuit();
   try {
     return require_closed_circuit();
   } catch (const MessagingError& refusal) {
@@ -198,12 +204,15 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::o
   PublishResult result;
   if (connected_ && !circuit_suspect_) {
     // The common case, in as few coroutines as it can be.
-    if (telemetry && !began) began = clock->now();
-    if (!transport->publish_now(message, result)) co_await transport->publish({&message, 1}, {&result, 1}, publish_timeout_);
+    const bool at_once = transport->publish_now(message, result);
+    if (!at_once) {
+      if (telemetry && !began) began = clock->now();
+      co_await transport->publish({&message, 1}, {&result, 1}, publish_timeout_);
+    }
     if (result.ok()) {
       ++sent_;
       count_published(cells, result.receipt);
-      if (telemetry) cells.publish_duration->observe(clock->now() - *began);
+      if (telemetry) cells.publish_duration->observe_alone(at_once ? Duration::zero() : clock->now() - *began);
       co_return std::move(result.receipt);
     }
   }
@@ -224,16 +233,15 @@ std::optional<Receipt> MessageBroker::State::try_publish(OutgoingMessage& messag
     return buffer.add(std::move(message));
   }
   if (!connected_ || circuit_suspect_) return std::nullopt;
-  const auto began = telemetry ? clock->now() : TimePoint{};
   PublishResult result;
   if (!transport->publish_now(message, result) || result.error == errc::connection_failed) return std::nullopt;
   if (!result.ok()) {
-    finish({&message, 1}, {&result, 1}, began, {{}, ++begun_});
+    finish({&message, 1}, {&result, 1}, clock->now(), {{}, ++begun_});
     result.value();  // throws
   }
   ++sent_;
   count_published(cells, result.receipt);
-  if (telemetry) cells.publish_duration->observe(clock->now() - began);
+  if (telemetry) cells.publish_duration->observe_alone(Duration::zero());
   return std::move(result.receipt);
 }
 
@@ -366,7 +374,7 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
     auto& cells = topic(result.ok() ? result.receipt.topic : messages[i].topic);
     if (result.ok()) count_published(cells, result.receipt);
     if (!telemetry) continue;
-    cells.publish_duration->observe(now - began);
+    cells.publish_duration->observe_alone(now - began);
     if (result.ok()) continue;
     (result.error == errc::outcome_unknown ? cells.unknown : cells.failed)->add();
     telemetry->error("publish", result.error);

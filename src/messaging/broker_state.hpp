@@ -45,7 +45,9 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   awaitable<ReadinessReport> readiness();
 
   /// Throws `closed` after `disconnect()`.
-  void require_open() const;
+  void require_open() const {
+    if (closed_) throw_closed();
+  }
   void attach(std::weak_ptr<Attached> attached) { attached_.push_back(std::move(attached)); }
   void count_received(std::uint64_t messages) noexcept { received_ += messages; }
   /// Publishes on this executor, for the library itself: no hop, no exception for a failed message.
@@ -72,7 +74,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   struct PublishCall : CircuitBreaker::Call {
     std::uint64_t number = 0;
   };
-  [[nodiscard]] bool on_executor() const noexcept;
+  [[nodiscard]] bool on_executor() const noexcept { return is_running_here_(executor); }
+  [[noreturn]] static void throw_closed();
   /// Counts a message that the broker took; says once a topic that nobody is there to get them.
   void count_published(TopicTelemetry& cells, const Receipt& receipt);
   /// Runs the same member on this broker's executor, for a caller on another.
@@ -82,9 +85,13 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   TopicTelemetry& topic(const std::string& name);
   awaitable<void> ensure_connected();
   awaitable<void> await_connection();
-  PublishCall require_closed_circuit();
+  PublishCall require_closed_circuit() {
+    const auto number = ++begun_;
+    return circuit_suspect_ ? ask_breaker(number) : PublishCall{{}, number};
+  }
   /// The same; messages that it refuses are counted as failed.
   PublishCall require_closed_circuit(std::span<const OutgoingMessage> messages);
+  PublishCall ask_breaker(std::uint64_t number);
   /// One or many messages: transport, retries until `publish_timeout`, counts, the breaker's verdict. All topics are known.
   awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results, PublishCall call);
   /// Connects where that is needed, and tries them once.
@@ -99,6 +106,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
              PublishCall call);
   std::vector<std::shared_ptr<Attached>> open_subscriptions();
 
+  using IsRunningHere = bool (*)(const boost::asio::any_io_executor&) noexcept;
+  IsRunningHere is_running_here_;
   boost::unordered_flat_map<std::string, std::unique_ptr<TopicTelemetry>> topics_;
   std::pair<std::string, TopicTelemetry*> last_topic_;  // messages of a topic come in runs
   CircuitBreaker breaker_;

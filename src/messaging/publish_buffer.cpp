@@ -52,7 +52,7 @@ bool PublishBuffer::is_next_last_of_batch() const noexcept {
   return !waiting_.empty() && waiting_.back()->messages.size() + 1 == most_in_batch;
 }
 
-Receipt PublishBuffer::add(OutgoingMessage message) {
+Receipt PublishBuffer::add(OutgoingMessage&& message) {
   if (waiting_.empty() || waiting_.back()->messages.size() >= most_in_batch) waiting_.push_back(new_batch());
   waiting_.back()->messages.push_back(std::move(message));
   ++unconfirmed_;

@@ -21,7 +21,7 @@ class PublishBuffer {
   /// Completes when there is room, for whoever it is that takes it.
   awaitable<void> wait_for_room();
   /// There must be room.
-  Receipt add(OutgoingMessage message);
+  Receipt add(OutgoingMessage&& message);
   /// Completes when all is confirmed or has failed.
   awaitable<void> drain();
   awaitable<FlushReport> flush();

@@ -12,7 +12,7 @@ struct EventPublisher::State {
         source(std::move(from)),
         ids(random()),
         traces(random()),
-        envelope(source, content_type) {}
+        envelope(source, content_type, traces) {}
 
   /// `type`: of an event whose attributes name none.
   Headers headers(std::string_view type, Timestamp now, EventOptions& options);
@@ -56,36 +56,29 @@ EventPublisher::EventPublisher(MessageBroker broker, std::shared_ptr<Serializer>
                                      broker_.state()->random)) {}
 
 OutgoingMessage EventPublisher::make_message(std::string topic, const Value& data, EventOptions options) {
-  return make_message(std::move(topic), data, options, broker_.clock()->wall());
+  return make(topic, data, options, broker_.clock()->wall());
 }
 
 OutgoingMessage EventPublisher::make_message(std::string topic, Payload payload, std::string_view type, EventOptions options) {
-  return make_message(std::move(topic), std::move(payload), type, options, broker_.clock()->wall());
+  return make(topic, std::move(payload), type, options, broker_.clock()->wall());
 }
 
-OutgoingMessage EventPublisher::make_message(std::string topic, const Value& data, EventOptions& options, Timestamp now) {
+OutgoingMessage EventPublisher::make(std::string& topic, const Value& data, EventOptions& options, Timestamp now) {
   auto payload = state_->serializer->serialize(data);
-  const auto type = event_type_of(data, topic);
-  // Before the topic is moved, for the type may be a view of it.
-  return make_message(std::string(topic), std::move(payload), type, options, now);
+  return make(topic, std::move(payload), event_type_of(data, topic), options, now);
 }
 
-OutgoingMessage EventPublisher::make_message(std::string topic, Payload payload, std::string_view type, EventOptions& options,
-                                             Timestamp now) {
-  OutgoingMessage message;
-  message.headers = state_->headers(type, now, options);
-  message.payload = std::move(payload);
-  message.topic = std::move(topic);
-  message.key = std::move(options.key);
-  message.timestamp = now;
-  return message;
+OutgoingMessage EventPublisher::make(std::string& topic, Payload payload, std::string_view type, EventOptions& options,
+                                     Timestamp now) {
+  auto headers = state_->headers(type, now, options);  // before the topic is moved, for the type may be a view of it
+  return {std::move(topic), std::move(payload), std::move(options.key), std::move(headers), std::nullopt, now};
 }
 
 awaitable<Receipt> EventPublisher::publish(std::string topic, Value data, EventOptions options) {
   const auto& state = broker_.state();
   const auto now = state->clock->now();
-  auto message = make_message(std::move(topic), data, options, state->clock->wall_at(now));
-  return options.confirm ? state->publish(std::move(message), now) : state->enqueue(std::move(message));
+  const auto wall = state->clock->wall_at(now);
+  return options.confirm ? state->publish(make(topic, data, options, wall), now) : state->enqueue(make(topic, data, options, wall));
 }
 
 }  // namespace maestro::messaging

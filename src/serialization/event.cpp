@@ -2,26 +2,9 @@
 #include <cstring>
 #include <maestro/messaging/event.hpp>
 
+#include "core/hex.hpp"
+
 namespace maestro::messaging {
-namespace {
-
-constexpr std::string_view digits = "0123456789abcdef";
-
-constexpr auto hex_pairs = [] {
-  std::array<char, 512> pairs{};
-  for (std::size_t i = 0; i < 256; ++i) {
-    pairs[2 * i] = digits[i >> 4U];
-    pairs[2 * i + 1] = digits[i & 0xFU];
-  }
-  return pairs;
-}();
-
-/// `count` digits, an even number of them.
-void write_hex(char* to, std::uint64_t value, int count) {
-  for (int i = count - 2; i >= 0; i -= 2, value >>= 8U) std::memcpy(to + i, &hex_pairs[2 * (value & 0xFFU)], 2);
-}
-
-}  // namespace
 
 const Value& Event::operator[](std::string_view field) const {
   const auto* object = data_.if_object();
@@ -95,7 +78,7 @@ bool is_traceparent(std::string_view text) noexcept {
   if (text.size() != 55 || !text.starts_with("00-") || text[35] != '-' || text[52] != '-') return false;
   const auto hex = [&](std::size_t from, std::size_t count) {
     const auto part = text.substr(from, count);
-    return part.find_first_not_of(digits) == std::string_view::npos;
+    return part.find_first_not_of(hex_digits) == std::string_view::npos;
   };
   return hex(3, 32) && hex(36, 16) && hex(53, 2) && text.substr(3, 32).find_first_not_of('0') != std::string_view::npos &&
          text.substr(36, 16).find_first_not_of('0') != std::string_view::npos;

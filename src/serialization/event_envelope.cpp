@@ -1,7 +1,8 @@
 #include "serialization/event_envelope.hpp"
 
 #include <algorithm>
-#include <cstring>
+
+#include "core/hex.hpp"
 
 namespace maestro::messaging {
 namespace {
@@ -11,7 +12,7 @@ constexpr std::size_t milliseconds_at = std::string_view("2026-01-01T00:00:00.")
 
 }  // namespace
 
-EventEnvelope::EventEnvelope(std::string_view source, std::string_view content_type) {
+EventEnvelope::EventEnvelope(std::string_view source, std::string_view content_type, std::mt19937_64& traces) {
   Headers headers;
   // Where the value that was added last begins.
   const auto add = [&headers](std::string_view name, std::string_view value) {
@@ -26,8 +27,7 @@ EventEnvelope::EventEnvelope(std::string_view source, std::string_view content_t
   add("ce_source", source);
   time_at_ = add("ce_time", epoch);
   add("content-type", content_type);
-  std::mt19937_64 placeholder;
-  const auto trace = make_traceparent(placeholder);
+  const auto trace = make_traceparent(traces);
   trace_at_ = add("traceparent", {trace.data(), trace.size()});
   type_at_ = add("ce_type", "");
   block_ = headers.block();
@@ -63,8 +63,10 @@ Headers EventEnvelope::make(std::string_view type, Timestamp time, IdGenerator& 
   set_type(type);
   set_time(time);
   ids.write(block_.data() + id_at_, time);
-  const auto trace = make_traceparent(traces);
-  std::memcpy(block_.data() + trace_at_, trace.data(), trace.size());
+  // The first half of the trace id is the publisher's.
+  auto* trace = block_.data() + trace_at_;
+  write_hex(trace + std::string_view("00-0123456789abcdef").size(), traces() | 1U, 16);
+  write_hex(trace + std::string_view("00-0123456789abcdef0123456789abcdef-").size(), traces() | 1U, 16);
   return Headers::from_block(block_);
 }
 

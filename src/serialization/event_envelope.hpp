@@ -11,9 +11,10 @@ namespace maestro::messaging {
 /// and trace are written into it, and its type where it changed.
 class EventEnvelope {
  public:
-  EventEnvelope(std::string_view source, std::string_view content_type);
+  EventEnvelope(std::string_view source, std::string_view content_type, std::mt19937_64& traces);
 
-  /// The headers of an event with a fresh id, this time and a new trace.
+  /// The headers of an event with a fresh id, this time and a new trace, of whose id the first half is this envelope's own (64 random bits
+  /// are left; W3C Trace Context level 2 asks for 56).
   [[nodiscard]] Headers make(std::string_view type, Timestamp time, IdGenerator& ids, std::mt19937_64& traces);
 
  private:

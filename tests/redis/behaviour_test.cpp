@@ -57,7 +57,7 @@ TEST_F(RedisBehaviour, AnEntryThatIsDeletedWhilePendingStallsNothing) {
       auto dies = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
       for (int i = 0; i < 3; ++i) co_await dies.next();
     }  // without close(): as if it had died
-    redis_cli(server_.url, fmt::format("XDEL {} {}", topic, receipts[1].position));
+    redis_cli(server_.url, fmt::format("XDEL {} {}", topic, *receipts[1].position));
     auto reader = co_await client.subscribe(topic, {.group_id = "g"});
     std::vector<Value> seen;
     while (seen.size() < 2) seen.push_back((co_await reader.next())->value());

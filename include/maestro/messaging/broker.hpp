@@ -76,7 +76,7 @@ class MessageBroker {
   /// Publishes bytes as they are.
   template <std::same_as<Payload> Bytes>
   awaitable<Receipt> publish(std::string topic, Bytes payload, PublishOptions options = {}) {
-    return publish_bytes(std::move(topic), std::move(payload), std::move(options));
+    return publish_bytes(topic, payload, options);
   }
   awaitable<Receipt> publish(OutgoingMessage message);
   /// One round trip where the broker allows; a result for each message, in order.
@@ -117,7 +117,8 @@ class MessageBroker {
   [[nodiscard]] const std::shared_ptr<State>& state() const noexcept { return state_; }
 
  private:
-  awaitable<Receipt> publish_bytes(std::string topic, Payload payload, PublishOptions options);
+  /// Takes all of it over before it returns.
+  awaitable<Receipt> publish_bytes(std::string& topic, Payload& payload, PublishOptions& options);
 
   std::shared_ptr<State> state_;
 };

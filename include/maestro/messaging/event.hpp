@@ -16,7 +16,7 @@ namespace maestro::messaging {
 /// on demand. A message without them is an event all the same: its id is the message's, its type and source are empty.
 class Event {
  public:
-  Event(Message message, Value data, int attempt = 1)
+  Event(Message&& message, Value&& data, int attempt = 1)
       : message_(std::move(message)), data_(std::move(data)), attempt_(attempt) {}
 
   [[nodiscard]] const Value& data() const noexcept { return data_; }

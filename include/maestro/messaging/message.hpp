@@ -52,8 +52,8 @@ struct Receipt {
   std::string topic;
   std::int32_t partition = -1;
   std::int64_t offset = -1;
-  /// The position in the broker's own form, where it is not a number.
-  std::string position;
+  /// The position in the broker's own form, where that is not a number.
+  std::optional<std::string> position;
   std::optional<Timestamp> timestamp;
   /// False where the broker had nobody to give it to: no queue (RabbitMQ), no subscriber (Redis Pub/Sub).
   bool routed = true;

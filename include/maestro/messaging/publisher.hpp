@@ -43,8 +43,8 @@ class EventPublisher {
 
  private:
   struct State;
-  OutgoingMessage make_message(std::string topic, const Value& data, EventOptions& options, Timestamp now);
-  OutgoingMessage make_message(std::string topic, Payload payload, std::string_view type, EventOptions& options, Timestamp now);
+  OutgoingMessage make(std::string& topic, const Value& data, EventOptions& options, Timestamp now);
+  OutgoingMessage make(std::string& topic, Payload payload, std::string_view type, EventOptions& options, Timestamp now);
   MessageBroker broker_;
   std::shared_ptr<State> state_;
 };
