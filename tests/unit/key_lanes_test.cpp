@@ -130,7 +130,8 @@ struct Model {
 
 class KeyLanesModel {
  public:
-  explicit KeyLanesModel(std::uint32_t seed) : random_(seed), keys_(1 + random_() % 8) {}
+  // For half of the seeds all keys have the same place in the table.
+  explicit KeyLanesModel(std::uint32_t seed) : random_(seed), keys_(1 + random_() % 8), apart_(seed % 2 == 0 ? 1 : 1U << 20U) {}
 
   void run(int steps) {
     for (int step = 0; step < steps && !testing::Test::HasFatalFailure(); ++step) {
@@ -147,7 +148,7 @@ class KeyLanesModel {
   void act() {
     const auto draw = random_() % 100;
     if (draw < 40) {
-      const std::uint64_t key = random_() % keys_;
+      const std::uint64_t key = random_() % keys_ * apart_;
       model_.push(key, next_);
       lanes_.push(key, next_++);
     } else if (draw < 65) {
@@ -223,6 +224,7 @@ class KeyLanesModel {
 
   std::mt19937 random_;
   std::uint64_t keys_;
+  std::uint64_t apart_;
   KeyLanes<int> lanes_;
   Model model_;
   std::vector<std::pair<std::uint64_t, KeyLanes<int>::LaneId>> held_;

@@ -127,6 +127,41 @@ TEST(Metrics, ThreadsCountTogether) {
             static_cast<std::uint64_t>(threads * rounds));
 }
 
+TEST(Metrics, CellsOfOnesOwnAreAddedToTheirSeriesAndStayInIt) {
+  MetricsRegistry registry;
+  constexpr int threads = 4;
+  constexpr int rounds = 20'000;
+  const MetricLabels labels{{"broker", "m"}, {"topic", "t"}};
+  registry.counter("messaging_retries_total", retries("t")).add(5);
+  std::vector<std::thread> all;
+  for (int t = 0; t < threads; ++t)
+    all.emplace_back([&] {
+      std::shared_ptr<Counter> counter;
+      for (int i = 0; i < rounds; ++i) {
+        if (i % 1000 == 0) counter = registry.own_counter("messaging_retries_total", retries("t"));
+        counter->add_alone();
+        if (i % 5000 == 0) (void)registry.expose();
+      }
+      const auto gauge = registry.own_gauge("messaging_in_flight", retries("t"));
+      const auto histogram = registry.own_histogram("messaging_publish_duration_seconds", labels);
+      for (int i = 0; i < rounds; ++i) {
+        gauge->add_alone(i % 2 == 0 ? 2 : -1);
+        histogram->observe_alone(2500us);
+      }
+    });
+  for (auto& each : all) each.join();
+  const auto kept = registry.own_counter("messaging_retries_total", retries("t"));
+  kept->add_alone(7);
+  for (int i = 0; i < 2; ++i) {
+    const auto text = registry.expose();
+    EXPECT_THAT(text, HasSubstr("messaging_retries_total{broker=\"memory\",topic=\"t\",group=\"g\"} 80012\n"));
+    EXPECT_THAT(text, HasSubstr("messaging_in_flight{broker=\"memory\",topic=\"t\",group=\"g\"} 40000\n"));
+    EXPECT_THAT(text, HasSubstr("messaging_publish_duration_seconds_bucket{broker=\"m\",topic=\"t\",le=\"0.001\"} 0\n"));
+    EXPECT_THAT(text, HasSubstr("messaging_publish_duration_seconds_bucket{broker=\"m\",topic=\"t\",le=\"0.0025\"} 80000\n"));
+    EXPECT_THAT(text, HasSubstr("messaging_publish_duration_seconds_sum{broker=\"m\",topic=\"t\"} 200\n"));
+  }
+}
+
 TEST(Metrics, TheProcessHasOneRegistry) {
   EXPECT_EQ(metrics_registry().get(), metrics_registry().get());
 }
