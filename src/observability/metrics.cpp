@@ -95,11 +95,6 @@ struct Family {
   bool full = false;
 };
 
-struct Refresh {
-  std::weak_ptr<void> owner;
-  std::function<void()> run;
-};
-
 prometheus::MetricType prometheus_type(MetricKind kind) {
   switch (kind) {
     case MetricKind::counter:
@@ -255,27 +250,9 @@ struct MetricsRegistry::State {
     return find<Cell>(name, kind, labels, [](Cells<Cell>& cells) { return cells.add_own(); });
   }
 
-  void refresh_all() {
-    const std::lock_guard one_at_a_time(refresh_mutex);
-    std::erase_if(refreshes, [](const Refresh& refresh) { return refresh.owner.expired(); });
-    for (const auto& refresh : refreshes) {
-      const auto owner = refresh.owner.lock();
-      if (!owner) continue;
-      try {
-        refresh.run();
-      } catch (const std::exception& failure) {
-        log(LogLevel::warning, "metrics could not be refreshed for a scrape", {{"error", failure.what()}});
-      } catch (...) {
-        log(LogLevel::warning, "metrics could not be refreshed for a scrape", {{"error", "not a std::exception"}});
-      }
-    }
-  }
-
   const std::size_t limit;
   std::mutex mutex;  // for what is inside the families
   std::map<std::string_view, Family> families;
-  std::mutex refresh_mutex;
-  std::vector<Refresh> refreshes;
 };
 
 MetricsRegistry::MetricsRegistry(std::size_t limit) : state_(std::make_unique<State>(limit)) {}
@@ -305,14 +282,7 @@ std::shared_ptr<Histogram> MetricsRegistry::own_histogram(const std::string& fam
   return state_->own<Histogram>(family, MetricKind::histogram, labels);
 }
 
-void MetricsRegistry::on_collect(std::weak_ptr<void> owner, std::function<void()> refresh) {
-  const std::lock_guard lock(state_->refresh_mutex);
-  std::erase_if(state_->refreshes, [](const Refresh& old) { return old.owner.expired(); });
-  state_->refreshes.push_back({std::move(owner), std::move(refresh)});
-}
-
 std::string MetricsRegistry::expose() const {
-  state_->refresh_all();
   // Only the numbers are taken under the lock: a long exposition must not hold up who looks a cell up.
   std::vector<std::pair<const MetricFamilySpec*, std::vector<Reading>>> found;
   {

@@ -82,7 +82,6 @@ class KeyLanes {
       parked_.pop_back();
     }
   }
-  void unpark_all() { unpark_due(TimePoint::max()); }
 
   [[nodiscard]] std::optional<TimePoint> next_due() const {
     return parked_.empty() ? std::nullopt : std::optional(parked_.front().due);

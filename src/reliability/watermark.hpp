@@ -40,12 +40,6 @@ class Watermark {
     return settled_;
   }
 
-  /// Forgets everything: the partition went to another member, or the group's place was moved.
-  void reset() noexcept {
-    first_ = size_ = unsettled_ = 0;
-    settled_.reset();
-  }
-
   [[nodiscard]] std::size_t unsettled() const noexcept { return unsettled_; }
   /// Tracked above the watermark: what a crash would repeat.
   [[nodiscard]] std::size_t window() const noexcept { return size_; }

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <maestro/messaging/time.hpp>
 #include <memory>
 #include <string>
@@ -102,11 +101,6 @@ class MetricsRegistry {
   std::shared_ptr<Counter> own_counter(const std::string& family, const MetricLabels& labels);
   std::shared_ptr<Gauge> own_gauge(const std::string& family, const MetricLabels& labels);
   std::shared_ptr<Histogram> own_histogram(const std::string& family, const MetricLabels& labels);
-
-  /// Calls `refresh` at the start of every `expose()`, so that it can set gauges that are worth computing only then, as
-  /// long as `owner` lives. It runs on the thread that exposes, one at a time, with the owner kept alive meanwhile; it
-  /// must not call `expose()` or `on_collect()`. What it throws is logged and does not spoil the exposition.
-  void on_collect(std::weak_ptr<void> owner, std::function<void()> refresh);
 
   /// Every family that has a series, in Prometheus' text format 0.0.4.
   [[nodiscard]] std::string expose() const;
