@@ -14,6 +14,7 @@
 
 #include "core/option_range.hpp"
 #include "messaging/failure.hpp"
+#include "messaging/turn.hpp"
 
 namespace maestro::messaging {
 
@@ -389,15 +390,24 @@ void EventConsumer::State::wake_one() {
 awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, std::shared_ptr<Worker> worker) {
   self->wake_pending_ = false;
   const auto& clock = self->broker_->clock;
-  std::optional<TimePoint> ended;  // when the last handler did, while that is now
+  std::optional<TimePoint> now;  // none where it was something else's turn since it was read
+  Turn turn;
   while (!self->stopping_) {
-    if (!self->may_take()) {
-      self->idle_.push_back(worker.get());
-      ended.reset();
-      co_await worker->wake.wait();
-      self->wake_pending_ = false;
+    if (!now) now = clock->now();
+    if (turn.is_over(*now)) {
+      now.reset();
+      co_await turn.let_pass(self->broker_->executor);
       continue;
     }
+    if (!self->may_take()) {
+      self->idle_.push_back(worker.get());
+      now.reset();
+      co_await worker->wake.wait();
+      self->wake_pending_ = false;
+      turn.waited();
+      continue;
+    }
+    turn.go_on(*now);
     // The lane is ours until it is finished or parked: its front stays where it is.
     const auto lane = self->lanes_.take_runnable();
     if (self->circuit_) self->lanes_.front(lane).call = self->call_;
@@ -409,11 +419,11 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
     } const done{*self};
     auto& item = self->lanes_.front(lane);
     if (!self->is_plain(item)) {
-      ended.reset();
+      now.reset();
       if (!co_await self->prepare(lane)) continue;
     }
     auto& cells = item.feed->cells;
-    const auto began = !cells.processing ? TimePoint{} : ended ? *ended : clock->now();
+    const auto began = now ? *now : clock->now();
     if (cells.in_flight) cells.in_flight->add_alone(1);
     std::optional<Event> event;
     std::exception_ptr error;
@@ -426,16 +436,17 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
       error = std::current_exception();
     }
     if (cells.in_flight) cells.in_flight->add_alone(-1);
-    if (cells.processing) cells.processing->observe_alone(*(ended = clock->now()) - began);
+    now = clock->now();
+    if (cells.processing) cells.processing->observe_alone(*now - began);
     if (error) {
       if (event) item.message = event->message();
       co_await self->failed(lane, error);
-      ended.reset();
+      now.reset();
       continue;
     }
     if (item.claim) {
       co_await self->options_.deduplication->complete(self->group_, event->message().id(), *item.claim);
-      ended.reset();
+      now.reset();
     }
     self->succeeded(lane);
   }

@@ -32,6 +32,12 @@ void Subscription::State::settle_handed_out() {
   flush_when_due();
 }
 
+bool Subscription::State::is_turn_over() {
+  const auto now = broker_->clock->now();
+  turn_.go_on(now);
+  return turn_.is_over(now);
+}
+
 void Subscription::State::flush_when_due() {
   if (acknowledger_.pending() == 0) return;
   if (acknowledger_.pending() >= flush_count) {
@@ -65,9 +71,11 @@ awaitable<bool> Subscription::State::refill(std::size_t at_most) {
       if (const auto count = transport_->take(fetched_, at_most); count > 0) {
         broker_->count_received(count);
         last_progress_ = broker_->clock->now();
+        turn_.go_on(last_progress_);
         co_return true;
       }
       co_await transport_->wait();
+      turn_.waited();
     } catch (const MessagingError&) {
       if (!closed_) throw;
     }
@@ -79,6 +87,11 @@ awaitable<std::optional<Message>> Subscription::State::next() {
   settle_handed_out();
   if (closed_) co_return std::nullopt;
   std::shared_ptr<State> self;  // outlives the wait, should the subscription be destroyed meanwhile
+  if (is_turn_over()) {
+    self = shared_from_this();
+    co_await turn_.let_pass(broker_->executor);
+    if (closed_) co_return std::nullopt;
+  }
   if (at_ == fetched_.size()) {
     self = shared_from_this();
     if (!co_await refill(std::min<std::size_t>(request_.prefetch, 512))) co_return std::nullopt;
@@ -110,6 +123,11 @@ awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_m
   settle_handed_out();
   if (closed_) co_return std::vector<Message>{};
   std::shared_ptr<State> self;
+  if (is_turn_over()) {
+    self = shared_from_this();
+    co_await turn_.let_pass(broker_->executor);
+    if (closed_) co_return std::vector<Message>{};
+  }
   if (at_ == fetched_.size()) {
     self = shared_from_this();
     if (!co_await refill(std::max<std::size_t>(at_most, 1))) co_return std::vector<Message>{};

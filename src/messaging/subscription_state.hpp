@@ -5,6 +5,7 @@
 
 #include "messaging/acknowledger.hpp"
 #include "messaging/broker_state.hpp"
+#include "messaging/turn.hpp"
 
 namespace maestro::messaging {
 
@@ -41,6 +42,8 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   std::vector<Message> take_batch(std::size_t at_most);
   /// Asking for more means that what was handed out is done with.
   void settle_handed_out();
+  /// Whether the loop has to turn before more is handed out.
+  [[nodiscard]] bool is_turn_over();
   void hand_out(const Message& message);
   awaitable<bool> refill(std::size_t at_most);
   void flush_when_due();
@@ -55,6 +58,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   std::size_t at_ = 0;
   std::vector<DeliveryTag> handed_out_;
   TimePoint last_progress_;
+  Turn turn_;
   bool flush_scheduled_ = false;
   bool closed_ = false;
 };
