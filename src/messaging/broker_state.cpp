@@ -206,7 +206,7 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::o
     // The common case, in as few coroutines as it can be.
     const bool at_once = transport->publish_now(message, result);
     if (!at_once) {
-      if (telemetry && !began) began = clock->now();
+      if (!began) began = clock->now();
       co_await transport->publish({&message, 1}, {&result, 1}, publish_timeout_);
     }
     if (result.ok()) {
@@ -219,7 +219,7 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::o
   if (!result.error) {
     co_await send({&message, 1}, {&result, 1}, call);
   } else {
-    co_await settle_failed({&message, 1}, {&result, 1}, call);
+    co_await settle_failed({&message, 1}, {&result, 1}, began.value_or(clock->now()), call);
   }
   result.value();
   co_return std::move(result.receipt);
@@ -296,10 +296,10 @@ awaitable<std::vector<PublishResult>> MessageBroker::State::publish_many(std::ve
 
 awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
                                            PublishCall call) {
-  const auto began = telemetry ? clock->now() : TimePoint{};
+  const auto began = clock->now();
   try {
-    co_await transmit(messages, results);
-    if (!std::ranges::all_of(results, &PublishResult::ok)) co_await retry_failed(messages, results);
+    co_await transmit(messages, results, began);
+    if (!std::ranges::all_of(results, &PublishResult::ok)) co_await retry_failed(messages, results, began);
   } catch (...) {
     breaker_.on_abandoned(call);
     throw;
@@ -307,31 +307,57 @@ awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, 
   finish(messages, results, began, call);
 }
 
-awaitable<void> MessageBroker::State::transmit(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
+awaitable<void> MessageBroker::State::transmit(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                               TimePoint began) {
   if (!connected_) co_await ensure_connected();
+  const auto left = publish_timeout_ - (clock->now() - began);
+  if (left <= Duration::zero())
+    throw MessagingError(errc::queue_full, "what was published before took all of publish_timeout");
   // A message that was taken is moved from, its topic into the receipt.
-  co_await transport->publish(messages, results, publish_timeout_);
+  co_await transport->publish(messages, results, left);
 }
 
 awaitable<void> MessageBroker::State::settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                                                    PublishCall call) {
-  const auto began = clock->now();
-  co_await retry_failed(messages, results);
+                                                    TimePoint began, PublishCall call) {
+  co_await retry_failed(messages, results, began);
   finish(messages, results, began, call);
 }
 
-void MessageBroker::State::finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
+bool MessageBroker::State::finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results,
                                   TimePoint began, PublishCall call) {
-  const bool all = std::ranges::all_of(results, &PublishResult::ok);
-  const bool routed = std::ranges::all_of(results, [](const auto& result) { return result.receipt.routed; });
-  if (!all || !routed || circuit_suspect_ || telemetry) judge(messages, results, began, call);
-  sent_ += all ? results.size() : static_cast<std::size_t>(std::ranges::count_if(results, &PublishResult::ok));
+  std::size_t done = 0;
+  std::size_t routed = 0;
+  for (const auto& result : results) {
+    done += result.ok();
+    routed += result.ok() && result.receipt.routed;
+  }
+  sent_ += done;
+  if (circuit_suspect_ || routed < results.size()) {
+    judge(messages, results, began, call);
+  } else if (telemetry) {
+    count_ordinary(results, began);
+  }
+  return done == results.size();
+}
+
+void MessageBroker::State::count_ordinary(std::span<const PublishResult> results, TimePoint began) {
+  const auto took = clock->now() - began;
+  while (!results.empty()) {
+    const auto& name = results.front().receipt.topic;
+    const auto other = std::ranges::find_if(results, [&name](const auto& result) { return result.receipt.topic != name; });
+    const auto count = static_cast<std::size_t>(other - results.begin());
+    auto& cells = topic(name);
+    cells.published->add_alone(count);
+    cells.publish_duration->observe_alone(took, count);
+    results = results.subspan(count);
+  }
 }
 
 // Only what surely was not done and may go well later is tried again; in order, for the transport fails everything
 // that comes after a broken connection.
-awaitable<void> MessageBroker::State::retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
-  const auto deadline = clock->now() + publish_timeout_;
+awaitable<void> MessageBroker::State::retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                                   TimePoint began) {
+  const auto deadline = began + publish_timeout_;
   for (int failures = 1;; ++failures) {
     std::vector<std::size_t> again;
     for (std::size_t i = 0; i < results.size(); ++i)
@@ -396,7 +422,7 @@ awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
   }
   const bool full = buffer.is_next_last_of_batch();
   auto receipt = buffer.add(std::move(message));
-  if (full) co_await asio::post(executor, asio::use_awaitable);
+  if (full) co_await buffer.let_send();
   co_return receipt;
 }
 

@@ -95,13 +95,16 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   /// One or many messages: transport, retries until `publish_timeout`, counts, the breaker's verdict. All topics are known.
   awaitable<void> send(std::span<OutgoingMessage> messages, std::span<PublishResult> results, PublishCall call);
   /// Connects where that is needed, and tries them once.
-  awaitable<void> transmit(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
+  awaitable<void> transmit(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint began);
   /// The rest of `send` for messages that were tried once.
-  awaitable<void> settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+  awaitable<void> settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint began,
                                 PublishCall call);
-  void finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
+  /// Counts them and tells the breaker. True when all went well.
+  bool finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
               PublishCall call);
-  awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
+  void count_ordinary(std::span<const PublishResult> results, TimePoint began);
+  /// Tries again what surely was not done, until `publish_timeout` after `began`.
+  awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint began);
   void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
              PublishCall call);
   std::vector<std::shared_ptr<Attached>> open_subscriptions();

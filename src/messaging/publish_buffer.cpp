@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/log.hpp>
 
 #include "messaging/broker_state.hpp"
@@ -15,17 +17,21 @@ namespace {
 constexpr std::size_t most_in_batch = 1000;
 constexpr std::size_t most_under_way = 200'000;
 constexpr std::size_t most_idle_batches = 64;
+// A broker that answers keeps no one waiting by this, and what is further ahead of it has left the cache by the time that it is sent.
+constexpr std::size_t most_ahead = 32'000;
+constexpr Duration longest_wait = std::chrono::milliseconds(10);
 }  // namespace
 
 struct PublishBuffer::Batch {
   std::vector<OutgoingMessage> messages;
   std::vector<PublishResult> results;
-  TimePoint began;
+  TimePoint began;  // when its first message came
   MessageBroker::State::PublishCall call;
   bool answered = false;
 
+  // All after the first message that met a broken connection failed with it, so the last one tells.
   [[nodiscard]] bool has_to_be_retried() const {
-    return std::ranges::any_of(results, [](const auto& result) { return result.error == errc::connection_failed; });
+    return results.back().error.failed() && std::ranges::any_of(results, [](const auto& result) { return result.error == errc::connection_failed; });
   }
   void fail_what_has_no_answer(const boost::system::system_error& failure) {
     const auto* known = dynamic_cast<const MessagingError*>(&failure);
@@ -48,6 +54,14 @@ awaitable<void> PublishBuffer::wait_for_room() {
   while (!has_room()) co_await moved_.wait_until(TimePoint::max());
 }
 
+awaitable<void> PublishBuffer::let_send() {
+  if (unconfirmed_ < most_ahead) {
+    co_await asio::post(state_.executor, asio::use_awaitable);
+  } else {
+    co_await moved_.wait_until(state_.clock->now() + longest_wait);
+  }
+}
+
 bool PublishBuffer::is_next_last_of_batch() const noexcept {
   return !waiting_.empty() && waiting_.back()->messages.size() + 1 == most_in_batch;
 }
@@ -64,13 +78,15 @@ Receipt PublishBuffer::add(OutgoingMessage&& message) {
 }
 
 std::shared_ptr<PublishBuffer::Batch> PublishBuffer::new_batch() {
+  std::shared_ptr<Batch> batch;
   if (idle_batches_.empty()) {
-    auto batch = std::make_shared<Batch>();
+    batch = std::make_shared<Batch>();
     batch->messages.reserve(most_in_batch);
-    return batch;
+  } else {
+    batch = std::move(idle_batches_.back());
+    idle_batches_.pop_back();
   }
-  auto batch = std::move(idle_batches_.back());
-  idle_batches_.pop_back();
+  batch->began = state_.clock->now();
   return batch;
 }
 
@@ -107,8 +123,7 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
 }
 
 void PublishBuffer::send_what_may_go() {
-  // Where one failed, what comes after it waits until that is settled: else it would overtake what is tried again. All after the first
-  // failure of a batch fail too, so that its last tells.
+  // Where one failed, what comes after it waits until that is settled: else it would overtake what is tried again.
   const auto fails = [](const auto& batch) { return batch->results.back().error.failed(); };
   if (std::ranges::any_of(under_way_, fails)) return;
   while (!waiting_.empty() && (messages_under_way_ == 0 || messages_under_way_ + most_in_batch <= at_once_)) {
@@ -124,8 +139,7 @@ void PublishBuffer::send_what_may_go() {
 awaitable<void> PublishBuffer::send(std::shared_ptr<MessageBroker::State> owner, std::shared_ptr<Batch> batch) {
   try {
     batch->call = owner->require_closed_circuit();
-    batch->began = owner->telemetry ? owner->clock->now() : TimePoint{};
-    co_await owner->transmit(batch->messages, batch->results);
+    co_await owner->transmit(batch->messages, batch->results, batch->began);
   } catch (const boost::system::system_error& failure) {
     batch->fail_what_has_no_answer(failure);
   }
@@ -148,7 +162,7 @@ awaitable<void> PublishBuffer::retry() {
     }
   }
   try {
-    co_await state_.retry_failed(messages, results);
+    co_await state_.retry_failed(messages, results, under_way_.front()->began);
   } catch (const boost::system::system_error& failure) {
     log(LogLevel::warning, "buffered messages could not be tried again", {{"error", failure.what()}});
   }
@@ -159,8 +173,9 @@ awaitable<void> PublishBuffer::retry() {
 }
 
 void PublishBuffer::report(Batch& batch) {
-  state_.finish(batch.messages, batch.results, batch.began, batch.call);
-  for (std::size_t i = 0; i < batch.messages.size(); ++i) {
+  const bool all = state_.finish(batch.messages, batch.results, batch.began, batch.call);
+  if (all) report_.confirmed += batch.messages.size();
+  for (std::size_t i = all ? batch.messages.size() : 0; i < batch.messages.size(); ++i) {
     auto& result = batch.results[i];
     if (result.ok()) {
       ++report_.confirmed;

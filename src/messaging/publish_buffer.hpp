@@ -16,8 +16,10 @@ class PublishBuffer {
   PublishBuffer(MessageBroker::State& state, std::size_t limit);
 
   [[nodiscard]] bool has_room() const { return unconfirmed_ < limit_; }
-  /// Whether the next message makes a batch full: whoever adds it then lets the loop turn, so that the broker has work while more is added.
+  /// Whether the next message makes a batch full: whoever adds it awaits `let_send()` then.
   [[nodiscard]] bool is_next_last_of_batch() const noexcept;
+  /// Completes when the broker had time for what is waiting: after a turn of the loop, or with some progress where it is far behind.
+  awaitable<void> let_send();
   /// Completes when there is room, for whoever it is that takes it.
   awaitable<void> wait_for_room();
   /// There must be room.

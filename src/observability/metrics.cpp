@@ -166,13 +166,13 @@ void Histogram::observe(Duration duration) noexcept {
   nanoseconds_.fetch_add(static_cast<std::uint64_t>(duration.count()), std::memory_order_relaxed);
 }
 
-void Histogram::observe_alone(Duration duration) noexcept {
+void Histogram::observe_alone(Duration duration, std::uint64_t times) noexcept {
   duration = std::max(duration, Duration::zero());
   const auto add = [](std::atomic<std::uint64_t>& to, std::uint64_t n) {
     to.store(to.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
   };
-  add(buckets_[bucket_of(duration)], 1);
-  add(nanoseconds_, static_cast<std::uint64_t>(duration.count()));
+  add(buckets_[bucket_of(duration)], times);
+  add(nanoseconds_, times * static_cast<std::uint64_t>(duration.count()));
 }
 
 void Histogram::add(const Histogram& other) noexcept {

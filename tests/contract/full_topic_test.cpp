@@ -34,6 +34,24 @@ TEST_P(FullTopic, SaysQueueFullAfterThePublishTimeout) {
   });
 }
 
+TEST_P(FullTopic, WhatWaitsInTheBufferHasThePublishTimeoutFromWhenItCame) {
+  run([&]() -> awaitable<void> {
+    auto client = small({{"publish_timeout", 2000}});
+    const auto topic = unique();
+    auto reader = co_await client.subscribe(topic, {.group_id = group("g")});
+    co_await fill(client, topic);
+    const auto began = clock_->now();
+    constexpr std::size_t messages = 2500;  // three batches
+    for (std::size_t i = 0; i < messages; ++i) co_await client.publish(topic, Value(1), {.confirm = false});
+    const auto report = co_await client.flush();
+    EXPECT_LT(clock_->now() - began, 3s);
+    EXPECT_EQ(report.confirmed, 0U);
+    EXPECT_EQ(report.failures.size(), messages);
+    for (const auto& failure : report.failures) EXPECT_EQ(failure.error, errc::queue_full) << failure.detail;
+    EXPECT_EQ((co_await client.get_status()).circuit, CircuitState::closed);
+  });
+}
+
 TEST_P(FullTopic, DisconnectingEndsAPublishThatWaits) {
   run([&]() -> awaitable<void> {
     auto client = small();

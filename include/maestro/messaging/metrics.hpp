@@ -52,8 +52,8 @@ class Histogram {
 
   /// A negative duration counts as zero.
   void observe(Duration duration) noexcept;
-  /// As `Counter::add_alone`.
-  void observe_alone(Duration duration) noexcept;
+  /// As `Counter::add_alone`; `times` observations of the same duration.
+  void observe_alone(Duration duration, std::uint64_t times = 1) noexcept;
   /// Adds all that another one has observed.
   void add(const Histogram& other) noexcept;
   /// Observations in bucket `i` alone (not those below it); `i == bounds.size()` is what is over every bound.

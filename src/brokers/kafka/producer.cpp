@@ -289,11 +289,12 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
   if (!client_ || failed_for_good_) open();
   // A time-out of librdkafka's own says whether the broker may have it, so it comes first where it can.
   constexpr Duration grace = std::chrono::seconds(2);
+  constexpr Duration hardly = std::chrono::milliseconds(100);
   const auto deadline = session_->clock->now() + timeout;
   auto& batch = new_batch();
   batch.messages = messages;
   batch.results = results;
-  batch.deadline = timeout < client_timeout_ ? deadline : deadline + grace;
+  batch.deadline = timeout + hardly < client_timeout_ ? deadline : deadline + grace;
   batch.slots.resize(messages.size());
   struct Use {
     Producer& producer;

@@ -6,6 +6,7 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/topic.hpp>
 
+#include "core/size_limit.hpp"
 #include "core/stable_hash.hpp"
 
 namespace maestro::messaging::memory {
@@ -17,10 +18,7 @@ std::uint64_t lane_of(const Topic& topic, std::int32_t partition) {
   return topic.id << partition_bits | static_cast<std::uint64_t>(partition);
 }
 
-std::int64_t size_of(const OutgoingMessage& message) {
-  return static_cast<std::int64_t>(message.payload.size() + message.headers.block().size() +
-                                   (message.key ? message.key->size() : 0));
-}
+std::int64_t bytes_of(const OutgoingMessage& message) { return static_cast<std::int64_t>(size_of(message)); }
 
 bool has_partition(const Topic& topic, const OutgoingMessage& message) {
   return !message.partition ||
@@ -66,7 +64,7 @@ Hub::Append Hub::append(OutgoingMessage& message, Receipt& receipt, const Limits
 Hub::Append Hub::append_locked(Topic& topic, OutgoingMessage& message, Receipt& receipt, const Limits& limits,
                                Timestamp now) {
   if (!has_partition(topic, message)) return Append::no_such_partition;
-  const auto size = size_of(message);
+  const auto size = bytes_of(message);
   if (topic.messages + 1 > limits.max_messages || topic.bytes + size > limits.max_bytes) {
     trim(topic);
     if (topic.messages + 1 > limits.max_messages || topic.bytes + size > limits.max_bytes) return Append::full;
@@ -102,7 +100,7 @@ Hub::Commit Hub::commit(std::span<OutgoingMessage> messages, std::span<const Set
   for (const auto& message : messages) {
     auto& [count, bytes] = needed[message.topic];
     ++count;
-    bytes += size_of(message);
+    bytes += bytes_of(message);
   }
   const std::lock_guard lock(mutex_);
   for (const auto& [member, tag] : settlements) {

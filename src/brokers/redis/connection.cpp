@@ -300,6 +300,7 @@ void Connection::on_read(std::size_t bytes) {
   heard_ = clock_->now();
   reader_.feed({in_.data(), bytes});
   const auto pushes = listening_ ? pushes_.lock() : nullptr;
+  std::shared_ptr<Call> call;  // whose answers are coming
   try {
     while (open_) {
       const auto* reply = reader_.next();
@@ -310,7 +311,7 @@ void Connection::on_read(std::size_t bytes) {
       }
       if (waiting_.empty()) throw MessagingError(errc::broker_error, "Redis: an answer that nobody asked for");
       auto& front = waiting_.front();
-      const auto call = front.call;
+      if (call != front.call) call = front.call;
       const auto index = front.next++;
       --outstanding_;
       if (front.next == front.count) waiting_.pop_front();
