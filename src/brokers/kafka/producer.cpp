@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/system/system_error.hpp>
@@ -339,7 +340,7 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
   }
   use.leave_line();
   if (batch.outstanding > 0) {
-    if (alone) hurry();
+    if (alone) hurry_after_this_turn();
     schedule_sweep();
     while (!batch.expired && batch.outstanding > 0) {
       co_await batch.waiter.async_wait(asio::use_awaitable);
@@ -356,6 +357,17 @@ void Producer::hurry() {
   run_blocking([client = client_, flag = hurrying_] {
     flag->store(false);
     rd_kafka_flush(client->get(), 1);
+  });
+}
+
+// Not at once: whoever else was woken by the same answers publishes in this turn too, and one by one they would leave in as many requests.
+void Producer::hurry_after_this_turn() {
+  if (std::exchange(hurry_scheduled_, true)) return;
+  asio::post(session_->executor, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->hurry_scheduled_ = false;
+    if (self->outstanding_ > 0) self->hurry();
   });
 }
 

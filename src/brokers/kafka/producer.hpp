@@ -46,6 +46,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
   rd_kafka_topic_t* handle_of(const std::string& topic);
   void forget(const std::string& topic);
   void hurry();
+  void hurry_after_this_turn();
   void schedule_sweep();
   void sweep();
   /// Ends the wait of those batches; what has no answer yet is of unknown outcome.
@@ -72,6 +73,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
   Signal answered_;
   std::unique_ptr<Timer> sweeper_;
   bool sweeping_ = false;
+  bool hurry_scheduled_ = false;
   std::shared_ptr<std::atomic<bool>> hurrying_ = std::make_shared<std::atomic<bool>>(false);
   std::optional<Failure> connecting_failure_;
   bool decisive_failure_ = false;
