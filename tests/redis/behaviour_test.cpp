@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <maestro/messaging/shared_deduplication.hpp>
+#include <set>
 
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
@@ -208,6 +209,31 @@ TEST(RedisTrouble, AServerWithoutMemoryRefusesAndNothingIsLost) {
     auto reader = co_await client.subscribe("orders");
     EXPECT_EQ((co_await reader.next())->value(), 1);
     EXPECT_EQ((co_await reader.next())->value(), 3);
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, WhatFallsDueWhileTheServerIsAwayComesAgain) {
+  FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    constexpr std::size_t messages = 5;
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    for (std::size_t i = 0; i < messages; ++i) co_await client.publish("orders", Value(i));
+    auto reader = co_await client.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    std::vector<Message> held;
+    while (held.size() < messages) held.push_back(*co_await reader.next());
+    co_await own.kill();
+    for (const auto& message : held) reader.release(message, 100ms);
+    co_await sleep_for(*Clock::real(), 300ms);
+    co_await own.revive();
+    std::set<std::string> again;
+    const auto take = [](Subscription& from, std::set<std::string>& to) -> awaitable<void> {
+      while (const auto message = co_await from.next()) to.insert(std::string(message->body()));
+    };
+    boost::asio::co_spawn(context, take(reader, again), boost::asio::detached);
+    const auto deadline = Clock::real()->now() + 10s;
+    while (again.size() < messages && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_EQ(again.size(), messages);
     co_await client.disconnect();
   });
 }

@@ -378,18 +378,20 @@ awaitable<void> GroupReader::claim_due() {
     due.push_back(each.serial);
     return true;
   });
-  for (const auto serial : due) {
-    const auto found = held_.find(serial);
+  for (auto next = due.begin(); next != due.end(); ++next) {
+    const auto found = held_.find(*next);
     if (found == held_.end()) continue;
     const auto held = found->second;
     try {
       const auto reply = co_await session_->ask(
           request_.topic, {"XCLAIM", streams_[held.stream].key, group_, consumer_, "0", held.id.to_string()}, "taking a message again");
-      held_.erase(serial);
+      // A seek, or the end, may have come meanwhile.
+      if (held_.erase(*next) == 0) continue;
       const std::vector<std::uint32_t> counts(reply->count, held.deliveries + 1);
       deliver(held.stream, reply->items(), reply, counts);
     } catch (const MessagingError&) {
-      due_.push_back({serial, now + std::chrono::seconds(1)});
+      // It and those behind it are still ours: they fall due again.
+      for (; next != due.end(); ++next) due_.push_back({*next, now + std::chrono::seconds(1)});
       throw;
     }
   }
