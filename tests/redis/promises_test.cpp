@@ -306,6 +306,32 @@ TEST_F(RedisShared, ADeadLetterAndItsAcknowledgementAreOneStep) {
   });
 }
 
+TEST_F(RedisShared, WhoMayNotUseMultiHasNoTransactionsAndOneDeadLetterEach) {
+  for (const auto* forbidden : {"-multi", "-exec"}) {
+    const auto topic = unique(fmt::format("orders{}", forbidden));
+    redis_cli(server_.url, fmt::format("ACL SETUSER half on '>half-secret' '~*' '&*' +@all {}", forbidden));
+    run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+      auto client = broker(context, fmt::format("redis://half:half-secret@127.0.0.1:{}", port_of(server_.url)), {});
+      const auto failure = co_await failure_of(client.transaction([&](Transaction& transaction) -> awaitable<void> {
+        transaction.publish(topic, Value(0));
+        co_return;
+      }));
+      EXPECT_EQ(failure.reason(), errc::transaction_aborted);
+      EXPECT_THAT(failure.what(), HasSubstr("the user may not do this (ACL)"));
+      EXPECT_EQ(says("XLEN " + topic), "0\n") << "nothing of it took effect";
+      for (int i = 0; i < 3; ++i) co_await client.publish(topic, Value(i));
+      EventConsumer consumer(client, {.group_id = "g", .max_retry_attempts = 0});
+      consumer.subscribe(topic, [](const Event&) -> awaitable<void> { throw std::runtime_error("no"); });
+      boost::asio::co_spawn(context, consumer.start(), boost::asio::detached);
+      co_await until([&] { return consumer.counts().dead_lettered == 3; });
+      EXPECT_EQ(says(fmt::format("XLEN {}.g.dlq", topic)), "3\n");
+      consumer.stop();
+      co_await client.disconnect();
+    });
+  }
+  redis_cli(server_.url, "ACL DELUSER half");
+}
+
 TEST_F(RedisShared, AKeyThatIsNoStreamStandsInNoPatternsWay) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto base = unique("mixed");

@@ -35,6 +35,8 @@ constexpr std::array known{
 }  // namespace
 
 Failure describe(std::string_view error, std::string_view what) {
+  constexpr std::string_view aborted = "EXECABORT Transaction discarded because of: ";
+  if (error.starts_with(aborted)) return describe(error.substr(aborted.size()), what);
   for (const auto& each : known)
     if (error.starts_with(each.begins)) return {each.code, fmt::format("{}: {} ({})", what, each.advice, error)};
   return {errc::broker_error, fmt::format("{}: {}", what, error)};

@@ -246,6 +246,9 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
   std::vector<std::vector<std::string>> looks;
   for (const auto& topic : topics) looks.push_back({"TYPE", topic});
   for (const auto& each : settlements) looks.push_back({"XPENDING", each.key, each.group, each.id, each.id, "1"});
+  // Where these two are refused, the commands between them would be done one by one.
+  looks.push_back({"MULTI"});
+  looks.push_back({"EXEC"});
   const auto seen = co_await connection->ask_all(std::move(looks));
   auto look = seen.begin();
   for (const auto& topic : topics) {
@@ -260,6 +263,9 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
       throw MessagingError(errc::transaction_aborted,
                            fmt::format("the delivery {} of \"{}\" is no longer this member's", each.id, each.key));
   }
+  for (const auto* command : {"MULTI", "EXEC"})
+    if (const auto& empty = **look++; empty.is_error())
+      throw MessagingError(errc::transaction_aborted, describe(empty.text, fmt::format("trying an empty transaction, {}", command)).detail);
   if (!connection->is_open()) throw MessagingError(errc::connection_failed, "the connection broke before the transaction began");
   // The whole of it is one write, so that nothing of another's comes between.
   auto& out = connection->buffer();
@@ -275,6 +281,9 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
     throw MessagingError(errc::outcome_unknown, "during the transaction: " + failure.detail());
   }
   const auto& outcome = *replies.back();
+  if (replies.front()->is_error())
+    throw MessagingError(errc::outcome_unknown, "the commands of the transaction were done one by one, if at all: " +
+                                                    describe(replies.front()->text, "MULTI").detail);
   for (std::size_t i = 0; i + 1 < replies.size(); ++i)
     if (replies[i]->is_error()) throw MessagingError(errc::transaction_aborted, describe(replies[i]->text, "a command of the transaction").detail);
   if (outcome.is_error()) throw MessagingError(errc::transaction_aborted, describe(outcome.text, "EXEC").detail);
