@@ -90,6 +90,7 @@ struct EventConsumer::State::Feed final : public Attached {
   std::weak_ptr<State> stop;
   ConsumeTelemetry cells;
   std::set<std::int32_t> reported;  // partitions whose lag the metrics show
+  bool lag_unknown = false;
   asio::cancellation_signal cancel;
 };
 
@@ -242,6 +243,7 @@ awaitable<void> EventConsumer::State::start() {
   };
   for (const auto& feed : feeds_) spawn(run_fetcher(self, feed), feed->cancel);
   spawn(run_timekeeper(self), cancel_timekeeper_);
+  if (broker_->telemetry) spawn(run_reporter(self), cancel_reporter_);
 
   co_await asio::this_coro::throw_if_cancelled(false);
   bool cancelled = false;
@@ -284,6 +286,7 @@ awaitable<void> EventConsumer::State::drain() {
   stopping_ = true;
   for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
   cancel_timekeeper_.emit(asio::cancellation_type::terminal);
+  cancel_reporter_.emit(asio::cancellation_type::terminal);
   // What no handler has begun is left unsettled, and goes to another member.
   std::vector<Item> dropped;
   lanes_.clear_waiting([&dropped](Item& item) { dropped.push_back(std::move(item)); });
@@ -630,19 +633,11 @@ void EventConsumer::State::park(Lanes::LaneId lane, Duration pause) {
 }
 
 awaitable<void> EventConsumer::State::run_timekeeper(std::shared_ptr<State> self) {
-  auto lag_due = TimePoint::min();
   while (!self->stopping_) {
     const auto now = self->broker_->clock->now();
     self->lanes_.unpark_due(now);
     if (self->lanes_.has_runnable()) self->wake_one();
     auto next = self->lanes_.next_due().value_or(TimePoint::max());
-    if (self->broker_->telemetry) {
-      if (now >= lag_due) {
-        co_await self->report_lag();
-        lag_due = now + lag_period;
-      }
-      next = std::min(next, lag_due);
-    }
     if (self->circuit_ && self->circuit_->state(now) == CircuitState::open) {
       next = std::min(next, self->circuit_->open_until());
     } else if (self->circuit_) {
@@ -652,21 +647,40 @@ awaitable<void> EventConsumer::State::run_timekeeper(std::shared_ptr<State> self
   }
 }
 
-awaitable<void> EventConsumer::State::report_lag() {
-  for (const auto& feed : feeds_) {
-    if (!feed->subscription) continue;
-    // A pattern is one label, so that the number of series is bounded: the lag of its topics is added up.
-    std::map<std::int32_t, std::int64_t> lags;
-    const auto state = co_await feed->subscription->state();
-    for (const auto& each : state.lag) lags[each.partition] += each.lag;
-    for (const auto& [partition, lag] : lags)
-      broker_->telemetry->lag(feed->route->topic, group_, partition, static_cast<double>(lag));
-    // What moved away is another member's to report.
-    for (const auto partition : feed->reported)
-      if (!lags.contains(partition)) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
-    feed->reported.clear();
-    for (const auto& [partition, lag] : lags) feed->reported.insert(partition);
+// Apart from the timekeeper: a server that says nothing must not hold up the retries.
+awaitable<void> EventConsumer::State::run_reporter(std::shared_ptr<State> self) {
+  const auto feeds = self->feeds_;
+  while (!self->stopping_) {
+    for (const auto& feed : feeds) {
+      std::exception_ptr error;
+      try {
+        co_await self->report_lag(*feed);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      if (error && was_cancelled(error)) std::rethrow_exception(error);
+      if (std::exchange(feed->lag_unknown, error != nullptr) == (error != nullptr) || !error) continue;
+      log(LogLevel::warning, "the lag is not known at the moment; the metrics show the last that was",
+          {{"broker", self->broker_->capabilities.broker}, {"topic", feed->route->topic}, {"group", self->group_},
+           {"cause", describe_failure(error).message}});
+    }
+    co_await sleep_for(*self->broker_->clock, lag_period);
   }
+}
+
+awaitable<void> EventConsumer::State::report_lag(Feed& feed) {
+  // A pattern is one label, so that the number of series is bounded: the lag of its topics is added up.
+  std::map<std::int32_t, std::int64_t> lags;
+  const auto state = co_await feed.subscription->state();
+  if (!state.connected) co_return;
+  for (const auto& each : state.lag) lags[each.partition] += each.lag;
+  for (const auto& [partition, lag] : lags)
+    broker_->telemetry->lag(feed.route->topic, group_, partition, static_cast<double>(lag));
+  // What moved away is another member's to report.
+  for (const auto partition : feed.reported)
+    if (!lags.contains(partition)) broker_->telemetry->lag(feed.route->topic, group_, partition, 0);
+  feed.reported.clear();
+  for (const auto& [partition, lag] : lags) feed.reported.insert(partition);
 }
 
 CircuitState EventConsumer::State::circuit() const {

@@ -78,7 +78,8 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void settle(Lanes::LaneId lane);
   void park(Lanes::LaneId lane, Duration pause);
   awaitable<void> drain();
-  awaitable<void> report_lag();
+  static awaitable<void> run_reporter(std::shared_ptr<State> self);
+  awaitable<void> report_lag(Feed& feed);
   void push(Feed& feed, Message&& message);
   /// A pattern sees dead letters too; those are for consumers that ask for them.
   [[nodiscard]] bool is_dead_letter_of_pattern(const Route::State& route, std::string_view topic) const;
@@ -116,13 +117,14 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   Notifier drained_;
   Notifier timekeeper_;
   boost::asio::cancellation_signal cancel_timekeeper_;
+  boost::asio::cancellation_signal cancel_reporter_;
   std::vector<std::shared_ptr<Feed>> feeds_;
   Lanes lanes_;
   std::list<std::shared_ptr<Worker>> workers_;
   std::vector<Worker*> idle_;
   bool wake_pending_ = false;
   bool flush_scheduled_ = false;
-  std::size_t tasks_ = 0;        // fetchers, workers and the timekeeper
+  std::size_t tasks_ = 0;        // fetchers, workers, the timekeeper and the reporter
   std::size_t handlers_ = 0;     // messages in process
   std::uint64_t unkeyed_ = 0;
 };

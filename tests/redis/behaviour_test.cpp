@@ -238,6 +238,38 @@ TEST(RedisTrouble, WhatFallsDueWhileTheServerIsAwayComesAgain) {
   });
 }
 
+TEST(RedisTrouble, AServerThatDoesNotSayTheLagEndsNoConsumer) {
+  const FaultyServer own("redis");
+  redis_cli(own.url(), "ACL SETUSER default -xinfo");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(own.url());
+    config.enable_monitoring = true;
+    MessageBroker client(context.get_executor(), config);
+    EventConsumer consumer(client, {.group_id = "g"});
+    consumer.subscribe("orders", [](const Event&) -> awaitable<void> { co_return; });
+    std::exception_ptr error;
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr failure) {
+      error = failure;
+      ended = true;
+    });
+    // The lag is looked for at the start, and again every five seconds.
+    const auto deadline = Clock::real()->now() + 6s;
+    std::uint64_t published = 0;
+    while (Clock::real()->now() < deadline && !ended) {
+      co_await client.publish("orders", Value(1));
+      ++published;
+      co_await sleep_for(*Clock::real(), 100ms);
+    }
+    EXPECT_FALSE(ended);
+    EXPECT_EQ(consumer.counts().handled, published);
+    consumer.stop();
+    while (!ended) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_FALSE(error);
+    co_await client.disconnect();
+  });
+}
+
 TEST(RedisTrouble, AReplicaIsWaitedForUntilItIsMaster) {
   const auto both = server("redis --variant replicated");
   const auto replica = both.environment.at("REDIS_REPLICA");
