@@ -307,7 +307,11 @@ awaitable<void> EventConsumer::State::drain() {
   }
   flush_acknowledgements();
   for (const auto& feed : feeds_) {
-    co_await feed->subscription->commit();
+    try {
+      co_await feed->subscription->commit();
+    } catch (...) {
+      if (!fatal_) fatal_ = std::current_exception();  // what the broker has not, it delivers again: `start()` says so
+    }
     co_await feed->subscription->close();
     for (const auto partition : feed->reported) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
   }

@@ -306,6 +306,56 @@ TEST_F(RedisShared, ADeadLetterAndItsAcknowledgementAreOneStep) {
   });
 }
 
+TEST(RedisPromises, ACommitSaysThatTheServerRefusedIt) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, own.url(), {}, {{"claim_idle", 300}});
+    co_await client.publish("orders", Value(1));
+    auto reader = co_await client.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    co_await reader.next();
+    redis_cli(own.url(), "ACL SETUSER default -xack");
+    const auto failure = co_await failure_of(reader.commit());
+    EXPECT_EQ(failure.reason(), errc::authentication_failed);
+    EXPECT_THAT(failure.what(), HasSubstr("'xack'"));
+    redis_cli(own.url(), "ACL SETUSER default +xack");
+    EXPECT_EQ((co_await reader.next())->value(), 1) << "it is delivered again";
+    co_await reader.commit();
+    EXPECT_THAT(redis_cli(own.url(), "XPENDING orders g"), ::testing::StartsWith("0\n"));
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisPromises, ACommitWaitsForAServerThatCannotTakeItNow) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, own.url(), {});
+    co_await client.publish("orders", Value(1));
+    auto reader = co_await client.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    co_await reader.next();
+    redis_cli(own.url(), "CONFIG SET min-replicas-to-write 1");  // XACK: NOREPLICAS
+    bool committed = false;
+    const auto commit = [](Subscription& of, bool& flag) -> awaitable<void> {
+      co_await of.commit();
+      flag = true;
+    };
+    const auto refusals = [&] {
+      const auto stats = redis_cli(own.url(), "INFO commandstats");
+      const auto at = stats.find("cmdstat_xack:");
+      return at == std::string::npos ? 0 : std::stoi(stats.substr(stats.find("rejected_calls=", at) + 15));
+    };
+    boost::asio::co_spawn(context, commit(reader, committed), boost::asio::detached);
+    const auto deadline = Clock::real()->now() + 10s;
+    while (refusals() < 2 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_GE(refusals(), 2) << "it is tried again";
+    EXPECT_FALSE(committed);
+    redis_cli(own.url(), "CONFIG SET min-replicas-to-write 0");
+    while (!committed && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_TRUE(committed);
+    EXPECT_THAT(redis_cli(own.url(), "XPENDING orders g"), ::testing::StartsWith("0\n"));
+    co_await client.disconnect();
+  });
+}
+
 TEST_F(RedisShared, WhoMayNotUseMultiHasNoTransactionsAndOneDeadLetterEach) {
   for (const auto* forbidden : {"-multi", "-exec"}) {
     const auto topic = unique(fmt::format("orders{}", forbidden));

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 namespace maestro::messaging::redis {
@@ -40,6 +41,19 @@ Failure describe(std::string_view error, std::string_view what) {
   for (const auto& each : known)
     if (error.starts_with(each.begins)) return {each.code, fmt::format("{}: {} ({})", what, each.advice, error)};
   return {errc::broker_error, fmt::format("{}: {}", what, error)};
+}
+
+bool passes(std::string_view error) noexcept {
+  constexpr std::array passing{"OOM", "MISCONF"};
+  return std::ranges::any_of(passing, [error](std::string_view kind) { return is_error(error, kind); }) ||
+         std::ranges::any_of(known, [error](const Known& each) {
+           return each.code == errc::connection_failed && is_error(error, each.begins);
+         });
+}
+
+bool is_from_replica(std::string_view error) noexcept {
+  return is_error(error, "READONLY") || is_error(error, "MASTERDOWN") ||
+         (is_error(error, "UNBLOCKED") && error.find("instance state changed") != std::string_view::npos);
 }
 
 void fail(std::string_view error, std::string_view what) {

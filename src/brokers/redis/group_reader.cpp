@@ -19,6 +19,8 @@ constexpr std::size_t most_ids = 1000;
 constexpr std::size_t most_claimed = 100;
 constexpr Duration longest_trim_period = std::chrono::seconds(30);
 constexpr Duration claim_period = std::chrono::seconds(1);
+// How long a server that refused acknowledgements for now is left alone with them.
+constexpr Duration refusal_pause = std::chrono::milliseconds(500);
 
 /// A name that no other member of any process has.
 std::string make_consumer_name(const Session& session) {
@@ -43,7 +45,8 @@ awaitable<std::int64_t> count_after(Session& session, std::string key, std::opti
 
 }  // namespace
 
-/// Acknowledgements under way. Those whose connection breaks are sent again: an XACK that comes twice changes nothing.
+/// Acknowledgements under way. Those whose connection breaks, or that the server cannot take now, are sent again: an XACK that comes
+/// twice changes nothing.
 class GroupReader::Acknowledging final : public Call {
  public:
   Acknowledging(std::weak_ptr<GroupReader> reader, std::vector<std::pair<std::size_t, EntryId>> ids)
@@ -52,7 +55,11 @@ class GroupReader::Acknowledging final : public Call {
   void on_reply(std::size_t, const Value& reply, ReplyReader&) override {
     const auto reader = self();
     if (!reader) return;
-    if (reply.is_error()) log(LogLevel::warning, fmt::format("an acknowledgement was refused: {}", reply.text), {{"broker", "redis"}});
+    if (reply.is_error()) {
+      reader->on_refused(reply.text, ids_);
+    } else {
+      reader->refusing_ = false;
+    }
     done(*reader);
   }
   void on_broken(std::size_t, bool, const Failure&) override {
@@ -208,8 +215,24 @@ void GroupReader::acknowledge(std::span<const DeliveryTag> tags) {
   if (was_full || room() >= request_.prefetch / 2) wake_reader();
 }
 
+// What is refused for good stays pending, and is claimed and delivered again.
+void GroupReader::on_refused(std::string_view error, std::span<const std::pair<std::size_t, EntryId>> ids) {
+  const auto why = describe(error, fmt::format("acknowledging as group \"{}\"", group_));
+  if (passes(error)) {
+    acknowledged_.insert(acknowledged_.end(), ids.begin(), ids.end());
+    acknowledge_from_ = session_->clock->now() + refusal_pause;
+  } else {
+    refused_ = why;
+  }
+  session_->reports.failed("acknowledge", std::string(errc_name(why.code)));
+  if (std::exchange(refusing_, true)) return;
+  log(LogLevel::warning, passes(error) ? "acknowledgements were refused; they are sent again"
+                                       : "acknowledgements were refused; what they settled is delivered again",
+      {{"broker", "redis"}, {"topic", request_.topic}, {"cause", why.detail}});
+}
+
 void GroupReader::send_acknowledgements() {
-  if (acknowledged_.empty()) return;
+  if (acknowledged_.empty() || session_->clock->now() < acknowledge_from_) return;
   const auto connection = session_->open_commands(request_.topic);
   if (!connection) return;  // the next round of tend() opens it
   auto ids = std::exchange(acknowledged_, {});
@@ -247,9 +270,12 @@ awaitable<void> GroupReader::commit() {
       co_await session_->commands(request_.topic, deadline);
       send_acknowledgements();
     }
-    if (acknowledging_ > 0 && !co_await acknowledged_all_.wait_until(deadline))
-      throw MessagingError(errc::timed_out, "Redis did not answer the acknowledgements in time");
+    const auto until = acknowledging_ > 0 ? deadline : std::min(deadline, acknowledge_from_);
+    if (!co_await acknowledged_all_.wait_until(until) && session_->clock->now() >= deadline)
+      throw MessagingError(errc::timed_out, refusing_ ? "Redis refused the acknowledgements until publish_timeout had passed"
+                                                      : "Redis did not answer the acknowledgements in time");
   }
+  if (const auto why = std::exchange(refused_, std::nullopt)) throw MessagingError(why->code, why->detail);
 }
 
 awaitable<void> GroupReader::close() {
