@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <filesystem>
+#include <set>
+
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
 #include "support/real_time.hpp"
@@ -61,6 +64,46 @@ TEST(RedisPromises, APublishWaitsForReplicas) {
     co_await client.disconnect();
     co_await two.disconnect();
   });
+}
+
+TEST(RedisPromises, AFailoverBehindOneAddressIsFollowed) {
+  const FaultyServer both("redis", "replicated");
+  const auto replica = both.environment("REDIS_REPLICA");
+  // The address that leads to whoever is master.
+  const auto address = std::filesystem::temp_directory_path() / fmt::format("maestro-{:08x}.sock", std::random_device{}());
+  std::filesystem::create_symlink(both.environment("REDIS_SOCKET"), address);
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, "unix://" + address.string(), {});
+    std::multiset<std::int64_t> handled;
+    EventConsumer consumer(client, {.group_id = "g"});
+    consumer.subscribe("orders", [&](const Event& event) -> awaitable<void> {
+      handled.insert(event.data().as_int64());
+      co_return;
+    });
+    boost::asio::co_spawn(context, consumer.start(), boost::asio::detached);
+    const auto deadline = Clock::real()->now() + 15s;
+    const auto until = [&](std::function<bool()> condition) -> awaitable<void> {
+      while (!condition() && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 10ms);
+      EXPECT_TRUE(condition());
+    };
+    co_await client.publish("orders", Value(1));
+    co_await until([&] { return handled.size() == 1; });
+    const auto pending = [](const std::string& url) { return redis_cli(url, "XPENDING orders g"); };
+    co_await until([&] { return pending(both.url()).starts_with("0\n") && pending(replica).starts_with("0\n"); });
+
+    redis_cli(replica, "REPLICAOF NO ONE");
+    std::filesystem::remove(address);
+    std::filesystem::create_symlink(both.environment("REDIS_REPLICA_SOCKET"), address);
+    redis_cli(both.url(), fmt::format("REPLICAOF 127.0.0.1 {}", port_of(replica)));
+
+    for (int i = 2; i <= 10; ++i) co_await client.publish("orders", Value(i));
+    EXPECT_EQ(redis_cli(replica, "XLEN orders"), "10\n");
+    co_await until([&] { return handled.size() == 10; });
+    co_await until([&] { return pending(replica).starts_with("0\n"); });
+    consumer.stop();
+    co_await client.disconnect();
+  });
+  std::filesystem::remove(address);
 }
 
 TEST(RedisPromises, AServerThatCannotWaitForItsFileIsRefused) {

@@ -314,11 +314,13 @@ void Connection::on_read(std::size_t bytes) {
       const auto index = front.next++;
       --outstanding_;
       if (front.next == front.count) waiting_.pop_front();
+      retired_ = retired_ || (reply->is_error() && is_from_replica(reply->text));
       call->on_reply(index, *reply, reader_);
     }
   } catch (const MessagingError& failure) {
     close({failure.reason(), failure.detail()});
   }
+  if (retired_ && outstanding_ == 0) close({errc::connection_failed, "the server is a replica; the next connection asks for the address again"});
   if (pushes) pushes->on_burst(bytes == in_.size());
   if (open_ && !held_ && !reading_) read();
 }

@@ -62,7 +62,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<void> open(const Address& address, const std::string& client_name, TimePoint deadline);
   /// Ends it: whoever waits is told.
   void close(const Failure& why);
-  [[nodiscard]] bool is_open() const noexcept { return open_; }
+  /// Whether it is there for more commands. Not after the server said that it is a replica: then it closes with its last answer.
+  [[nodiscard]] bool is_open() const noexcept { return open_ && !retired_; }
   /// Called once when it is gone, on its executor.
   void on_close(std::function<void(const Failure&)> tell) { on_close_ = std::move(tell); }
 
@@ -141,6 +142,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::uint64_t sent_ = 0;      // bytes that were given to the socket
   std::uint64_t appended_ = 0;  // and those that were appended for a call
   bool open_ = false;
+  bool retired_ = false;
   bool write_scheduled_ = false;
   TimePoint heard_{};
   TimePoint used_{};

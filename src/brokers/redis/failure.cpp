@@ -18,6 +18,7 @@ struct Known {
 constexpr std::array known{
     Known{"LOADING", errc::connection_failed, "the server is loading its data"},
     Known{"READONLY", errc::connection_failed, "this server is a replica; the master is elsewhere since a failover"},
+    Known{"UNBLOCKED", errc::connection_failed, "what the command waited for is gone, or the server is a replica by now"},
     Known{"MASTERDOWN", errc::connection_failed, "this replica has lost its master"},
     Known{"CLUSTERDOWN", errc::connection_failed, "the cluster does not serve at the moment"},
     Known{"TRYAGAIN", errc::connection_failed, "the cluster moves these keys at the moment"},

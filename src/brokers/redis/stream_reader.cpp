@@ -103,7 +103,7 @@ awaitable<void> StreamReader::make_ready(Connection& connection, std::size_t str
 }
 
 awaitable<void> StreamReader::mend(std::string error) {
-  const bool gone = is_error(error, "NOGROUP") || is_error(error, "UNBLOCKED");
+  const bool gone = is_error(error, "NOGROUP") || (is_error(error, "UNBLOCKED") && !is_from_replica(error));
   if (!gone && !(is_pattern_ && is_error(error, "WRONGTYPE"))) fail(error, fmt::format("reading \"{}\"", request_.topic));
   if (gone)
     log(LogLevel::warning, "the group or its stream is gone at the server; it is made again, and read from its beginning",
