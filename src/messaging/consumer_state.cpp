@@ -29,6 +29,8 @@ constexpr std::size_t window_limit = 100'000;
 constexpr Duration lag_period = std::chrono::seconds(5);
 constexpr Duration first_busy_look = std::chrono::milliseconds(10);
 constexpr Duration longest_busy_look = std::chrono::seconds(1);
+// How long a message waits for a deduplication store that is away: as long as that takes, whatever the handler's retries are.
+const RetryPolicy store_policy({.initial_backoff = std::chrono::milliseconds(100), .max_backoff = std::chrono::seconds(5)});
 
 std::uint64_t mix(std::uint64_t value) {
   value ^= value >> 33U;
@@ -290,8 +292,17 @@ awaitable<void> EventConsumer::State::drain() {
   // What no handler has begun is left unsettled, and goes to another member.
   std::vector<Item> dropped;
   lanes_.clear_waiting([&dropped](Item& item) { dropped.push_back(std::move(item)); });
-  for (auto& item : dropped)
-    if (item.claim) co_await options_.deduplication->abandon(group_, item.message.id(), *item.claim);
+  // A store that is away frees what was claimed when the leases end.
+  bool answers = true;
+  for (auto& item : dropped) {
+    if (!item.claim || !answers) continue;
+    auto& store = *options_.deduplication;
+    answers = co_await told(item.is_done ? store.complete(group_, item.message.id(), *item.claim)
+                                         : store.abandon(group_, item.message.id(), *item.claim));
+    if (!answers || !item.is_done) continue;
+    if (!item.dead_letter) ++counts.handled;
+    item.feed->acknowledger.settle(item.tag);
+  }
   for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
   const auto deadline = broker_->clock->now() + drain_timeout_;
   bool in_time = true;
@@ -441,8 +452,13 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
       continue;
     }
     if (item.claim) {
-      co_await self->options_.deduplication->complete(self->group_, event->message().id(), *item.claim);
       ended.reset();
+      item.message = event->message();
+      item.is_done = true;
+      if (const auto call = item.call; !co_await self->recorded(lane)) {
+        self->tell_circuit_of_success(call);
+        continue;
+      }
     }
     self->succeeded(lane);
   }
@@ -452,7 +468,9 @@ awaitable<bool> EventConsumer::State::prepare(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
   const auto probe = item.call;  // the item may be gone afterwards
   bool call = false;
-  if (item.dead_letter) {
+  if (item.is_done) {
+    if (co_await recorded(lane)) finish_done(lane);
+  } else if (item.dead_letter) {
     co_await write_dead_letter(lane);
   } else {
     call = co_await claimed(lane, item);
@@ -467,16 +485,25 @@ awaitable<void> EventConsumer::State::handle(const Event& event, const EventHand
 }
 
 void EventConsumer::State::succeeded(Lanes::LaneId lane) {
+  const auto call = lanes_.front(lane).call;
+  finish_done(lane);
+  tell_circuit_of_success(call);
+}
+
+void EventConsumer::State::tell_circuit_of_success(CircuitBreaker::Call call) {
+  if (!circuit_) return;
+  circuit_->on_success(broker_->clock->now(), call);
+  if (lanes_.has_runnable()) wake_one();
+  wake_fetchers();
+}
+
+void EventConsumer::State::finish_done(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
-  const auto call = item.call;
-  ++counts.handled;
-  if (item.feed->cells.handled) item.feed->cells.handled->add_alone();
-  settle(lane);
-  if (circuit_) {
-    circuit_->on_success(broker_->clock->now(), call);
-    if (lanes_.has_runnable()) wake_one();
-    wake_fetchers();
+  if (!item.dead_letter) {
+    ++counts.handled;
+    if (item.feed->cells.handled) item.feed->cells.handled->add_alone();
   }
+  settle(lane);
 }
 
 awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
@@ -491,10 +518,12 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
   auto& held = lanes_.front(lane);
   if (error) {
     if (was_cancelled(error)) std::rethrow_exception(error);
-    log(LogLevel::warning, "the deduplication store failed; trying again", {{"group", group_}, {"id", id}});
-    park(lane, retry_.backoff(1, broker_->random));
+    judge_store(error);
+    await_store(lane);
     co_return false;
   }
+  judge_store(nullptr);
+  held.store_failures = 0;
   switch (claim.outcome) {
     case Claim::Outcome::claimed:
       held.claim = claim.token;
@@ -513,12 +542,46 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
   co_return false;
 }
 
+awaitable<bool> EventConsumer::State::recorded(Lanes::LaneId lane) {
+  auto& item = lanes_.front(lane);
+  if (!item.claim || co_await told(options_.deduplication->complete(group_, item.message.id(), *item.claim))) co_return true;
+  await_store(lane);
+  co_return false;
+}
+
+awaitable<bool> EventConsumer::State::told(awaitable<void> store) {
+  std::exception_ptr error;
+  try {
+    co_await std::move(store);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error && was_cancelled(error)) std::rethrow_exception(error);
+  judge_store(error);
+  co_return !error;
+}
+
+// The message stays unsettled, and is tried again, less and less often.
+void EventConsumer::State::await_store(Lanes::LaneId lane) {
+  park(lane, store_policy.backoff(++lanes_.front(lane).store_failures, broker_->random));
+}
+
+void EventConsumer::State::judge_store(const std::exception_ptr& error) {
+  if (std::exchange(store_is_away_, error != nullptr) == (error != nullptr)) return;
+  if (error) {
+    log(LogLevel::warning, "the deduplication store failed; messages stay unsettled until it answers",
+        {{"group", group_}, {"cause", describe_failure(error).message}});
+  } else {
+    log(LogLevel::warning, "the deduplication store answers again", {{"group", group_}});
+  }
+}
+
 awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_ptr error) {
   if (was_cancelled(error) && stopping_) {
     // Left unsettled: it will be delivered again.
     auto& item = lanes_.front(lane);
     if (circuit_) circuit_->on_abandoned(item.call);
-    if (item.claim) co_await options_.deduplication->abandon(group_, item.message.id(), *item.claim);
+    if (item.claim) co_await told(options_.deduplication->abandon(group_, item.message.id(), *item.claim));
     lanes_.finish(lane);
     co_return;
   }
@@ -591,8 +654,8 @@ awaitable<void> EventConsumer::State::write_dead_letter(Lanes::LaneId lane) {
   }
   auto& written = lanes_.front(lane);
   if (written.feed->cells.dead_lettered) written.feed->cells.dead_lettered->add();
-  if (written.claim) co_await options_.deduplication->complete(group_, written.message.id(), *written.claim);
-  settle(lane);
+  written.is_done = true;
+  if (co_await recorded(lane)) finish_done(lane);
 }
 
 void EventConsumer::State::settle(Lanes::LaneId lane) {
