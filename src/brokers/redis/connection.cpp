@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -246,6 +247,16 @@ void Connection::say(std::span<const std::string_view> words) {
 
 void Connection::go_on() {
   if (std::exchange(held_, false) && open_ && !reading_) read();
+}
+
+// What was sent after the last look counts from this one on: nothing is asked of the clock when a command is sent.
+Duration Connection::owes(TimePoint now) noexcept {
+  if (!socket_.is_open() || outstanding_ == 0) {
+    owes_since_.reset();
+    return Duration::zero();
+  }
+  owes_since_ = owes_since_ ? std::max(*owes_since_, heard_) : now;
+  return now - *owes_since_;
 }
 
 void Connection::ping() {

@@ -100,6 +100,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] const std::vector<std::string>& kill_command() const noexcept { return kill_command_; }
   /// Asks whether the server is there, without counting as use.
   void ping();
+  /// For how long the server has owed an answer and said nothing, as far as can be told by asking this again and again.
+  [[nodiscard]] Duration owes(TimePoint now) noexcept;
   /// When something came last, and when a command was sent last.
   [[nodiscard]] TimePoint last_heard() const noexcept { return heard_; }
   [[nodiscard]] TimePoint last_used() const noexcept { return used_; }
@@ -145,6 +147,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool retired_ = false;
   bool write_scheduled_ = false;
   TimePoint heard_{};
+  std::optional<TimePoint> owes_since_;
   TimePoint used_{};
   std::function<void(const Failure&)> on_close_;
   std::weak_ptr<Pushes> pushes_;

@@ -65,6 +65,7 @@ awaitable<std::shared_ptr<Connection>> Session::connect(TimePoint deadline) {
   const bool verified = address.tls && !options.boolean("ssl_insecure_skip_verification");
   auto connection = std::make_shared<Connection>(executor, clock, tls_.get(), verified ? address.host : "");
   co_await connection->open(address, client_name, deadline);
+  made_.push_back(connection);
   co_return connection;
 }
 
@@ -133,7 +134,7 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
     });
     if (!next_look_) {
       next_look_ = clock->make_timer(executor);
-      look_after_pool();
+      look_after_connections();
     }
     report_pool();
     reconnected();
@@ -209,18 +210,23 @@ void Session::report_pool() const {
 }
 
 // Finds connections whose other end is gone without a word, and closes those that nobody needs.
-void Session::look_after_pool() {
+void Session::look_after_connections() {
   const auto now = clock->now();
+  std::vector<std::shared_ptr<Connection>> silent;
+  std::erase_if(made_, [&](const auto& each) {
+    const auto connection = each.lock();
+    if (connection && connection->owes(now) > patience) silent.push_back(connection);
+    return !connection;
+  });
+  for (const auto& each : silent)
+    each->close({errc::connection_failed,
+                 fmt::format("Redis at {} said nothing for {} s", address.shown(), patience / std::chrono::seconds(1))});
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     const auto connection = if_open(i);
     if (!connection) continue;
-    const auto silent = now - connection->last_heard();
-    if (connection->outstanding() > 0 && silent > patience) {
-      connection->close({errc::connection_failed,
-                         fmt::format("Redis at {} said nothing for {} s", address.shown(), patience / std::chrono::seconds(1))});
-    } else if (i > 0 && connection->outstanding() == 0 && now - connection->last_used() > idle_limit_) {
+    if (i > 0 && connection->outstanding() == 0 && now - connection->last_used() > idle_limit_) {
       connection->close({errc::timed_out, "closed, for nobody used it"});
-    } else if (connection->outstanding() == 0 && silent > idle_ping) {
+    } else if (connection->outstanding() == 0 && now - connection->last_heard() > idle_ping) {
       connection->ping();
     }
   }
@@ -228,7 +234,7 @@ void Session::look_after_pool() {
   next_look_->expires_at(now + look);
   next_look_->async_wait([weak = weak_from_this()](boost::system::error_code error) {
     const auto self = weak.lock();
-    if (!error && self && !self->closed) self->look_after_pool();
+    if (!error && self && !self->closed) self->look_after_connections();
   });
 }
 

@@ -80,11 +80,12 @@ class Session : public std::enable_shared_from_this<Session> {
   awaitable<void> learn_persistence(std::shared_ptr<Connection> connection);
   /// Throws `unsupported` where the server cannot do what the options want of it.
   awaitable<void> check_promises(std::shared_ptr<Connection> connection);
-  /// Looks after the pool now, and again and again while the session is there.
-  void look_after_pool();
+  /// Looks after all connections now, and again and again while the session is there.
+  void look_after_connections();
 
   std::unique_ptr<boost::asio::ssl::context> tls_;
   std::vector<Slot> slots_;
+  std::vector<std::weak_ptr<Connection>> made_;  // those of the pool and the others
   Duration idle_limit_;
   Signal opened_;
   std::unique_ptr<Timer> next_look_;  // none until a connection was made
