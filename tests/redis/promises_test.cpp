@@ -522,6 +522,22 @@ TEST_F(RedisShared, AnIdIsPublishedOnceWithinTheWindow) {
   });
 }
 
+TEST_F(RedisShared, AnIdMayBePublishedAgainOnceItsTopicWasDeleted) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("deleted[?]");
+    auto client = waiting(context, server_.url, {{"idempotence_window", 60'000}});
+    EventPublisher publisher(client);
+    for (const auto& to : {topic, topic + ".other"}) co_await publisher.publish(to, Value(1), {.attributes = {.id = "order-7"}});
+    auto another = broker(context, server_.url, {});  // which knows of no window
+    co_await another.administration().delete_topic(topic);
+    for (const auto& to : {topic, topic + ".other"}) co_await publisher.publish(to, Value(1), {.attributes = {.id = "order-7"}});
+    EXPECT_EQ(says(fmt::format("XLEN '{}'", topic)), "1\n");
+    EXPECT_EQ(says(fmt::format("XLEN '{}.other'", topic)), "1\n") << "another topic's ids stay";
+    co_await client.disconnect();
+    co_await another.disconnect();
+  });
+}
+
 TEST_F(RedisShared, WhatTheModeCannotHoldIsRefused) {
   boost::asio::io_context context;
   const auto refused = [&](ConfigMap connection, ConfigMap producer) {

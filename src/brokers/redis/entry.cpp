@@ -91,6 +91,9 @@ void append_add(std::string& to, const OutgoingMessage& message) {
   append_fields(to, message);
 }
 
+// The braces keep both keys on one node of a cluster.
+std::string published_key(std::string_view topic, std::string_view id) { return fmt::format("maestro:published:{{{}}}:{}", topic, id); }
+
 void append_add_once(std::string& to, const OutgoingMessage& message, std::string_view id, std::string_view window_ms) {
   constexpr std::string_view script =
       "local there = redis.call('GET', KEYS[2]) if there then return there end "
@@ -101,8 +104,7 @@ void append_add_once(std::string& to, const OutgoingMessage& message, std::strin
   append_word(to, script);
   append_word(to, "2");
   append_word(to, message.topic);
-  // The braces keep both keys on one node of a cluster.
-  append_word(to, fmt::format("maestro:published:{{{}}}:{}", message.topic, id));
+  append_word(to, published_key(message.topic, id));
   append_word(to, window_ms);
   append_fields(to, message);
 }

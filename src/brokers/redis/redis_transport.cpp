@@ -212,7 +212,7 @@ class StreamTransport final : public RedisTransport, public Administration, publ
     const auto publisher = streams_;
     const auto gone = co_await session->ask(topic, {"DEL", topic}, fmt::format("deleting \"{}\"", topic));
     co_await session->ask(topic, {"SREM", std::string(topic_index), topic}, fmt::format("deleting \"{}\"", topic));
-    publisher->forget(topic);
+    co_await publisher->forget(topic);
     if (gone->number == 0) throw MessagingError(errc::topic_not_found, fmt::format("\"{}\" is not there", topic));
   }
 

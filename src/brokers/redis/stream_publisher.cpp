@@ -9,6 +9,7 @@
 #include <maestro/messaging/log.hpp>
 #include <set>
 
+#include "brokers/redis/channel.hpp"
 #include "brokers/redis/entry.hpp"
 #include "core/message_id.hpp"
 
@@ -54,9 +55,23 @@ StreamPublisher::StreamPublisher(std::shared_ptr<Session> session)
                      : ""),
       round_done_(session_->clock, session_->executor) {}
 
-void StreamPublisher::forget(const std::string& topic) {
+// Who deletes need not be who publishes, and so does not know whether there is a window: the ids are looked for in any case.
+awaitable<void> StreamPublisher::forget(std::string topic) {
+  const auto self = shared_from_this();
   known_topics_.erase(topic);
   if (const auto known = confirmed_.find(topic); known != confirmed_.end()) known->second = 0;
+  const auto pattern = glob_of(published_key(topic, "")) + "*";
+  std::string cursor = "0";
+  do {
+    const auto found = co_await session_->ask(topic, {"SCAN", cursor, "MATCH", pattern, "COUNT", std::to_string(page)},
+                                              fmt::format("forgetting what was published to \"{}\"", topic));
+    if (found->count != 2) break;
+    cursor = found->items()[0].text;
+    std::vector<std::string> remove{"DEL"};
+    for (const auto& key : found->items()[1].items()) remove.emplace_back(key.text);
+    if (remove.size() > 1)
+      co_await session_->ask(topic, std::move(remove), fmt::format("forgetting what was published to \"{}\"", topic));
+  } while (cursor != "0");
 }
 
 bool StreamPublisher::is_new(Connection& connection, const std::string& topic) {
