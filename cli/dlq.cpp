@@ -156,12 +156,19 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
                                    {"replayed", report.replayed},
                                    {"filtered", report.filtered},
                                    {"refused", report.refused},
-                                   {"foreign", report.foreign}});
+                                   {"foreign", report.foreign},
+                                   {"held", report.held}});
   } else {
     print_line(
         fmt::format("{} {} of {} dead letters: {} did not match, {} had been replayed {} times, {} were none of ours",
                     arguments.dry_run ? "would replay" : "replayed", report.replayed, report.seen, report.filtered,
                     report.refused, arguments.max_replays, report.foreign));
+  }
+  if (report.held > 0) {
+    print_error(fmt::format("{} are still in the hands of another replay. Replay again when it has ended; what a dead one held is free "
+                            "after claim_idle",
+                            report.held));
+    co_return exit_failed;
   }
   co_return report.seen == 0 ? exit_nothing : exit_ok;
 }

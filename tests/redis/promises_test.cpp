@@ -538,6 +538,36 @@ TEST_F(RedisShared, AnIdMayBePublishedAgainOnceItsTopicWasDeleted) {
   });
 }
 
+TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("orders");
+    const auto letters = topic + ".g.dlq";
+    const auto leave = [&](MessageBroker client, int count) -> awaitable<void> {
+      for (int i = 0; i < count; ++i)
+        co_await client.publish(make_dead_letter(Message({.topic = topic, .payload = "1"}), letters, "g", {.message = "no"}));
+    };
+    const auto take = [&](const char* replay, int count) {
+      redis_cli(server_.url, fmt::format("XREADGROUP GROUP maestro-replay.{} {} COUNT {} STREAMS {} '>'", letters, replay, count, letters));
+    };
+    auto client = broker(context, server_.url, {}, {{"claim_idle", 300}});
+    co_await leave(client, 6);
+    redis_cli(server_.url, fmt::format("XGROUP CREATE {} maestro-replay.{} 0", letters, letters));
+    take("killed", 3);
+    const auto report = co_await DeadLetters(client, letters).replay();
+    EXPECT_EQ(report.replayed, 6U) << "the killed one's too";
+    EXPECT_EQ(report.held, 0U);
+
+    co_await leave(client, 3);
+    take("alive", 2);
+    auto patient = broker(context, server_.url, {});  // a claim_idle of half a minute
+    const auto partial = co_await DeadLetters(patient, letters).replay({.wait_for_others = 300ms});
+    EXPECT_EQ(partial.replayed, 1U);
+    EXPECT_EQ(partial.held, 2U);
+    co_await client.disconnect();
+    co_await patient.disconnect();
+  });
+}
+
 TEST_F(RedisShared, WhatTheModeCannotHoldIsRefused) {
   boost::asio::io_context context;
   const auto refused = [&](ConfigMap connection, ConfigMap producer) {
