@@ -141,6 +141,12 @@ awaitable<std::optional<DeadLetter>> DeadLetters::show(std::int32_t partition, s
   co_return letter;
 }
 
+awaitable<std::optional<DeadLetter>> DeadLetters::show(std::string position) {
+  const auto place = broker_.state()->transport->parse_position(position);
+  if (!place) throw MessagingError(errc::invalid_argument, fmt::format("\"{}\" is no position", position));
+  co_return co_await show(place->partition, place->offset);
+}
+
 awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   if (options.per_second && !(*options.per_second > 0))
     throw MessagingError(errc::invalid_argument, fmt::format("rate: {} a second; allowed is more than 0", *options.per_second));

@@ -50,6 +50,8 @@ class DeadLetters {
   awaitable<std::vector<DeadLetter>> list(DeadLetterFilter filter = {}, std::size_t limit = 100);
   /// The dead letter at `partition/offset`, whole. None when there is none.
   awaitable<std::optional<DeadLetter>> show(std::int32_t partition, std::int64_t offset);
+  /// The same for a place as `Position::to_string()` shows it. Throws `invalid_argument` for what is no place of this broker's.
+  awaitable<std::optional<DeadLetter>> show(std::string position);
   /// Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed
   /// copy, so that a replay that was cut short goes on where it stopped; each filter has a place of its own. Looks only at what is there when it starts,
   /// so that a message that fails again is not replayed twice in one run.

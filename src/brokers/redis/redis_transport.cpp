@@ -143,6 +143,11 @@ class StreamTransport final : public RedisTransport, public Administration, publ
     return can;
   }
 
+  [[nodiscard]] std::optional<Position> parse_position(std::string_view text) const override {
+    if (const auto id = EntryId::parse(text)) return Position{-1, id->to_offset(), text};
+    return Position::parse(text);
+  }
+
   awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
     std::shared_ptr<StreamReader> reader;
     if (request.group) {
