@@ -226,6 +226,7 @@ awaitable<void> EventConsumer::State::start() {
     }
   } const finish{*this};
   if (circuit_ && broker_->telemetry) broker_->telemetry->circuit_gauge("consume");
+  co_await broker_->await_connection();  // before that, what the server promises is not known
   log(LogLevel::info, explain(), {{"broker", broker_->capabilities.broker}, {"group", group_}});
   for (std::size_t i = 0; i < routes_.size(); ++i) {
     auto feed = std::make_shared<Feed>(*this, routes_[i], i);

@@ -146,6 +146,34 @@ TEST_F(RedisBehaviour, SaysWhatAnAcknowledgedPublishSurvives) {
   });
 }
 
+TEST(RedisTrouble, WhatThePublishSurvivesIsAskedAgain) {
+  FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    EventConsumer consumer(client, {.group_id = "g"});
+    consumer.subscribe("orders", [](const Event&) -> awaitable<void> { co_return; });
+    std::string explained;
+    set_log_sink([&](const LogRecord& line) {
+      if (line.message.starts_with("\"orders\" on redis")) explained = line.message;
+    });
+    set_log_level(LogLevel::info);
+    boost::asio::co_spawn(context, consumer.start(), boost::asio::detached);
+    while (explained.empty()) co_await sleep_for(*Clock::real(), 5ms);
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_THAT(explained, HasSubstr("synced once a second")) << "the server was asked before";
+    const auto means = [&]() -> awaitable<std::string> { co_return (co_await client.get_status()).acknowledged_means; };
+    redis_cli(own.url(), "CONFIG SET no-appendfsync-on-rewrite yes");
+    EXPECT_THAT(co_await means(), HasSubstr("no-appendfsync-on-rewrite"));
+    redis_cli(own.url(), "CONFIG SET appendfsync no");
+    EXPECT_THAT(co_await means(), HasSubstr("synced when the system likes"));
+    redis_cli(own.url(), "CONFIG SET appendonly no");
+    EXPECT_THAT(co_await means(), HasSubstr("its end loses everything"));
+    consumer.stop();
+    co_await client.disconnect();
+  });
+}
+
 TEST_F(RedisBehaviour, ASharedStoreTellsDuplicatesOfAnotherProcessOnAnotherBroker) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     using Outcome = Claim::Outcome;

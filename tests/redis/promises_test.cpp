@@ -568,6 +568,22 @@ TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
   });
 }
 
+TEST_F(RedisShared, ThatTooFewReplicasAreThereIsSaid) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = waiting(context, server_.url, {{"wait_replicas", 1}});
+    std::size_t said = 0;
+    set_log_sink([&](const LogRecord& line) { said += line.message.starts_with("fewer replicas are connected"); });
+    set_log_level(LogLevel::warning);
+    co_await client.connect();
+    const auto means = (co_await client.get_status()).acknowledged_means;
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_EQ(said, 1U);
+    EXPECT_THAT(means, HasSubstr("but only 0 of them connected"));
+    co_await client.disconnect();
+  });
+}
+
 TEST_F(RedisShared, WhatTheModeCannotHoldIsRefused) {
   boost::asio::io_context context;
   const auto refused = [&](ConfigMap connection, ConfigMap producer) {

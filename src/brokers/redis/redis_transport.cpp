@@ -147,6 +147,7 @@ class StreamTransport final : public RedisTransport, public Administration, publ
     if (const auto id = EntryId::parse(text)) return Position{-1, id->to_offset(), text};
     return Position::parse(text);
   }
+  awaitable<void> learn() override { return learn_on(session_); }
 
   awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
     std::shared_ptr<StreamReader> reader;
@@ -270,6 +271,9 @@ class StreamTransport final : public RedisTransport, public Administration, publ
   }
 
  private:
+  static awaitable<void> learn_on(std::shared_ptr<Session> session) {
+    co_await session->learn(co_await session->publishing(session->deadline()));
+  }
   /// The life of a key, which Redis wants to be at least a millisecond.
   static std::string life_of(Duration span) { return milliseconds(std::max<Duration>(span, std::chrono::milliseconds(1))); }
 

@@ -109,9 +109,10 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
         if (connection) connection->close({errc::closed, "the server cannot do what is wanted of it"});
       }
     } unless_used{connection.get()};
-    if (persistence.empty()) {
+    // The server may have been started again with other settings, or be another one.
+    if (index == 0 || persistence.empty()) {
       co_await check_promises(connection);
-      co_await learn_persistence(connection);
+      co_await learn(connection);
     }
     // What an earlier connection had sent and nobody has answered must not come after what is sent now.
     if (const auto& before = slots_[index].connection; before && index == 0) {
@@ -149,10 +150,11 @@ awaitable<Kept> Session::ask(std::string topic, std::vector<std::string> words, 
   co_return reply;
 }
 
-awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connection) {
+awaitable<void> Session::learn(std::shared_ptr<Connection> connection) {
   std::map<std::string, std::string> known;
   std::vector<std::vector<std::string>> asks;
-  for (const auto* name : {"appendonly", "appendfsync", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy"}) asks.push_back({"CONFIG", "GET", name});
+  for (const auto* name : {"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy"})
+    asks.push_back({"CONFIG", "GET", name});
   asks.push_back({"INFO", "replication"});
   const auto replies = co_await connection->ask_all(std::move(asks));
   bool readable = true;
@@ -167,6 +169,8 @@ awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connectio
                   : known["appendfsync"] == "everysec" ? "in the append-only file, synced once a second: a crash of the machine may "
                                                          "lose the last second, a crash of the server nothing"
                                                        : "in the append-only file, synced when the system likes";
+    if (known["appendfsync"] != "no" && known["no-appendfsync-on-rewrite"] == "yes")
+      persistence += "; while the file is rewritten, when the system likes (no-appendfsync-on-rewrite yes)";
   } else if (!known["save"].empty()) {
     persistence = fmt::format("in the server's memory; a crash loses what came after the last snapshot (save {})", known["save"]);
   } else {
@@ -181,6 +185,11 @@ awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connectio
   const auto waited = options.integer("wait_replicas");
   if (waited > 0) {
     persistence += fmt::format("; {} {} it before a publish completes (wait_replicas)", waited, waited == 1 ? "replica has" : "replicas have");
+    const bool too_few = replicas && *replicas < waited;
+    if (too_few) persistence += fmt::format(", but only {} of them connected, and so none completes", *replicas);
+    if (!std::exchange(said_too_few_, too_few) && too_few)
+      log(LogLevel::warning, "fewer replicas are connected than wait_replicas asks for; no publish completes until there are enough",
+          {{"broker", "redis"}, {"connected", std::to_string(*replicas)}, {"wait_replicas", std::to_string(waited)}});
   } else if (replicas) {
     persistence += *replicas == 0 ? "; no replica" : fmt::format("; {} {} without being waited for", *replicas,
                                                                   *replicas == 1 ? "replica follows" : "replicas follow");
