@@ -568,6 +568,21 @@ TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
   });
 }
 
+TEST_F(RedisShared, AUserWithoutAPasswordIsThatUser) {
+  redis_cli(server_.url, "ACL SETUSER eve on nopass '~eve*' '~maestro*' '&*' +@all");
+  const auto as = [&](const char* user) { return fmt::format("redis://{}@127.0.0.1:{}", user, port_of(server_.url)); };
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto eve = broker(context, as("eve"), {});
+    co_await eve.publish(unique("eve"), Value(1));
+    const auto forbidden = [&]() -> awaitable<void> { co_await eve.publish(unique("bob"), Value(1)); };
+    EXPECT_EQ((co_await failure_of(forbidden())).reason(), errc::authentication_failed) << "it is not the default user";
+    auto nobody = broker(context, as("nobody"), {});
+    EXPECT_EQ((co_await failure_of(nobody.connect())).reason(), errc::authentication_failed);
+    co_await eve.disconnect();
+  });
+  redis_cli(server_.url, "ACL DELUSER eve");
+}
+
 TEST_F(RedisShared, ThatTooFewReplicasAreThereIsSaid) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     auto client = waiting(context, server_.url, {{"wait_replicas", 1}});

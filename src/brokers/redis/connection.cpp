@@ -143,9 +143,11 @@ awaitable<void> Connection::open(const Address& address, const std::string& clie
   read();
   std::vector<std::vector<std::string>> login;
   std::vector<std::string> what;
-  if (address.password) {
-    login.push_back(address.user.empty() ? std::vector<std::string>{"AUTH", *address.password}
-                                         : std::vector<std::string>{"AUTH", address.user, *address.password});
+  // A user without a password is one that needs none, and never the default user.
+  if (address.password || !address.user.empty()) {
+    const auto password = address.password.value_or("");
+    login.push_back(address.user.empty() ? std::vector<std::string>{"AUTH", password}
+                                         : std::vector<std::string>{"AUTH", address.user, password});
     what.emplace_back("logging in");
   }
   login.push_back({"SELECT", std::to_string(address.database)});
