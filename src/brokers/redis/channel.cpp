@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/beast/core/detail/base64.hpp>
+#include <array>
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <maestro/messaging/utf8.hpp>
 
+#include "brokers/redis/base64.hpp"
 #include "brokers/redis/resp.hpp"
 
 namespace maestro::messaging::redis {
@@ -33,9 +34,7 @@ std::string in_envelope(const OutgoingMessage& message) {
   if (is_utf8(payload)) {
     fields["payload"] = payload;
   } else {
-    std::string text(base64::encoded_size(payload.size()), '\0');
-    text.resize(base64::encode(text.data(), payload.data(), payload.size()));
-    fields["payload_base64"] = text;
+    fields["payload_base64"] = to_base64(payload);
   }
   return json::serialize(fields);
 }
