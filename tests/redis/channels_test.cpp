@@ -120,6 +120,15 @@ TEST_F(RedisChannels, AnEnvelopeCarriesWhatABarePayloadCannot) {
     EXPECT_THAT((co_await failure_of(keyed())).what(), HasSubstr("key \"k\": with mode=pubsub a channel carries the payload alone"));
     const auto headed = [&]() -> awaitable<void> { co_await bare.publish(topic, Value(1), {.headers = {{"tenant", "t"}}}); };
     EXPECT_THAT((co_await failure_of(headed())).what(), HasSubstr("header \"tenant\""));
+    // By who set it, and not by its name alone.
+    for (const auto* name : {"ce_tenant", "content-type", "traceparent", "message-id"}) {
+      const auto given = [&]() -> awaitable<void> { co_await bare.publish(topic, Value(1), {.headers = {{name, "x"}}}); };
+      EXPECT_THAT((co_await failure_of(given())).what(), HasSubstr(fmt::format("header \"{}\"", name)));
+    }
+    const auto event = [&]() -> awaitable<void> {
+      co_await EventPublisher(bare).publish(topic, Value(1), {.headers = {{"ce_tenant", "x"}}});
+    };
+    EXPECT_THAT((co_await failure_of(event())).what(), HasSubstr("header \"ce_tenant\""));
     co_await bare.disconnect();
     co_await wrapping.disconnect();
   });

@@ -48,10 +48,10 @@ std::string from_base64(std::string_view text) {
   return bytes;
 }
 
-/// What the library puts into headers by itself; without them a message is what any other client's is.
-bool is_ours(std::string_view header) {
-  return header.starts_with("ce_") || header == "content-type" || header == "message-id" || header == "traceparent" ||
-         header == "tracestate";
+/// What the library puts into the headers of each event by itself; without them a message is what any other client's is.
+bool is_of_each_event(std::string_view header) {
+  constexpr std::array names{"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type", "traceparent"};
+  return std::ranges::find(names, header) != names.end();
 }
 
 }  // namespace
@@ -64,8 +64,9 @@ void append_publish(std::string& to, const OutgoingMessage& message, bool envelo
 
 std::optional<std::string> lost_without_envelope(const OutgoingMessage& message) {
   if (message.key) return fmt::format("key \"{}\"", *message.key);
+  const bool is_event = message.headers.find("ce_specversion").has_value();
   for (const auto [name, value] : message.headers)
-    if (!is_ours(name)) return fmt::format("header \"{}\"", name);
+    if (!is_event || !is_of_each_event(name)) return fmt::format("header \"{}\"", name);
   return std::nullopt;
 }
 
