@@ -225,15 +225,32 @@ TEST_F(RedisBehaviour, ASharedStoreTellsDuplicatesOfAnotherProcessOnAnotherBroke
 TEST(RedisTrouble, AServerWithoutMemoryRefusesAndNothingIsLost) {
   const FaultyServer own("redis");
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
-    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    auto config = MessagingConfig::from_url(own.url());
+    config.producer_config = {{"publish_timeout", 2000}};
+    MessageBroker client(context.get_executor(), config);
     co_await client.publish("orders", Value(1));
     redis_cli(own.url(), "CONFIG SET maxmemory 1");
     const auto publish = [&]() -> awaitable<void> { co_await client.publish("orders", Value(2)); };
+    const auto began = Clock::real()->now();
     const auto failure = co_await failure_of(publish());
+    EXPECT_GT(Clock::real()->now() - began, 300ms) << "it may have some again in time";
     EXPECT_EQ(failure.reason(), errc::queue_full) << failure.what();
     EXPECT_THAT(failure.what(), HasSubstr("maxmemory"));
+    const auto refused = [&] {
+      const auto stats = redis_cli(own.url(), "INFO errorstats");
+      return std::stoi(stats.substr(stats.find("errorstat_OOM:count=") + 20));
+    };
+    const auto refused_before = refused();
+    bool done = false;
+    const auto wait = [](MessageBroker of, bool& flag) -> awaitable<void> {
+      co_await of.publish("orders", Value(3));
+      flag = true;
+    };
+    boost::asio::co_spawn(context, wait(client, done), boost::asio::detached);
+    while (refused() == refused_before) co_await sleep_for(*Clock::real(), 5ms);
     redis_cli(own.url(), "CONFIG SET maxmemory 0");
-    co_await client.publish("orders", Value(3));
+    while (!done && Clock::real()->now() - began < 10s) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_TRUE(done);
     auto reader = co_await client.subscribe("orders");
     EXPECT_EQ((co_await reader.next())->value(), 1);
     EXPECT_EQ((co_await reader.next())->value(), 3);
