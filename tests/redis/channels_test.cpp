@@ -82,6 +82,7 @@ TEST_F(RedisChannels, PatternsKeepToWholeTokens) {
     auto one = co_await client.subscribe(base + ".*.end");
     auto rest = co_await client.subscribe(base + ".a?[b].>");
     EXPECT_EQ(publish(base + ".x.y.end", "two tokens"), "1\n") << "the server's own pattern is wider";
+    EXPECT_EQ(publish(base + "..end", "an empty token"), "1\n");
     EXPECT_EQ(publish(base + ".x.end", "one token"), "1\n");
     EXPECT_EQ((co_await one.next())->body(), "one token");
     EXPECT_EQ(publish(base + ".aab.z", "not literally"), "0\n");

@@ -181,6 +181,7 @@ TEST(RedisAddress, SaysWhatIsWrongWithoutThePassword) {
                                                                                    {"redis://u:hush%zz@h", "hexadecimal"},
                                                                                    {"redis://u:hush@h?x=1", "options belong"},
                                                                                    {"redis://[::1", "a [ without"},
+                                                                                   {"redis://[::1]x6379", "behind the ]"},
                                                                                    {"unix://relative", "no absolute path"},
                                                                                    {"http://h", "an unknown scheme"}}) {
     try {
