@@ -568,6 +568,30 @@ TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
   });
 }
 
+TEST_F(RedisShared, APatternDoesNotBringADeletedTopicBack) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto base = unique("deleted");
+    auto client = broker(context, server_.url, {});
+    co_await client.publish(base + ".one", Value(1));
+    co_await client.publish(base + ".two", Value(2));
+    auto group = co_await client.subscribe(base + ".*", {.group_id = "g"});
+    auto alone = co_await client.subscribe(base + ".*");
+    for (auto* reader : {&group, &alone})
+      for (int i = 0; i < 2; ++i) co_await reader->next();
+    auto another = broker(context, server_.url, {});
+    co_await another.administration().delete_topic(base + ".one");
+    // Both have looked for topics since: each sees one that is new.
+    co_await client.publish(base + ".three", Value(3));
+    for (auto* reader : {&group, &alone}) EXPECT_EQ((co_await reader->next())->value(), 3);
+    EXPECT_EQ(says(fmt::format("EXISTS {}.one", base)), "0\n");
+    EXPECT_EQ(says(fmt::format("SISMEMBER maestro:topics {}.one", base)), "0\n");
+    co_await client.publish(base + ".one", Value(4));
+    for (auto* reader : {&group, &alone}) EXPECT_EQ((co_await reader->next())->value(), 4) << "what comes later is seen";
+    co_await client.disconnect();
+    co_await another.disconnect();
+  });
+}
+
 TEST_F(RedisShared, AUserWithoutAPasswordIsThatUser) {
   redis_cli(server_.url, "ACL SETUSER eve on nopass '~eve*' '~maestro*' '&*' +@all");
   const auto as = [&](const char* user) { return fmt::format("redis://{}@127.0.0.1:{}", user, port_of(server_.url)); };

@@ -408,6 +408,10 @@ awaitable<void> GroupReader::claim_due() {
     const auto found = held_.find(*next);
     if (found == held_.end()) continue;
     const auto held = found->second;
+    if (!streams_[held.stream].ready) {  // its topic was deleted
+      held_.erase(found);
+      continue;
+    }
     try {
       const auto reply = co_await session_->ask(
           request_.topic, {"XCLAIM", streams_[held.stream].key, group_, consumer_, "0", held.id.to_string()}, "taking a message again");
@@ -428,7 +432,7 @@ awaitable<void> GroupReader::keep_fresh() {
   const auto now = session_->clock->now();
   std::map<std::size_t, std::vector<std::uint64_t>> old;
   for (const auto& [serial, held] : held_)
-    if (now - held.fresh >= claim_idle_ / 3) old[held.stream].push_back(serial);
+    if (now - held.fresh >= claim_idle_ / 3 && streams_[held.stream].ready) old[held.stream].push_back(serial);
   for (const auto& [stream, serials] : old) {
     for (std::size_t from = 0; from < serials.size(); from += most_ids) {
       std::vector<std::string> words{"XCLAIM", streams_[stream].key, group_, consumer_, "0"};
