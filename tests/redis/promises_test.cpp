@@ -568,6 +568,23 @@ TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
   });
 }
 
+TEST_F(RedisShared, APrivateReaderSeesAStreamThatWasMadeAgain) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("again");
+    auto client = broker(context, server_.url, {});
+    auto reader = co_await client.subscribe(topic);
+    const auto add = [&](const char* id) { redis_cli(server_.url, fmt::format("XADD {} {} payload {}", topic, id, id)); };
+    for (const auto* id : {"100-1", "200-1"}) {
+      add(id);
+      EXPECT_EQ((co_await reader.next())->body(), id);
+    }
+    redis_cli(server_.url, "DEL " + topic);
+    for (const auto* id : {"5-1", "6-1"}) add(id);
+    for (const auto* id : {"5-1", "6-1"}) EXPECT_EQ((co_await reader.next())->body(), id);
+    co_await client.disconnect();
+  });
+}
+
 TEST_F(RedisShared, APatternDoesNotBringADeletedTopicBack) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto base = unique("deleted");

@@ -18,6 +18,8 @@ constexpr std::size_t most_ids = 1000;
 // Entries that are claimed from dead members at once.
 constexpr std::size_t most_claimed = 100;
 constexpr Duration longest_trim_period = std::chrono::seconds(30);
+// What was read so long ago has come to the replicas too.
+constexpr Duration replicated_after = std::chrono::seconds(10);
 constexpr Duration claim_period = std::chrono::seconds(1);
 // How long a server that refused acknowledgements for now is left alone with them.
 constexpr Duration refusal_pause = std::chrono::milliseconds(500);
@@ -582,17 +584,34 @@ awaitable<std::vector<GroupInfo>> groups_of(Session& session, std::string key) {
   co_return groups;
 }
 
+awaitable<EntryId> last_of(Connection& connection, std::string key) {
+  const auto reply = co_await connection.ask({"XINFO", "STREAM", key});
+  if (is_error(reply->text, "ERR no such key")) co_return EntryId{};
+  if (reply->is_error()) fail(reply->text, fmt::format("reading \"{}\"", key));
+  const auto fields = fields_of(*reply);
+  co_return fields.contains("last-generated-id") ? EntryId::parse(fields.at("last-generated-id")->text).value_or(EntryId{}) : EntryId{};
+}
+
+awaitable<void> PrivateReader::on_silence(Connection& connection) {
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (!streams_[i].ready || streams_[i].last_read == EntryId{}) continue;
+    const auto last = co_await last_of(connection, streams_[i].key);
+    auto& stream = streams_[i];
+    if (last >= stream.last_read) continue;
+    // A replica that was made master may lack the latest, and then has what came before.
+    const bool is_same = stream.read_before != EntryId{} && last >= stream.read_before;
+    stream.last_read = is_same ? last : EntryId{};
+    stream.read_before = {};
+    log(LogLevel::warning, is_same ? "the server has lost the latest of a stream; what comes behind the rest is read"
+                                   : "a stream was deleted at the server; what comes into it is read from its beginning",
+        {{"broker", "redis"}, {"topic", stream.key}, {"last", last.to_string()}});
+  }
+}
+
 awaitable<void> PrivateReader::prepare_stream(Connection& connection, std::size_t stream) {
   if (streams_[stream].from_end) {
-    const auto key = streams_[stream].key;
-    const auto reply = co_await connection.ask({"XINFO", "STREAM", key});
-    if (!reply->is_error()) {
-      const auto fields = fields_of(*reply);
-      if (const auto last = fields.contains("last-generated-id") ? EntryId::parse(fields.at("last-generated-id")->text) : std::nullopt)
-        streams_[stream].last_read = *last;
-    } else if (!is_error(reply->text, "ERR no such key")) {
-      fail(reply->text, fmt::format("reading \"{}\"", key));
-    }
+    const auto last = co_await last_of(connection, streams_[stream].key);
+    if (last != EntryId{}) streams_[stream].last_read = last;
     streams_[stream].from_end = false;
   }
   streams_[stream].ready = true;
@@ -614,6 +633,10 @@ std::vector<std::string> PrivateReader::read_command(std::size_t at_most, Durati
 
 void PrivateReader::on_entries(std::size_t stream, std::span<const Value> entries, const Kept& reply) {
   EntryBatch batch(streams_[stream].key, reply.owner);
+  if (const auto now = session_->clock->now(); now - streams_[stream].read_before_at >= replicated_after) {
+    streams_[stream].read_before = streams_[stream].last_read;
+    streams_[stream].read_before_at = now;
+  }
   for (const auto& each : entries) {
     const auto entry = read_entry(each);
     if (!entry || entry->id <= streams_[stream].last_read) continue;

@@ -104,6 +104,8 @@ class PrivateReader final : public StreamReader {
     return request_.prefetch > ready_messages_.size() ? request_.prefetch - ready_messages_.size() : 0;
   }
   void on_entries(std::size_t stream, std::span<const Value> entries, const Kept& reply) override;
+  /// A stream that was deleted and made again may have lower ids than those that were read.
+  awaitable<void> on_silence(Connection& connection) override;
 };
 
 }  // namespace maestro::messaging::redis

@@ -89,7 +89,7 @@ awaitable<void> StreamReader::make_ready(Connection& connection, std::size_t str
     if (kind->text == "none") {
       // It was deleted, and is not made again by those who only look for it; when it comes back, everything in it is new.
       streams_[stream].ready = false;
-      streams_[stream].last_read = {};
+      streams_[stream].last_read = streams_[stream].read_before = {};
       streams_[stream].from_end = false;
       co_return;
     }
@@ -121,6 +121,7 @@ awaitable<void> StreamReader::mend(std::string error) {
 
 awaitable<void> StreamReader::read_until_broken() {
   auto looked = session_->clock->now();
+  auto heard = looked;
   while (!closed_) {
     if (is_pattern_ && session_->clock->now() - looked >= pattern_period) {
       co_await discover(*connection_);
@@ -137,6 +138,12 @@ awaitable<void> StreamReader::read_until_broken() {
     if (reply->is_error()) {
       co_await mend(std::string(reply->text));
       continue;
+    }
+    if (reply->count > 0) {
+      heard = session_->clock->now();
+    } else if (session_->clock->now() - heard >= block) {
+      co_await on_silence(*connection_);
+      heard = session_->clock->now();
     }
     for (const auto& each : reply->items()) {
       if (each.count != 2) continue;
