@@ -104,8 +104,8 @@ awaitable<int> show(MessageBroker broker, const Settings& settings, const DlqArg
     throw UsageError(fmt::format("'{}' is no position. Give one as `maestro dlq list` shows it", arguments.position));
   }
   if (!letter) {
-    print_error(fmt::format("there is no dead letter at {} of '{}'. `maestro dlq list {}` shows what there is", arguments.position,
-                            arguments.topic, arguments.topic));
+    print_error(fmt::format("there is no dead letter at {} of '{}'. `maestro dlq list {}` shows what there is",
+                            arguments.position, arguments.topic, arguments.topic));
     co_return exit_nothing;
   }
   if (settings.json) {
@@ -158,9 +158,10 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
                     report.refused, arguments.max_replays, report.foreign));
   }
   if (report.held > 0) {
-    print_error(fmt::format("{} are still in the hands of another replay. Replay again when it has ended; what a dead one held is free "
-                            "after claim_idle",
-                            report.held));
+    print_error(fmt::format(
+        "{} are still in the hands of another replay. Replay again when it has ended; what a dead one held is free "
+        "after claim_idle",
+        report.held));
     co_return exit_failed;
   }
   co_return report.seen == 0 ? exit_nothing : exit_ok;

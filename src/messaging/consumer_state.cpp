@@ -29,8 +29,10 @@ constexpr std::size_t window_limit = 100'000;
 constexpr Duration lag_period = std::chrono::seconds(5);
 constexpr Duration first_busy_look = std::chrono::milliseconds(10);
 constexpr Duration longest_busy_look = std::chrono::seconds(1);
-// How long a message waits for a deduplication store that is away: as long as that takes, whatever the handler's retries are.
-const RetryPolicy store_policy({.initial_backoff = std::chrono::milliseconds(100), .max_backoff = std::chrono::seconds(5)});
+// How long a message waits for a deduplication store that is away: as long as that takes, whatever the handler's
+// retries are.
+const RetryPolicy store_policy({.initial_backoff = std::chrono::milliseconds(100),
+                                .max_backoff = std::chrono::seconds(5)});
 
 std::uint64_t mix(std::uint64_t value) {
   value ^= value >> 33U;
@@ -545,7 +547,8 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
 
 awaitable<bool> EventConsumer::State::recorded(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
-  if (!item.claim || co_await told(options_.deduplication->complete(group_, item.message.id(), *item.claim))) co_return true;
+  if (!item.claim || co_await told(options_.deduplication->complete(group_, item.message.id(), *item.claim)))
+    co_return true;
   await_store(lane);
   co_return false;
 }
@@ -729,7 +732,9 @@ awaitable<void> EventConsumer::State::run_reporter(std::shared_ptr<State> self) 
       if (error && was_cancelled(error)) std::rethrow_exception(error);
       if (std::exchange(feed->lag_unknown, error != nullptr) == (error != nullptr) || !error) continue;
       log(LogLevel::warning, "the lag is not known at the moment; the metrics show the last that was",
-          {{"broker", self->broker_->capabilities.broker}, {"topic", feed->route->topic}, {"group", self->group_},
+          {{"broker", self->broker_->capabilities.broker},
+           {"topic", feed->route->topic},
+           {"group", self->group_},
            {"cause", describe_failure(error).message}});
     }
     co_await sleep_for(*self->broker_->clock, lag_period);

@@ -340,7 +340,8 @@ TEST_P(Consumer, AStoreThatIsAwayWhenAHandlerEndsIsWaitedFor) {
     for (const auto* what : {"good", "bad"}) co_await publisher.publish(topic, Value(what), {.key = what});
     auto store = std::make_shared<DistantStore>(clock_);
     std::multiset<std::string> handled;
-    EventConsumer consumer(client, {.group_id = group("g"), .concurrency = 4, .max_retry_attempts = 0, .deduplication = store});
+    EventConsumer consumer(client,
+                           {.group_id = group("g"), .concurrency = 4, .max_retry_attempts = 0, .deduplication = store});
     consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
       handled.emplace(event.data().as_string());
       if (event.data() == "later") co_return;
@@ -361,7 +362,8 @@ TEST_P(Consumer, AStoreThatIsAwayWhenAHandlerEndsIsWaitedFor) {
     EXPECT_EQ(consumer.counts().handled, 0U) << "what the store does not know stays unsettled";
     const auto said = std::ranges::count_if(lines, [](const auto& line) {
       return line.message.starts_with("the deduplication store failed") &&
-             std::ranges::any_of(line.fields, [](const auto& field) { return field.second == "no store at the moment"; });
+             std::ranges::any_of(line.fields,
+                                 [](const auto& field) { return field.second == "no store at the moment"; });
     });
     EXPECT_EQ(said, 1) << "once an outage, with its cause";
     store->is_away = false;

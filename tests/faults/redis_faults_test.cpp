@@ -80,7 +80,8 @@ TEST(RedisFaults, ReadersNoticeThatTheirConnectionFellSilent) {
     co_await publisher.publish("orders", Value(0));
     const auto until = [&](int messages, Duration limit) -> awaitable<void> {
       const auto deadline = Clock::real()->now() + limit;
-      while ((alone < messages || shared < messages) && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+      while ((alone < messages || shared < messages) && Clock::real()->now() < deadline)
+        co_await sleep_for(*Clock::real(), 20ms);
       EXPECT_EQ(alone, messages);
       EXPECT_EQ(shared, messages);
     };

@@ -123,7 +123,9 @@ TEST_F(RedisChannels, AnEnvelopeCarriesWhatABarePayloadCannot) {
     EXPECT_THAT((co_await failure_of(headed())).what(), HasSubstr("header \"tenant\""));
     // By who set it, and not by its name alone.
     for (const auto* name : {"ce_tenant", "content-type", "traceparent", "message-id"}) {
-      const auto given = [&]() -> awaitable<void> { co_await bare.publish(topic, Value(1), {.headers = {{name, "x"}}}); };
+      const auto given = [&]() -> awaitable<void> {
+        co_await bare.publish(topic, Value(1), {.headers = {{name, "x"}}});
+      };
       EXPECT_THAT((co_await failure_of(given())).what(), HasSubstr(fmt::format("header \"{}\"", name)));
     }
     const auto event = [&]() -> awaitable<void> {

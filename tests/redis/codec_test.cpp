@@ -174,16 +174,17 @@ TEST(RedisAddress, IsReadInAllItsForms) {
 }
 
 TEST(RedisAddress, SaysWhatIsWrongWithoutThePassword) {
-  for (const auto& [text, why] : std::vector<std::pair<std::string, std::string>>{{"redis://", "no host"},
-                                                                                   {"redis://h:0", "the port is no number"},
-                                                                                   {"redis://h:99999", "the port is no number"},
-                                                                                   {"redis://h/x", "the database is no number"},
-                                                                                   {"redis://u:hush%zz@h", "hexadecimal"},
-                                                                                   {"redis://u:hush@h?x=1", "options belong"},
-                                                                                   {"redis://[::1", "a [ without"},
-                                                                                   {"redis://[::1]x6379", "behind the ]"},
-                                                                                   {"unix://relative", "no absolute path"},
-                                                                                   {"http://h", "an unknown scheme"}}) {
+  for (const auto& [text, why] :
+       std::vector<std::pair<std::string, std::string>>{{"redis://", "no host"},
+                                                        {"redis://h:0", "the port is no number"},
+                                                        {"redis://h:99999", "the port is no number"},
+                                                        {"redis://h/x", "the database is no number"},
+                                                        {"redis://u:hush%zz@h", "hexadecimal"},
+                                                        {"redis://u:hush@h?x=1", "options belong"},
+                                                        {"redis://[::1", "a [ without"},
+                                                        {"redis://[::1]x6379", "behind the ]"},
+                                                        {"unix://relative", "no absolute path"},
+                                                        {"http://h", "an unknown scheme"}}) {
     try {
       address_of(text);
       ADD_FAILURE() << text;

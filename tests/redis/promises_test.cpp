@@ -70,7 +70,8 @@ TEST(RedisPromises, AFailoverBehindOneAddressIsFollowed) {
   const FaultyServer both("redis", "replicated");
   const auto replica = both.environment("REDIS_REPLICA");
   // The address that leads to whoever is master.
-  const auto address = std::filesystem::temp_directory_path() / fmt::format("maestro-{:08x}.sock", std::random_device{}());
+  const auto address =
+      std::filesystem::temp_directory_path() / fmt::format("maestro-{:08x}.sock", std::random_device{}());
   std::filesystem::create_symlink(both.environment("REDIS_SOCKET"), address);
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     auto client = broker(context, "unix://" + address.string(), {});
@@ -527,10 +528,12 @@ TEST_F(RedisShared, AnIdMayBePublishedAgainOnceItsTopicWasDeleted) {
     const auto topic = unique("deleted[?]");
     auto client = waiting(context, server_.url, {{"idempotence_window", 60'000}});
     EventPublisher publisher(client);
-    for (const auto& to : {topic, topic + ".other"}) co_await publisher.publish(to, Value(1), {.attributes = {.id = "order-7"}});
+    for (const auto& to : {topic, topic + ".other"})
+      co_await publisher.publish(to, Value(1), {.attributes = {.id = "order-7"}});
     auto another = broker(context, server_.url, {});  // which knows of no window
     co_await another.administration().delete_topic(topic);
-    for (const auto& to : {topic, topic + ".other"}) co_await publisher.publish(to, Value(1), {.attributes = {.id = "order-7"}});
+    for (const auto& to : {topic, topic + ".other"})
+      co_await publisher.publish(to, Value(1), {.attributes = {.id = "order-7"}});
     EXPECT_EQ(says(fmt::format("XLEN '{}'", topic)), "1\n");
     EXPECT_EQ(says(fmt::format("XLEN '{}.other'", topic)), "1\n") << "another topic's ids stay";
     co_await client.disconnect();
@@ -544,10 +547,12 @@ TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
     const auto letters = topic + ".g.dlq";
     const auto leave = [&](MessageBroker client, int count) -> awaitable<void> {
       for (int i = 0; i < count; ++i)
-        co_await client.publish(make_dead_letter(Message({.topic = topic, .payload = "1"}), letters, "g", {.message = "no"}));
+        co_await client.publish(
+            make_dead_letter(Message({.topic = topic, .payload = "1"}), letters, "g", {.message = "no"}));
     };
     const auto take = [&](const char* replay, int count) {
-      redis_cli(server_.url, fmt::format("XREADGROUP GROUP maestro-replay.{} {} COUNT {} STREAMS {} '>'", letters, replay, count, letters));
+      redis_cli(server_.url, fmt::format("XREADGROUP GROUP maestro-replay.{} {} COUNT {} STREAMS {} '>'", letters,
+                                         replay, count, letters));
     };
     auto client = broker(context, server_.url, {}, {{"claim_idle", 300}});
     co_await leave(client, 6);
@@ -573,7 +578,9 @@ TEST_F(RedisShared, APrivateReaderSeesAStreamThatWasMadeAgain) {
     const auto topic = unique("again");
     auto client = broker(context, server_.url, {});
     auto reader = co_await client.subscribe(topic);
-    const auto add = [&](const char* id) { redis_cli(server_.url, fmt::format("XADD {} {} payload {}", topic, id, id)); };
+    const auto add = [&](const char* id) {
+      redis_cli(server_.url, fmt::format("XADD {} {} payload {}", topic, id, id));
+    };
     for (const auto* id : {"100-1", "200-1"}) {
       add(id);
       EXPECT_EQ((co_await reader.next())->body(), id);
@@ -603,7 +610,8 @@ TEST_F(RedisShared, APatternDoesNotBringADeletedTopicBack) {
     EXPECT_EQ(says(fmt::format("EXISTS {}.one", base)), "0\n");
     EXPECT_EQ(says(fmt::format("SISMEMBER maestro:topics {}.one", base)), "0\n");
     co_await client.publish(base + ".one", Value(4));
-    for (auto* reader : {&group, &alone}) EXPECT_EQ((co_await reader->next())->value(), 4) << "what comes later is seen";
+    for (auto* reader : {&group, &alone})
+      EXPECT_EQ((co_await reader->next())->value(), 4) << "what comes later is seen";
     co_await client.disconnect();
     co_await another.disconnect();
   });

@@ -21,8 +21,8 @@ struct ReplayOptions {
   std::optional<double> per_second = std::nullopt;
   int max_replays = 3;                  ///< A message replayed this often stays where it is; 0 and more.
   std::optional<std::size_t> limit = std::nullopt;
-  /// How long to wait, at the end, for what another replay of the same filter holds or has left. Brokers that settle each message by
-  /// itself give it to this one when the other is gone.
+  /// How long to wait, at the end, for what another replay of the same filter holds or has left. Brokers that settle
+  /// each message by itself give it to this one when the other is gone.
   Duration wait_for_others = std::chrono::minutes(1);
   /// Called after each message, for a progress display.
   std::function<void(std::size_t done, std::size_t total)> progress = nullptr;
@@ -50,7 +50,8 @@ class DeadLetters {
   awaitable<std::vector<DeadLetter>> list(DeadLetterFilter filter = {}, std::size_t limit = 100);
   /// The dead letter at `partition/offset`, whole. None when there is none.
   awaitable<std::optional<DeadLetter>> show(std::int32_t partition, std::int64_t offset);
-  /// The same for a place as `Position::to_string()` shows it. Throws `invalid_argument` for what is no place of this broker's.
+  /// The same for a place as `Position::to_string()` shows it. Throws `invalid_argument` for what is no place of this
+  /// broker's.
   awaitable<std::optional<DeadLetter>> show(std::string position);
   /// Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed
   /// copy, so that a replay that was cut short goes on where it stopped; each filter has a place of its own. Looks only at what is there when it starts,

@@ -48,9 +48,11 @@ std::string from_base64(std::string_view text) {
   return bytes;
 }
 
-/// What the library puts into the headers of each event by itself; without them a message is what any other client's is.
+/// What the library puts into the headers of each event by itself; without them a message is what any other client's
+/// is.
 bool is_of_each_event(std::string_view header) {
-  constexpr std::array names{"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "content-type", "traceparent"};
+  constexpr std::array names{"ce_specversion", "ce_id",        "ce_source",  "ce_type",
+                             "ce_time",        "content-type", "traceparent"};
   return std::ranges::find(names, header) != names.end();
 }
 

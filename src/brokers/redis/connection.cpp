@@ -333,7 +333,8 @@ void Connection::on_read(std::size_t bytes) {
   } catch (const MessagingError& failure) {
     close({failure.reason(), failure.detail()});
   }
-  if (retired_ && outstanding_ == 0) close({errc::connection_failed, "the server is a replica; the next connection asks for the address again"});
+  if (retired_ && outstanding_ == 0)
+    close({errc::connection_failed, "the server is a replica; the next connection asks for the address again"});
   if (pushes) pushes->on_burst(bytes == in_.size());
   if (open_ && !held_ && !reading_) read();
 }

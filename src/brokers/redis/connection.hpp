@@ -62,7 +62,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<void> open(const Address& address, const std::string& client_name, TimePoint deadline);
   /// Ends it: whoever waits is told.
   void close(const Failure& why);
-  /// Whether it is there for more commands. Not after the server said that it is a replica: then it closes with its last answer.
+  /// Whether it is there for more commands. Not after the server said that it is a replica: then it closes with its
+  /// last answer.
   [[nodiscard]] bool is_open() const noexcept { return open_ && !retired_; }
   /// Called once when it is gone, on its executor.
   void on_close(std::function<void(const Failure&)> tell) { on_close_ = std::move(tell); }

@@ -94,7 +94,9 @@ void append_add(std::string& to, const OutgoingMessage& message) {
 }
 
 // The braces keep both keys on one node of a cluster.
-std::string published_key(std::string_view topic, std::string_view id) { return fmt::format("maestro:published:{{{}}}:{}", topic, id); }
+std::string published_key(std::string_view topic, std::string_view id) {
+  return fmt::format("maestro:published:{{{}}}:{}", topic, id);
+}
 
 void append_add_once(std::string& to, const OutgoingMessage& message, std::string_view id, std::string_view window_ms) {
   constexpr std::string_view script =
@@ -131,7 +133,8 @@ void EntryBatch::add_foreign(Item& item, std::span<const Value> fields) {
   boost::json::object object;
   for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
     if (fields[i].type != Value::Type::text || fields[i + 1].type != Value::Type::text) continue;
-    std::string name = is_utf8(fields[i].text) ? std::string(fields[i].text) : to_base64(fields[i].text) + "_name_base64";
+    std::string name =
+        is_utf8(fields[i].text) ? std::string(fields[i].text) : to_base64(fields[i].text) + "_name_base64";
     const bool is_text = is_utf8(fields[i + 1].text);
     if (!is_text) name += "_base64";
     const boost::json::string value(is_text ? fields[i + 1].text : to_base64(fields[i + 1].text));

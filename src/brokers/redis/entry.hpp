@@ -43,8 +43,9 @@ void append_add(std::string& to, const OutgoingMessage& message);
 /// The same, unless a message with this id was added within the window: then the answer is the id of that entry.
 void append_add_once(std::string& to, const OutgoingMessage& message, std::string_view id, std::string_view window_ms);
 
-/// Messages of one reply. An entry of another program's, without a field `payload`, is a JSON object of its fields: a field that repeats
-/// is an array, one whose value is no UTF-8 is `{name}_base64`, and a name that is none is `{base64}_name_base64`.
+/// Messages of one reply. An entry of another program's, without a field `payload`, is a JSON object of its fields: a
+/// field that repeats is an array, one whose value is no UTF-8 is `{name}_base64`, and a name that is none is
+/// `{base64}_name_base64`.
 class EntryBatch {
  public:
   EntryBatch(std::string_view topic, std::shared_ptr<const void> reply);

@@ -47,8 +47,8 @@ awaitable<std::int64_t> count_after(Session& session, std::string key, std::opti
 
 }  // namespace
 
-/// Acknowledgements under way. Those whose connection breaks, or that the server cannot take now, are sent again: an XACK that comes
-/// twice changes nothing.
+/// Acknowledgements under way. Those whose connection breaks, or that the server cannot take now, are sent again: an
+/// XACK that comes twice changes nothing.
 class GroupReader::Acknowledging final : public Call {
  public:
   Acknowledging(std::weak_ptr<GroupReader> reader, std::vector<std::pair<std::size_t, EntryId>> ids)
@@ -228,8 +228,9 @@ void GroupReader::on_refused(std::string_view error, std::span<const std::pair<s
   }
   session_->reports.failed("acknowledge", std::string(errc_name(why.code)));
   if (std::exchange(refusing_, true)) return;
-  log(LogLevel::warning, passes(error) ? "acknowledgements were refused; they are sent again"
-                                       : "acknowledgements were refused; what they settled is delivered again",
+  log(LogLevel::warning,
+      passes(error) ? "acknowledgements were refused; they are sent again"
+                    : "acknowledgements were refused; what they settled is delivered again",
       {{"broker", "redis"}, {"topic", request_.topic}, {"cause", why.detail}});
 }
 
@@ -274,8 +275,9 @@ awaitable<void> GroupReader::commit() {
     }
     const auto until = acknowledging_ > 0 ? deadline : std::min(deadline, acknowledge_from_);
     if (!co_await acknowledged_all_.wait_until(until) && session_->clock->now() >= deadline)
-      throw MessagingError(errc::timed_out, refusing_ ? "Redis refused the acknowledgements until publish_timeout had passed"
-                                                      : "Redis did not answer the acknowledgements in time");
+      throw MessagingError(errc::timed_out, refusing_
+                                                ? "Redis refused the acknowledgements until publish_timeout had passed"
+                                                : "Redis did not answer the acknowledgements in time");
   }
   if (const auto why = std::exchange(refused_, std::nullopt)) throw MessagingError(why->code, why->detail);
 }
@@ -589,7 +591,9 @@ awaitable<EntryId> last_of(Connection& connection, std::string key) {
   if (is_error(reply->text, "ERR no such key")) co_return EntryId{};
   if (reply->is_error()) fail(reply->text, fmt::format("reading \"{}\"", key));
   const auto fields = fields_of(*reply);
-  co_return fields.contains("last-generated-id") ? EntryId::parse(fields.at("last-generated-id")->text).value_or(EntryId{}) : EntryId{};
+  co_return fields.contains("last-generated-id")
+      ? EntryId::parse(fields.at("last-generated-id")->text).value_or(EntryId{})
+      : EntryId{};
 }
 
 awaitable<void> PrivateReader::on_silence(Connection& connection) {
@@ -602,8 +606,9 @@ awaitable<void> PrivateReader::on_silence(Connection& connection) {
     const bool is_same = stream.read_before != EntryId{} && last >= stream.read_before;
     stream.last_read = is_same ? last : EntryId{};
     stream.read_before = {};
-    log(LogLevel::warning, is_same ? "the server has lost the latest of a stream; what comes behind the rest is read"
-                                   : "a stream was deleted at the server; what comes into it is read from its beginning",
+    log(LogLevel::warning,
+        is_same ? "the server has lost the latest of a stream; what comes behind the rest is read"
+                : "a stream was deleted at the server; what comes into it is read from its beginning",
         {{"broker", "redis"}, {"topic", stream.key}, {"last", last.to_string()}});
   }
 }

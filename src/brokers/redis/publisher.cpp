@@ -19,7 +19,9 @@ constexpr Duration sweep_period = std::chrono::milliseconds(250);
 constexpr Duration first_full_pause = std::chrono::milliseconds(50);
 constexpr Duration longest_full_pause = std::chrono::seconds(1);
 
-bool is_without_memory(const PublishResult& result) { return result.error == errc::queue_full; }
+bool is_without_memory(const PublishResult& result) {
+  return result.error == errc::queue_full;
+}
 }  // namespace
 
 void Publisher::Batch::on_reply(std::size_t index, const Value& reply, ReplyReader&) {
@@ -114,8 +116,10 @@ void Publisher::sweep() {
   if (!deadlines_.empty()) schedule_sweep();
 }
 
-awaitable<void> Publisher::wait_for_memory(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline) {
-  for (auto pause = first_full_pause; std::ranges::any_of(results, is_without_memory); pause = std::min(2 * pause, longest_full_pause)) {
+awaitable<void> Publisher::wait_for_memory(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                           TimePoint deadline) {
+  for (auto pause = first_full_pause; std::ranges::any_of(results, is_without_memory);
+       pause = std::min(2 * pause, longest_full_pause)) {
     if (session_->clock->now() + pause >= deadline) co_return;
     co_await sleep_for(*session_->clock, pause);
     std::vector<std::size_t> refused;
@@ -134,8 +138,8 @@ awaitable<void> Publisher::wait_for_memory(std::span<OutgoingMessage> messages, 
   }
 }
 
-awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline,
-                                   bool is_first) {
+awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                   TimePoint deadline, bool is_first) {
   const auto self = shared_from_this();
   auto connection = session_->open_publishing();
   InLine line(*this);
@@ -187,7 +191,8 @@ awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::spa
     refuse(results[batch->sent[i]],
            {errc::outcome_unknown, fmt::format("no answer for \"{}\" within the time allowed", messages[batch->sent[i]].topic)});
   co_await settle(std::move(connection), batch, deadline);
-  if (is_first && std::ranges::any_of(results, is_without_memory)) co_await wait_for_memory(messages, results, deadline);
+  if (is_first && std::ranges::any_of(results, is_without_memory))
+    co_await wait_for_memory(messages, results, deadline);
 }
 
 }  // namespace maestro::messaging::redis

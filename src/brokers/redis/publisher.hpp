@@ -45,9 +45,11 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
 
  private:
   class InLine;
-  awaitable<void> attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline, bool is_first);
+  awaitable<void> attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline,
+                          bool is_first);
   /// A server without memory may have some again before the time is over.
-  awaitable<void> wait_for_memory(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
+  awaitable<void> wait_for_memory(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                  TimePoint deadline);
   /// Tells those whose time is up, four times a second; a timer for each would cost more than the publish.
   void schedule_sweep();
   void sweep();

@@ -153,7 +153,8 @@ awaitable<Kept> Session::ask(std::string topic, std::vector<std::string> words, 
 awaitable<void> Session::learn(std::shared_ptr<Connection> connection) {
   std::map<std::string, std::string> known;
   std::vector<std::vector<std::string>> asks;
-  for (const auto* name : {"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy"})
+  for (const auto* name : {"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "min-replicas-to-write",
+                           "maxmemory", "maxmemory-policy"})
     asks.push_back({"CONFIG", "GET", name});
   asks.push_back({"INFO", "replication"});
   const auto replies = co_await connection->ask_all(std::move(asks));
@@ -188,7 +189,8 @@ awaitable<void> Session::learn(std::shared_ptr<Connection> connection) {
     const bool too_few = replicas && *replicas < waited;
     if (too_few) persistence += fmt::format(", but only {} of them connected, and so none completes", *replicas);
     if (!std::exchange(said_too_few_, too_few) && too_few)
-      log(LogLevel::warning, "fewer replicas are connected than wait_replicas asks for; no publish completes until there are enough",
+      log(LogLevel::warning,
+          "fewer replicas are connected than wait_replicas asks for; no publish completes until there are enough",
           {{"broker", "redis"}, {"connected", std::to_string(*replicas)}, {"wait_replicas", std::to_string(waited)}});
   } else if (replicas) {
     persistence += *replicas == 0 ? "; no replica" : fmt::format("; {} {} without being waited for", *replicas,
@@ -228,8 +230,8 @@ void Session::look_after_connections() {
     return !connection;
   });
   for (const auto& each : silent)
-    each->close({errc::connection_failed,
-                 fmt::format("Redis at {} said nothing for {} s", address.shown(), patience / std::chrono::seconds(1))});
+    each->close({errc::connection_failed, fmt::format("Redis at {} said nothing for {} s", address.shown(),
+                                                      patience / std::chrono::seconds(1))});
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     const auto connection = if_open(i);
     if (!connection) continue;

@@ -55,7 +55,8 @@ StreamPublisher::StreamPublisher(std::shared_ptr<Session> session)
                      : ""),
       round_done_(session_->clock, session_->executor) {}
 
-// Who deletes need not be who publishes, and so does not know whether there is a window: the ids are looked for in any case.
+// Who deletes need not be who publishes, and so does not know whether there is a window: the ids are looked for in any
+// case.
 awaitable<void> StreamPublisher::forget(std::string topic) {
   const auto self = shared_from_this();
   known_topics_.erase(topic);
@@ -280,7 +281,8 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
   }
   for (const auto* command : {"MULTI", "EXEC"})
     if (const auto& empty = **look++; empty.is_error())
-      throw MessagingError(errc::transaction_aborted, describe(empty.text, fmt::format("trying an empty transaction, {}", command)).detail);
+      throw MessagingError(errc::transaction_aborted,
+                           describe(empty.text, fmt::format("trying an empty transaction, {}", command)).detail);
   if (!connection->is_open()) throw MessagingError(errc::connection_failed, "the connection broke before the transaction began");
   // The whole of it is one write, so that nothing of another's comes between.
   auto& out = connection->buffer();

@@ -25,7 +25,8 @@ constexpr Duration pattern_period = std::chrono::seconds(1);
 
 StreamReader::StreamReader(std::shared_ptr<Session> session, SubscribeRequest request)
     : Reader(std::move(session), std::move(request)), tending_(*session_->clock, session_->executor) {
-  if (!is_pattern_) streams_.push_back({.key = request_.topic, .from_end = request_.auto_offset_reset == OffsetReset::latest});
+  if (!is_pattern_)
+    streams_.push_back({.key = request_.topic, .from_end = request_.auto_offset_reset == OffsetReset::latest});
 }
 
 awaitable<void> StreamReader::start() {
@@ -77,7 +78,8 @@ awaitable<void> StreamReader::discover(Connection& connection) {
   // A topic that comes later is new to the group: everything in it is.
   for (const auto& each : known->items())
     if (!find_stream(each.text) && matches(request_.topic, each.text))
-      streams_.push_back({.key = std::string(each.text), .from_end = first && request_.auto_offset_reset == OffsetReset::latest});
+      streams_.push_back(
+          {.key = std::string(each.text), .from_end = first && request_.auto_offset_reset == OffsetReset::latest});
   for (std::size_t i = 0; i < streams_.size(); ++i)
     if (!streams_[i].ready) co_await make_ready(connection, i);
 }
@@ -87,7 +89,8 @@ awaitable<void> StreamReader::make_ready(Connection& connection, std::size_t str
   if (is_pattern_) {
     const auto kind = co_await connection.ask({"TYPE", key});
     if (kind->text == "none") {
-      // It was deleted, and is not made again by those who only look for it; when it comes back, everything in it is new.
+      // It was deleted, and is not made again by those who only look for it; when it comes back, everything in it is
+      // new.
       streams_[stream].ready = false;
       streams_[stream].last_read = streams_[stream].read_before = {};
       streams_[stream].from_end = false;
@@ -110,8 +113,9 @@ awaitable<void> StreamReader::mend(std::string error) {
   if (!gone && !(is_pattern_ && is_error(error, "WRONGTYPE"))) fail(error, fmt::format("reading \"{}\"", request_.topic));
   if (gone)
     log(LogLevel::warning,
-        is_pattern_ ? "a group or its stream is gone at the server; what is there, or comes back, is read from its beginning"
-                    : "the group or its stream is gone at the server; it is made again, and read from its beginning",
+        is_pattern_
+            ? "a group or its stream is gone at the server; what is there, or comes back, is read from its beginning"
+            : "the group or its stream is gone at the server; it is made again, and read from its beginning",
         {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", error}});
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     streams_[i].from_end = false;
