@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <charconv>
 #include <maestro/messaging/dead_letters.hpp>
 #include <maestro/messaging/topic.hpp>
 #include <maestro/messaging/utf8.hpp>
@@ -96,23 +95,17 @@ awaitable<int> list(MessageBroker broker, const Settings& settings, const DlqArg
 
 awaitable<int> show(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
   validate_topic(arguments.topic);
-  const std::string_view text = arguments.position;
-  const auto slash = text.find('/');
-  std::int32_t partition = 0;
-  std::int64_t offset = 0;
-  const auto* end = text.data() + text.size();
-  const auto number = slash == std::string_view::npos ? 0 : slash + 1;
-  const auto first = slash == std::string_view::npos ? std::from_chars_result{text.data(), std::errc{}}
-                                                     : std::from_chars(text.data(), text.data() + slash, partition);
-  const auto second = std::from_chars(text.data() + number, end, offset);
-  if (first.ec != std::errc{} || (number != 0 && first.ptr != text.data() + slash) || second.ec != std::errc{} ||
-      second.ptr != end)
-    throw UsageError(fmt::format("'{}' is no position. Give partition/offset as `maestro dlq list` shows it", text));
   DeadLetters letters(broker, arguments.topic);
-  const auto letter = co_await letters.show(partition, offset);
+  std::optional<DeadLetter> letter;
+  try {
+    letter = co_await letters.show(arguments.position);
+  } catch (const MessagingError& failure) {
+    if (failure.reason() != errc::invalid_argument) throw;
+    throw UsageError(fmt::format("'{}' is no position. Give one as `maestro dlq list` shows it", arguments.position));
+  }
   if (!letter) {
-    print_error(fmt::format("there is no dead letter at {} of '{}'. `maestro dlq list {}` shows what there is", text,
-                            arguments.topic, arguments.topic));
+    print_error(fmt::format("there is no dead letter at {} of '{}'. `maestro dlq list {}` shows what there is",
+                            arguments.position, arguments.topic, arguments.topic));
     co_return exit_nothing;
   }
   if (settings.json) {
@@ -156,12 +149,20 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
                                    {"replayed", report.replayed},
                                    {"filtered", report.filtered},
                                    {"refused", report.refused},
-                                   {"foreign", report.foreign}});
+                                   {"foreign", report.foreign},
+                                   {"held", report.held}});
   } else {
     print_line(
         fmt::format("{} {} of {} dead letters: {} did not match, {} had been replayed {} times, {} were none of ours",
                     arguments.dry_run ? "would replay" : "replayed", report.replayed, report.seen, report.filtered,
                     report.refused, arguments.max_replays, report.foreign));
+  }
+  if (report.held > 0) {
+    print_error(fmt::format(
+        "{} are still in the hands of another replay. Replay again when it has ended; what a dead one held is free "
+        "after claim_idle",
+        report.held));
+    co_return exit_failed;
   }
   co_return report.seen == 0 ? exit_nothing : exit_ok;
 }
@@ -223,7 +224,7 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
       ->capture_default_str();
   auto* showing = add("show", "One dead letter, whole", show);
   add_topic(showing)->required();
-  showing->add_option("POSITION", arguments->position, "partition/offset, as the list shows it")->required();
+  showing->add_option("POSITION", arguments->position, "The position, as the list shows it")->required();
   auto* replaying =
       add("replay", "Publish dead letters to the topic they came from; goes on where the last replay stopped", replay);
   add_topic(replaying)->required();

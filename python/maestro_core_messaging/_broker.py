@@ -126,6 +126,7 @@ class ReplayReport:
     filtered: int
     refused: int
     foreign: int
+    held: int
 
 
 def _seconds(time: dt.datetime | None) -> float | None:

@@ -92,6 +92,7 @@ void bind_dead_letters(nb::module_& module) {
                               made["filtered"] = report.filtered;
                               made["refused"] = report.refused;
                               made["foreign"] = report.foreign;
+                              made["held"] = report.held;
                               return made;
                             });
       },

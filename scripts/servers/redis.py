@@ -80,6 +80,7 @@ def start(variant, data, cache, started):
         replica = data / "replica"
         run(replica, configure(replica, ports[1], "everysec", f"replicaof 127.0.0.1 {ports[0]}"), ports[1])
         environment["REDIS_REPLICA"] = f"redis://127.0.0.1:{ports[1]}"
+        environment["REDIS_REPLICA_SOCKET"] = f"{replica}/redis.sock"
         process.wait_until(lambda: b"master_link_status:up" in subprocess.run(
             ["redis-cli", "-p", str(ports[1]), "info", "replication"], capture_output=True).stdout, [], 20, "the replica")
     return f"redis://127.0.0.1:{ports[0]}", environment

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json/stream_parser.hpp>
+#include <charconv>
 #include <cmath>
 #include <maestro/messaging/message.hpp>
 
@@ -13,6 +14,20 @@ namespace maestro::messaging {
 std::string Position::to_string() const {
   if (!text.empty()) return partition < 0 ? std::string(text) : fmt::format("{}/{}", partition, text);
   return fmt::format("{}/{}", partition, offset);
+}
+
+std::optional<Position> Position::parse(std::string_view text) {
+  const auto read = [](std::string_view digits, auto& number) {
+    const auto* const end = digits.data() + digits.size();
+    const auto [stop, error] = std::from_chars(digits.data(), end, number);
+    return error == std::errc{} && stop == end;
+  };
+  Position position{0, 0, {}};
+  const auto slash = text.find('/');
+  const bool has_partition = slash != std::string_view::npos;
+  if (has_partition && !read(text.substr(0, slash), position.partition)) return std::nullopt;
+  if (!read(text.substr(has_partition ? slash + 1 : 0), position.offset)) return std::nullopt;
+  return position;
 }
 
 const Receipt& PublishResult::value() const {

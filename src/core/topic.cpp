@@ -23,6 +23,12 @@ bool is_rest(std::string_view token) {
   return token == ">" || token == "#";
 }
 
+/// Of what begins with this token: other programs' names may have empty ones.
+bool has_no_empty_token(std::string_view token, std::string_view rest, bool more) {
+  while (more && !token.empty()) token = take_token(rest, more);
+  return !token.empty();
+}
+
 /// White space and control characters beyond ASCII; the text is valid UTF-8, so that none of them is found by chance.
 bool has_wide_space(std::string_view text) {
   static constexpr std::string_view spaces[] = {"\u00A0", "\u1680", "\u2028", "\u2029", "\u202F", "\u205F", "\u3000"};
@@ -114,8 +120,8 @@ bool matches(std::string_view pattern, std::string_view topic) noexcept {
   while (more_pattern && more_topic) {
     const auto wanted = take_token(pattern, more_pattern);
     const auto token = take_token(topic, more_topic);
-    if (is_rest(wanted) && !more_pattern) return true;
-    if (wanted != "*" && wanted != token) return false;
+    if (is_rest(wanted) && !more_pattern) return has_no_empty_token(token, topic, more_topic);
+    if (token.empty() || (wanted != "*" && wanted != token)) return false;
   }
   return !more_pattern && !more_topic;
 }

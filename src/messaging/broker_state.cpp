@@ -534,6 +534,14 @@ awaitable<BrokerStatus> MessageBroker::State::status() {
   status.messages_received = received_;
   status.circuit = circuit_suspect_ ? breaker_.state(clock->now()) : CircuitState::closed;
   status.last_error = last_error_;
+  if (connected_) {
+    try {
+      co_await transport->learn();
+      capabilities = transport->capabilities();
+    } catch (const MessagingError& failure) {
+      status.last_error = last_error_ = failure.what();  // what was known last is shown
+    }
+  }
   status.acknowledged_means = capabilities.acknowledged_means;
   for (const auto& attached : open_subscriptions()) {
     auto state = co_await attached->subscription_state();

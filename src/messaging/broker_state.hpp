@@ -31,6 +31,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
 
   awaitable<void> connect();
   awaitable<void> disconnect();
+  /// Connects, and waits for a broker that is not there yet.
+  awaitable<void> await_connection();
   /// `began`: a recent reading of the clock, if the caller has one.
   awaitable<Receipt> publish(OutgoingMessage message, std::optional<TimePoint> began = std::nullopt);
   std::optional<Receipt> try_publish(OutgoingMessage& message, bool confirm);
@@ -84,7 +86,6 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   /// Checks the name once, and keeps what is counted for it.
   TopicTelemetry& topic(const std::string& name);
   awaitable<void> ensure_connected();
-  awaitable<void> await_connection();
   PublishCall require_closed_circuit() {
     const auto number = ++begun_;
     return circuit_suspect_ ? ask_breaker(number) : PublishCall{{}, number};

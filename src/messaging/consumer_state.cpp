@@ -30,6 +30,10 @@ constexpr std::size_t window_limit = 100'000;
 constexpr Duration lag_period = std::chrono::seconds(5);
 constexpr Duration first_busy_look = std::chrono::milliseconds(10);
 constexpr Duration longest_busy_look = std::chrono::seconds(1);
+// How long a message waits for a deduplication store that is away: as long as that takes, whatever the handler's
+// retries are.
+const RetryPolicy store_policy({.initial_backoff = std::chrono::milliseconds(100),
+                                .max_backoff = std::chrono::seconds(5)});
 
 std::uint64_t mix(std::uint64_t value) {
   value ^= value >> 33U;
@@ -91,6 +95,7 @@ struct EventConsumer::State::Feed final : public Attached {
   std::weak_ptr<State> stop;
   ConsumeTelemetry cells;
   std::set<std::int32_t> reported;  // partitions whose lag the metrics show
+  bool lag_unknown = false;
   asio::cancellation_signal cancel;
 };
 
@@ -224,6 +229,7 @@ awaitable<void> EventConsumer::State::start() {
     }
   } const finish{*this};
   if (circuit_ && broker_->telemetry) broker_->telemetry->circuit_gauge("consume");
+  co_await broker_->await_connection();  // before that, what the server promises is not known
   log(LogLevel::info, explain(), {{"broker", broker_->capabilities.broker}, {"group", group_}});
   for (std::size_t i = 0; i < routes_.size(); ++i) {
     auto feed = std::make_shared<Feed>(*this, routes_[i], i);
@@ -243,6 +249,7 @@ awaitable<void> EventConsumer::State::start() {
   };
   for (const auto& feed : feeds_) spawn(run_fetcher(self, feed), feed->cancel);
   spawn(run_timekeeper(self), cancel_timekeeper_);
+  if (broker_->telemetry) spawn(run_reporter(self), cancel_reporter_);
 
   co_await asio::this_coro::throw_if_cancelled(false);
   bool cancelled = false;
@@ -285,11 +292,21 @@ awaitable<void> EventConsumer::State::drain() {
   stopping_ = true;
   for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
   cancel_timekeeper_.emit(asio::cancellation_type::terminal);
+  cancel_reporter_.emit(asio::cancellation_type::terminal);
   // What no handler has begun is left unsettled, and goes to another member.
   std::vector<Item> dropped;
   lanes_.clear_waiting([&dropped](Item& item) { dropped.push_back(std::move(item)); });
-  for (auto& item : dropped)
-    if (item.claim) co_await options_.deduplication->abandon(group_, item.message.id(), *item.claim);
+  // A store that is away frees what was claimed when the leases end.
+  bool answers = true;
+  for (auto& item : dropped) {
+    if (!item.claim || !answers) continue;
+    auto& store = *options_.deduplication;
+    answers = co_await told(item.is_done ? store.complete(group_, item.message.id(), *item.claim)
+                                         : store.abandon(group_, item.message.id(), *item.claim));
+    if (!answers || !item.is_done) continue;
+    if (!item.dead_letter) ++counts.handled;
+    item.feed->acknowledger.settle(item.tag);
+  }
   for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
   const auto deadline = broker_->clock->now() + drain_timeout_;
   bool in_time = true;
@@ -305,7 +322,11 @@ awaitable<void> EventConsumer::State::drain() {
   }
   flush_acknowledgements();
   for (const auto& feed : feeds_) {
-    co_await feed->subscription->commit();
+    try {
+      co_await feed->subscription->commit();
+    } catch (...) {
+      if (!fatal_) fatal_ = std::current_exception();  // what the broker has not, it delivers again: `start()` says so
+    }
     co_await feed->subscription->close();
     for (const auto partition : feed->reported) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
   }
@@ -445,8 +466,13 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
       continue;
     }
     if (item.claim) {
-      co_await self->options_.deduplication->complete(self->group_, event->message().id(), *item.claim);
       now.reset();
+      item.message = event->message();
+      item.is_done = true;
+      if (const auto call = item.call; !co_await self->recorded(lane)) {
+        self->tell_circuit_of_success(call);
+        continue;
+      }
     }
     self->succeeded(lane);
   }
@@ -456,7 +482,9 @@ awaitable<bool> EventConsumer::State::prepare(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
   const auto probe = item.call;  // the item may be gone afterwards
   bool call = false;
-  if (item.dead_letter) {
+  if (item.is_done) {
+    if (co_await recorded(lane)) finish_done(lane);
+  } else if (item.dead_letter) {
     co_await write_dead_letter(lane);
   } else {
     call = co_await claimed(lane, item);
@@ -471,16 +499,25 @@ awaitable<void> EventConsumer::State::handle(const Event& event, const EventHand
 }
 
 void EventConsumer::State::succeeded(Lanes::LaneId lane) {
+  const auto call = lanes_.front(lane).call;
+  finish_done(lane);
+  tell_circuit_of_success(call);
+}
+
+void EventConsumer::State::tell_circuit_of_success(CircuitBreaker::Call call) {
+  if (!circuit_) return;
+  circuit_->on_success(broker_->clock->now(), call);
+  if (lanes_.has_runnable()) wake_one();
+  wake_fetchers();
+}
+
+void EventConsumer::State::finish_done(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
-  const auto call = item.call;
-  ++counts.handled;
-  if (item.feed->cells.handled) item.feed->cells.handled->add_alone();
-  settle(lane);
-  if (circuit_) {
-    circuit_->on_success(broker_->clock->now(), call);
-    if (lanes_.has_runnable()) wake_one();
-    wake_fetchers();
+  if (!item.dead_letter) {
+    ++counts.handled;
+    if (item.feed->cells.handled) item.feed->cells.handled->add_alone();
   }
+  settle(lane);
 }
 
 awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
@@ -495,10 +532,12 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
   auto& held = lanes_.front(lane);
   if (error) {
     if (was_cancelled(error)) std::rethrow_exception(error);
-    log(LogLevel::warning, "the deduplication store failed; trying again", {{"group", group_}, {"id", id}});
-    park(lane, retry_.backoff(1, broker_->random));
+    judge_store(error);
+    await_store(lane);
     co_return false;
   }
+  judge_store(nullptr);
+  held.store_failures = 0;
   switch (claim.outcome) {
     case Claim::Outcome::claimed:
       held.claim = claim.token;
@@ -517,12 +556,47 @@ awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {
   co_return false;
 }
 
+awaitable<bool> EventConsumer::State::recorded(Lanes::LaneId lane) {
+  auto& item = lanes_.front(lane);
+  if (!item.claim || co_await told(options_.deduplication->complete(group_, item.message.id(), *item.claim)))
+    co_return true;
+  await_store(lane);
+  co_return false;
+}
+
+awaitable<bool> EventConsumer::State::told(awaitable<void> store) {
+  std::exception_ptr error;
+  try {
+    co_await std::move(store);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error && was_cancelled(error)) std::rethrow_exception(error);
+  judge_store(error);
+  co_return !error;
+}
+
+// The message stays unsettled, and is tried again, less and less often.
+void EventConsumer::State::await_store(Lanes::LaneId lane) {
+  park(lane, store_policy.backoff(++lanes_.front(lane).store_failures, broker_->random));
+}
+
+void EventConsumer::State::judge_store(const std::exception_ptr& error) {
+  if (std::exchange(store_is_away_, error != nullptr) == (error != nullptr)) return;
+  if (error) {
+    log(LogLevel::warning, "the deduplication store failed; messages stay unsettled until it answers",
+        {{"group", group_}, {"cause", describe_failure(error).message}});
+  } else {
+    log(LogLevel::warning, "the deduplication store answers again", {{"group", group_}});
+  }
+}
+
 awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_ptr error) {
   if (was_cancelled(error) && stopping_) {
     // Left unsettled: it will be delivered again.
     auto& item = lanes_.front(lane);
     if (circuit_) circuit_->on_abandoned(item.call);
-    if (item.claim) co_await options_.deduplication->abandon(group_, item.message.id(), *item.claim);
+    if (item.claim) co_await told(options_.deduplication->abandon(group_, item.message.id(), *item.claim));
     lanes_.finish(lane);
     co_return;
   }
@@ -595,8 +669,8 @@ awaitable<void> EventConsumer::State::write_dead_letter(Lanes::LaneId lane) {
   }
   auto& written = lanes_.front(lane);
   if (written.feed->cells.dead_lettered) written.feed->cells.dead_lettered->add();
-  if (written.claim) co_await options_.deduplication->complete(group_, written.message.id(), *written.claim);
-  settle(lane);
+  written.is_done = true;
+  if (co_await recorded(lane)) finish_done(lane);
 }
 
 void EventConsumer::State::settle(Lanes::LaneId lane) {
@@ -641,19 +715,11 @@ void EventConsumer::State::park(Lanes::LaneId lane, Duration pause) {
 }
 
 awaitable<void> EventConsumer::State::run_timekeeper(std::shared_ptr<State> self) {
-  auto lag_due = TimePoint::min();
   while (!self->stopping_) {
     const auto now = self->broker_->clock->now();
     self->lanes_.unpark_due(now);
     if (self->lanes_.has_runnable()) self->wake_one();
     auto next = self->lanes_.next_due().value_or(TimePoint::max());
-    if (self->broker_->telemetry) {
-      if (now >= lag_due) {
-        co_await self->report_lag();
-        lag_due = now + lag_period;
-      }
-      next = std::min(next, lag_due);
-    }
     if (self->circuit_ && self->circuit_->state(now) == CircuitState::open) {
       next = std::min(next, self->circuit_->open_until());
     } else if (self->circuit_) {
@@ -663,21 +729,42 @@ awaitable<void> EventConsumer::State::run_timekeeper(std::shared_ptr<State> self
   }
 }
 
-awaitable<void> EventConsumer::State::report_lag() {
-  for (const auto& feed : feeds_) {
-    if (!feed->subscription) continue;
-    // A pattern is one label, so that the number of series is bounded: the lag of its topics is added up.
-    std::map<std::int32_t, std::int64_t> lags;
-    const auto state = co_await feed->subscription->state();
-    for (const auto& each : state.lag) lags[each.partition] += each.lag;
-    for (const auto& [partition, lag] : lags)
-      broker_->telemetry->lag(feed->route->topic, group_, partition, static_cast<double>(lag));
-    // What moved away is another member's to report.
-    for (const auto partition : feed->reported)
-      if (!lags.contains(partition)) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
-    feed->reported.clear();
-    for (const auto& [partition, lag] : lags) feed->reported.insert(partition);
+// Apart from the timekeeper: a server that says nothing must not hold up the retries.
+awaitable<void> EventConsumer::State::run_reporter(std::shared_ptr<State> self) {
+  const auto feeds = self->feeds_;
+  while (!self->stopping_) {
+    for (const auto& feed : feeds) {
+      std::exception_ptr error;
+      try {
+        co_await self->report_lag(*feed);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      if (error && was_cancelled(error)) std::rethrow_exception(error);
+      if (std::exchange(feed->lag_unknown, error != nullptr) == (error != nullptr) || !error) continue;
+      log(LogLevel::warning, "the lag is not known at the moment; the metrics show the last that was",
+          {{"broker", self->broker_->capabilities.broker},
+           {"topic", feed->route->topic},
+           {"group", self->group_},
+           {"cause", describe_failure(error).message}});
+    }
+    co_await sleep_for(*self->broker_->clock, lag_period);
   }
+}
+
+awaitable<void> EventConsumer::State::report_lag(Feed& feed) {
+  // A pattern is one label, so that the number of series is bounded: the lag of its topics is added up.
+  std::map<std::int32_t, std::int64_t> lags;
+  const auto state = co_await feed.subscription->state();
+  if (!state.connected) co_return;
+  for (const auto& each : state.lag) lags[each.partition] += each.lag;
+  for (const auto& [partition, lag] : lags)
+    broker_->telemetry->lag(feed.route->topic, group_, partition, static_cast<double>(lag));
+  // What moved away is another member's to report.
+  for (const auto partition : feed.reported)
+    if (!lags.contains(partition)) broker_->telemetry->lag(feed.route->topic, group_, partition, 0);
+  feed.reported.clear();
+  for (const auto& [partition, lag] : lags) feed.reported.insert(partition);
 }
 
 CircuitState EventConsumer::State::circuit() const {

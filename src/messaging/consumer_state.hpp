@@ -50,7 +50,9 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
     std::optional<std::uint64_t> claim;       // of the deduplication store
     std::unique_ptr<Failure> dead_letter;     // waits to be written
     int dead_letter_tries = 0;
+    bool is_done = false;                     // handled or dead-lettered, and only the store does not know yet
     int busy = 0;                             // times that the store said that another has it
+    int store_failures = 0;                   // in a row
     CircuitBreaker::Call call;                // that of the try which is on its way
   };
   using Lanes = KeyLanes<Item>;
@@ -66,19 +68,29 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   awaitable<void> fetch(Feed& feed);
   /// Whether there is more to do before the handler than to call it.
   [[nodiscard]] bool is_plain(const Item& item) const noexcept {
-    return !item.dead_letter && (item.claim || !options_.deduplication);
+    return !item.dead_letter && (item.claim || !options_.deduplication) && !item.is_done;
   }
   /// True when the handler is to be called.
   awaitable<bool> prepare(Lanes::LaneId lane);
   awaitable<void> handle(const Event& event, const EventHandler& handler);
   awaitable<bool> claimed(Lanes::LaneId lane, Item& item);
+  /// Whether the deduplication store has it as done, should one be asked. Else its lane is parked until the next try.
+  awaitable<bool> recorded(Lanes::LaneId lane);
+  /// Whether the store did what it was told; it is said once an outage that it did not.
+  awaitable<bool> told(awaitable<void> store);
+  void await_store(Lanes::LaneId lane);
+  void judge_store(const std::exception_ptr& error);
   void succeeded(Lanes::LaneId lane);
+  void tell_circuit_of_success(CircuitBreaker::Call call);
+  /// What is done is counted and settled.
+  void finish_done(Lanes::LaneId lane);
   awaitable<void> failed(Lanes::LaneId lane, std::exception_ptr error);
   awaitable<void> write_dead_letter(Lanes::LaneId lane);
   void settle(Lanes::LaneId lane);
   void park(Lanes::LaneId lane, Duration pause);
   awaitable<void> drain();
-  awaitable<void> report_lag();
+  static awaitable<void> run_reporter(std::shared_ptr<State> self);
+  awaitable<void> report_lag(Feed& feed);
   void push(Feed& feed, Message&& message);
   /// A pattern sees dead letters too; those are for consumers that ask for them.
   [[nodiscard]] bool is_dead_letter_of_pattern(const Route::State& route, std::string_view topic) const;
@@ -111,18 +123,20 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   bool running_ = false;
   bool stopping_ = false;
   bool paused_ = false;
+  bool store_is_away_ = false;
   std::exception_ptr fatal_;
   Notifier stop_;
   Notifier drained_;
   Notifier timekeeper_;
   boost::asio::cancellation_signal cancel_timekeeper_;
+  boost::asio::cancellation_signal cancel_reporter_;
   std::vector<std::shared_ptr<Feed>> feeds_;
   Lanes lanes_;
   std::list<std::shared_ptr<Worker>> workers_;
   std::vector<Worker*> idle_;
   bool wake_pending_ = false;
   bool flush_scheduled_ = false;
-  std::size_t tasks_ = 0;        // fetchers, workers and the timekeeper
+  std::size_t tasks_ = 0;        // fetchers, workers, the timekeeper and the reporter
   std::size_t handlers_ = 0;     // messages in process
   std::uint64_t unkeyed_ = 0;
 };

@@ -141,6 +141,12 @@ awaitable<std::optional<DeadLetter>> DeadLetters::show(std::int32_t partition, s
   co_return letter;
 }
 
+awaitable<std::optional<DeadLetter>> DeadLetters::show(std::string position) {
+  const auto place = broker_.state()->transport->parse_position(position);
+  if (!place) throw MessagingError(errc::invalid_argument, fmt::format("\"{}\" is no position", position));
+  co_return co_await show(place->partition, place->offset);
+}
+
 awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   if (options.per_second && !(*options.per_second > 0))
     throw MessagingError(errc::invalid_argument, fmt::format("rate: {} a second; allowed is more than 0", *options.per_second));
@@ -171,20 +177,36 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   }
   IdGenerator ids(broker_.state()->random());
   const auto began = broker_.clock()->now();
+  // Where each message is settled by itself, what another replay holds may come after the last.
+  const bool may_come_late = !options.dry_run && broker_.capabilities().acknowledgement == Acknowledgement::individual;
+  std::int64_t passed_over = 0;  // what is newer than this replay, and is unsettled in its hands
+  bool saw_last = false;
+  auto came = began;
+  const auto look = [&]() -> awaitable<void> {
+    const auto now = co_await broker_.administration().describe_topic(topic_);
+    forget_what_is_gone(left, now);
+    // Another replay of the same filter shares the group, and may have done the rest.
+    for (const auto& known : now.groups) {
+      if (known.group != group) continue;
+      const bool waited = may_come_late && broker_.clock()->now() - came >= options.wait_for_others;
+      if (waited) report.held = static_cast<std::size_t>(std::max<std::int64_t>(known.lag - passed_over, 0));
+      if (known.lag <= passed_over || waited) left.clear();
+    }
+  };
   while (!left.empty() && (!options.limit || report.replayed < *options.limit)) {
     const auto [message, timed_out] = co_await next_within(*broker_.clock(), subscription, look_again);
     if (timed_out) {
-      const auto now = co_await broker_.administration().describe_topic(topic_);
-      forget_what_is_gone(left, now);
-      // Another replay of the same filter shares the group, and may have done the rest.
-      for (const auto& known : now.groups)
-        if (known.group == group && known.lag == 0) left.clear();
+      co_await look();
       continue;
     }
     if (!message) break;
-    if (past(left, *message)) continue;
-    if (message->position().offset + 1 == left[message->position().partition].second)
-      left.erase(message->position().partition);
+    if (past(left, *message)) {
+      ++passed_over;
+      continue;
+    }
+    const bool is_last = message->position().offset + 1 == left[message->position().partition].second;
+    if (is_last && !may_come_late) left.erase(message->position().partition);
+    saw_last = saw_last || is_last;
     ++report.seen;
     const auto letter = read_dead_letter(*message);
     if (!letter) {
@@ -209,6 +231,8 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
       co_await subscription.commit();
     }
     if (options.progress) options.progress(report.seen, total);
+    came = broker_.clock()->now();
+    if (saw_last && may_come_late) co_await look();
   }
   co_await subscription.close();
   co_return report;

@@ -302,6 +302,108 @@ TEST_P(Consumer, DeadLettersThatWouldComeBackAreRefusedAtStart) {
   });
 }
 
+/// A store that may be away.
+class DistantStore final : public DeduplicationStore {
+ public:
+  explicit DistantStore(std::shared_ptr<Clock> clock) : store_(std::move(clock)) {}
+
+  awaitable<Claim> claim(std::string scope, std::string id, Duration lease) override {
+    require_there();
+    co_return co_await store_.claim(std::move(scope), std::move(id), lease);
+  }
+  awaitable<void> complete(std::string scope, std::string id, std::uint64_t token) override {
+    require_there();
+    co_await store_.complete(std::move(scope), std::move(id), token);
+  }
+  awaitable<void> abandon(std::string scope, std::string id, std::uint64_t token) override {
+    require_there();
+    co_await store_.abandon(std::move(scope), std::move(id), token);
+  }
+
+  bool is_away = false;
+  int refused = 0;
+
+ private:
+  void require_there() {
+    if (!is_away) return;
+    ++refused;
+    throw MessagingError(errc::connection_failed, "no store at the moment");
+  }
+  MemoryDeduplicationStore store_;
+};
+
+TEST_P(Consumer, AStoreThatIsAwayWhenAHandlerEndsIsWaitedFor) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventPublisher publisher(client);
+    for (const auto* what : {"good", "bad"}) co_await publisher.publish(topic, Value(what), {.key = what});
+    auto store = std::make_shared<DistantStore>(clock_);
+    std::multiset<std::string> handled;
+    EventConsumer consumer(client,
+                           {.group_id = group("g"), .concurrency = 4, .max_retry_attempts = 0, .deduplication = store});
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      handled.emplace(event.data().as_string());
+      if (event.data() == "later") co_return;
+      co_await until([&] { return handled.size() == 2; });
+      store->is_away = true;
+      if (event.data() == "bad") reject("no");
+    });
+    std::vector<LogRecord> lines;
+    set_log_sink([&](const LogRecord& record) { lines.push_back(record); });
+    set_log_level(LogLevel::warning);
+    auto started = start(consumer);
+    co_await until([&] { return store->refused >= 6; });
+    co_await publisher.publish(topic, Value("later"), {.key = "later"});
+    co_await sleep(GetParam().is_real ? 200ms : 5s);
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_FALSE(*started.ended) << "the store's absence is no end";
+    EXPECT_EQ(consumer.counts().handled, 0U) << "what the store does not know stays unsettled";
+    const auto said = std::ranges::count_if(lines, [](const auto& line) {
+      return line.message.starts_with("the deduplication store failed") &&
+             std::ranges::any_of(line.fields,
+                                 [](const auto& field) { return field.second == "no store at the moment"; });
+    });
+    EXPECT_EQ(said, 1) << "once an outage, with its cause";
+    store->is_away = false;
+    co_await until([&] { return consumer.counts().handled == 2; });
+    EXPECT_EQ(handled, (std::multiset<std::string>{"bad", "good", "later"})) << "each was handled once";
+    EXPECT_EQ((co_await dead_letters(client, dead_letter_topic(topic, group("g")))).size(), 1U);
+    co_await finish(consumer, started);
+    EXPECT_EQ((co_await client.administration().describe_topic(topic)).groups.at(0).lag, 0);
+  });
+}
+
+TEST_P(Consumer, AStoreThatComesBackBeforeTheDrainHearsWhatWasDone) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventPublisher publisher(client);
+    co_await publisher.publish(topic, Value(1));
+    auto store = std::make_shared<DistantStore>(clock_);
+    int handled = 0;
+    const auto handler = [&](const Event&) -> awaitable<void> {
+      store->is_away = ++handled == 1;
+      co_return;
+    };
+    EventConsumer first(client, {.group_id = group("g"), .deduplication = store});
+    first.subscribe(topic, handler);
+    auto started = start(first);
+    co_await until([&] { return store->refused >= 4; });
+    store->is_away = false;
+    co_await finish(first, started);
+    EXPECT_EQ(first.counts().handled, 1U);
+    EventConsumer second(client, {.group_id = group("g"), .deduplication = store});
+    second.subscribe(topic, handler);
+    started = start(second);
+    co_await publisher.publish(topic, Value(2));
+    co_await until([&] { return second.counts().handled == 1; });
+    EXPECT_EQ(handled, 2) << "the first is done";
+    co_await finish(second, started);
+  });
+}
+
 TEST_P(Consumer, ACrashBetweenClaimAndDoneRepeatsTheMessage) {
   run([&]() -> awaitable<void> {
     auto client = broker();

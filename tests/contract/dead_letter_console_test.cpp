@@ -70,6 +70,9 @@ TEST_P(DeadLetterConsole, ShowGoesStraightToThePosition) {
     EXPECT_EQ(letter->error_message, "letter 1234");
     EXPECT_EQ(letter->message.body(), "1234");
     EXPECT_LE((co_await client.get_status()).messages_received - before, 1U) << "it reads no other";
+    const auto shown = co_await console.show(all[1234].message.position().to_string());
+    EXPECT_EQ(shown->message.body(), "1234") << "as the list shows the place";
+    EXPECT_EQ(co_await error_of(ignore(console.show("1/x"))), errc::invalid_argument);
     EXPECT_FALSE((co_await console.show(partition, last + 1)).has_value());
     EXPECT_FALSE((co_await console.show(partition, -1)).has_value());
     EXPECT_FALSE((co_await console.show(partition + 1000, 0)).has_value());

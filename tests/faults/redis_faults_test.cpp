@@ -57,6 +57,46 @@ TEST(RedisFaults, ConnectionsSlowedSlicedAndSwallowed) {
               load.run([&](Load& run) { return mistreat(run, gate); }));
 }
 
+// A connection that swallowed the question, or its answer, is open and silent from then on.
+TEST(RedisFaults, ReadersNoticeThatTheirConnectionFellSilent) {
+  const FaultyServer server("redis");
+  const auto port = free_port();
+  TcpGate gate(port, port_of(server.url()));
+  boost::asio::io_context context{1};
+  const auto count = [](Subscription& from, int& messages) -> awaitable<void> {
+    while (co_await from.next()) ++messages;
+  };
+  int alone = 0;
+  int shared = 0;
+  const auto body = [&]() -> awaitable<void> {
+    MessageBroker publisher(context.get_executor(), MessagingConfig::from_url(server.url()));
+    auto config = MessagingConfig::from_url(fmt::format("redis://127.0.0.1:{}", port));
+    config.consumer_config = {{"claim_idle", 600'000}};
+    MessageBroker reader(context.get_executor(), config);
+    auto private_reader = co_await reader.subscribe("orders");
+    auto member = co_await reader.subscribe("orders", {.group_id = "g"});
+    boost::asio::co_spawn(context, count(private_reader, alone), boost::asio::detached);
+    boost::asio::co_spawn(context, count(member, shared), boost::asio::detached);
+    co_await publisher.publish("orders", Value(0));
+    const auto until = [&](int messages, Duration limit) -> awaitable<void> {
+      const auto deadline = Clock::real()->now() + limit;
+      while ((alone < messages || shared < messages) && Clock::real()->now() < deadline)
+        co_await sleep_for(*Clock::real(), 20ms);
+      EXPECT_EQ(alone, messages);
+      EXPECT_EQ(shared, messages);
+    };
+    co_await until(1, 10s);
+    gate.set(TcpGate::Mode::swallowed);
+    co_await publisher.publish("orders", Value(1));
+    co_await sleep_for(*Clock::real(), 1s);
+    gate.set(TcpGate::Mode::open);
+    co_await until(2, 20s);
+    context.stop();
+  };
+  boost::asio::co_spawn(context, body(), boost::asio::detached);
+  context.run();
+}
+
 TEST(RedisFaults, MembersKilled) {
   const FaultyServer server("redis");
   Load load(server.url(), several_members, {{"claim_idle", 2000}});

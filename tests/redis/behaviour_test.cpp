@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <maestro/messaging/shared_deduplication.hpp>
+#include <set>
 
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
@@ -145,6 +146,34 @@ TEST_F(RedisBehaviour, SaysWhatAnAcknowledgedPublishSurvives) {
   });
 }
 
+TEST(RedisTrouble, WhatThePublishSurvivesIsAskedAgain) {
+  FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    EventConsumer consumer(client, {.group_id = "g"});
+    consumer.subscribe("orders", [](const Event&) -> awaitable<void> { co_return; });
+    std::string explained;
+    set_log_sink([&](const LogRecord& line) {
+      if (line.message.starts_with("\"orders\" on redis")) explained = line.message;
+    });
+    set_log_level(LogLevel::info);
+    boost::asio::co_spawn(context, consumer.start(), boost::asio::detached);
+    while (explained.empty()) co_await sleep_for(*Clock::real(), 5ms);
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_THAT(explained, HasSubstr("synced once a second")) << "the server was asked before";
+    const auto means = [&]() -> awaitable<std::string> { co_return (co_await client.get_status()).acknowledged_means; };
+    redis_cli(own.url(), "CONFIG SET no-appendfsync-on-rewrite yes");
+    EXPECT_THAT(co_await means(), HasSubstr("no-appendfsync-on-rewrite"));
+    redis_cli(own.url(), "CONFIG SET appendfsync no");
+    EXPECT_THAT(co_await means(), HasSubstr("synced when the system likes"));
+    redis_cli(own.url(), "CONFIG SET appendonly no");
+    EXPECT_THAT(co_await means(), HasSubstr("its end loses everything"));
+    consumer.stop();
+    co_await client.disconnect();
+  });
+}
+
 TEST_F(RedisBehaviour, ASharedStoreTellsDuplicatesOfAnotherProcessOnAnotherBroker) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     using Outcome = Claim::Outcome;
@@ -196,18 +225,92 @@ TEST_F(RedisBehaviour, ASharedStoreTellsDuplicatesOfAnotherProcessOnAnotherBroke
 TEST(RedisTrouble, AServerWithoutMemoryRefusesAndNothingIsLost) {
   const FaultyServer own("redis");
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
-    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    auto config = MessagingConfig::from_url(own.url());
+    config.producer_config = {{"publish_timeout", 2000}};
+    MessageBroker client(context.get_executor(), config);
     co_await client.publish("orders", Value(1));
     redis_cli(own.url(), "CONFIG SET maxmemory 1");
     const auto publish = [&]() -> awaitable<void> { co_await client.publish("orders", Value(2)); };
+    const auto began = Clock::real()->now();
     const auto failure = co_await failure_of(publish());
+    EXPECT_GT(Clock::real()->now() - began, 300ms) << "it may have some again in time";
     EXPECT_EQ(failure.reason(), errc::queue_full) << failure.what();
     EXPECT_THAT(failure.what(), HasSubstr("maxmemory"));
+    const auto refused = [&] {
+      const auto stats = redis_cli(own.url(), "INFO errorstats");
+      return std::stoi(stats.substr(stats.find("errorstat_OOM:count=") + 20));
+    };
+    const auto refused_before = refused();
+    bool done = false;
+    const auto wait = [](MessageBroker of, bool& flag) -> awaitable<void> {
+      co_await of.publish("orders", Value(3));
+      flag = true;
+    };
+    boost::asio::co_spawn(context, wait(client, done), boost::asio::detached);
+    while (refused() == refused_before) co_await sleep_for(*Clock::real(), 5ms);
     redis_cli(own.url(), "CONFIG SET maxmemory 0");
-    co_await client.publish("orders", Value(3));
+    while (!done && Clock::real()->now() - began < 10s) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_TRUE(done);
     auto reader = co_await client.subscribe("orders");
     EXPECT_EQ((co_await reader.next())->value(), 1);
     EXPECT_EQ((co_await reader.next())->value(), 3);
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, WhatFallsDueWhileTheServerIsAwayComesAgain) {
+  FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    constexpr std::size_t messages = 5;
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    for (std::size_t i = 0; i < messages; ++i) co_await client.publish("orders", Value(i));
+    auto reader = co_await client.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    std::vector<Message> held;
+    while (held.size() < messages) held.push_back(*co_await reader.next());
+    co_await own.kill();
+    for (const auto& message : held) reader.release(message, 100ms);
+    co_await sleep_for(*Clock::real(), 300ms);
+    co_await own.revive();
+    std::set<std::string> again;
+    const auto take = [](Subscription& from, std::set<std::string>& to) -> awaitable<void> {
+      while (const auto message = co_await from.next()) to.insert(std::string(message->body()));
+    };
+    boost::asio::co_spawn(context, take(reader, again), boost::asio::detached);
+    const auto deadline = Clock::real()->now() + 10s;
+    while (again.size() < messages && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_EQ(again.size(), messages);
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, AServerThatDoesNotSayTheLagEndsNoConsumer) {
+  const FaultyServer own("redis");
+  redis_cli(own.url(), "ACL SETUSER default -xinfo");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(own.url());
+    config.enable_monitoring = true;
+    MessageBroker client(context.get_executor(), config);
+    EventConsumer consumer(client, {.group_id = "g"});
+    consumer.subscribe("orders", [](const Event&) -> awaitable<void> { co_return; });
+    std::exception_ptr error;
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr failure) {
+      error = failure;
+      ended = true;
+    });
+    // The lag is looked for at the start, and again every five seconds.
+    const auto deadline = Clock::real()->now() + 6s;
+    std::uint64_t published = 0;
+    while (Clock::real()->now() < deadline && !ended) {
+      co_await client.publish("orders", Value(1));
+      ++published;
+      co_await sleep_for(*Clock::real(), 100ms);
+    }
+    EXPECT_FALSE(ended);
+    EXPECT_EQ(consumer.counts().handled, published);
+    consumer.stop();
+    while (!ended) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_FALSE(error);
     co_await client.disconnect();
   });
 }

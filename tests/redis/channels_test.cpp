@@ -82,6 +82,7 @@ TEST_F(RedisChannels, PatternsKeepToWholeTokens) {
     auto one = co_await client.subscribe(base + ".*.end");
     auto rest = co_await client.subscribe(base + ".a?[b].>");
     EXPECT_EQ(publish(base + ".x.y.end", "two tokens"), "1\n") << "the server's own pattern is wider";
+    EXPECT_EQ(publish(base + "..end", "an empty token"), "1\n");
     EXPECT_EQ(publish(base + ".x.end", "one token"), "1\n");
     EXPECT_EQ((co_await one.next())->body(), "one token");
     EXPECT_EQ(publish(base + ".aab.z", "not literally"), "0\n");
@@ -120,6 +121,17 @@ TEST_F(RedisChannels, AnEnvelopeCarriesWhatABarePayloadCannot) {
     EXPECT_THAT((co_await failure_of(keyed())).what(), HasSubstr("key \"k\": with mode=pubsub a channel carries the payload alone"));
     const auto headed = [&]() -> awaitable<void> { co_await bare.publish(topic, Value(1), {.headers = {{"tenant", "t"}}}); };
     EXPECT_THAT((co_await failure_of(headed())).what(), HasSubstr("header \"tenant\""));
+    // By who set it, and not by its name alone.
+    for (const auto* name : {"ce_tenant", "content-type", "traceparent", "message-id"}) {
+      const auto given = [&]() -> awaitable<void> {
+        co_await bare.publish(topic, Value(1), {.headers = {{name, "x"}}});
+      };
+      EXPECT_THAT((co_await failure_of(given())).what(), HasSubstr(fmt::format("header \"{}\"", name)));
+    }
+    const auto event = [&]() -> awaitable<void> {
+      co_await EventPublisher(bare).publish(topic, Value(1), {.headers = {{"ce_tenant", "x"}}});
+    };
+    EXPECT_THAT((co_await failure_of(event())).what(), HasSubstr("header \"ce_tenant\""));
     co_await bare.disconnect();
     co_await wrapping.disconnect();
   });

@@ -136,6 +136,21 @@ TEST(RedisEntry, ForeignEntriesAreJsonOfTheirFields) {
   EXPECT_EQ(messages.at(0).value(), (boost::json::value{{"order_id", "7"}, {"name", "\"x"}}));
 }
 
+TEST(RedisEntry, NothingOfAForeignEntryIsLost) {
+  ReplyReader reader;
+  std::string reply = "*2\r\n$3\r\n1-1\r\n";
+  append_count(reply, 10);
+  for (const auto* word : {"a", "1", "a", "2", "a", "3", "raw", "\xff\x01", "\xfe", "x"}) append_word(reply, word);
+  reader.feed(reply);
+  const auto entry = read_entry(*reader.next());
+  EntryBatch batch("orders", reader.keep());
+  batch.add(*entry, {}, 1);
+  std::vector<Message> messages;
+  batch.take(messages);
+  EXPECT_EQ(messages.at(0).value(),
+            (boost::json::value{{"a", {"1", "2", "3"}}, {"raw_base64", "/wE="}, {"/g==_name_base64", "x"}}));
+}
+
 Address address_of(const std::string& text, ConfigMap connection = {}) {
   MessagingConfig config;
   config.broker_type = BrokerType::redis;
@@ -159,15 +174,17 @@ TEST(RedisAddress, IsReadInAllItsForms) {
 }
 
 TEST(RedisAddress, SaysWhatIsWrongWithoutThePassword) {
-  for (const auto& [text, why] : std::vector<std::pair<std::string, std::string>>{{"redis://", "no host"},
-                                                                                   {"redis://h:0", "the port is no number"},
-                                                                                   {"redis://h:99999", "the port is no number"},
-                                                                                   {"redis://h/x", "the database is no number"},
-                                                                                   {"redis://u:hush%zz@h", "hexadecimal"},
-                                                                                   {"redis://u:hush@h?x=1", "options belong"},
-                                                                                   {"redis://[::1", "a [ without"},
-                                                                                   {"unix://relative", "no absolute path"},
-                                                                                   {"http://h", "an unknown scheme"}}) {
+  for (const auto& [text, why] :
+       std::vector<std::pair<std::string, std::string>>{{"redis://", "no host"},
+                                                        {"redis://h:0", "the port is no number"},
+                                                        {"redis://h:99999", "the port is no number"},
+                                                        {"redis://h/x", "the database is no number"},
+                                                        {"redis://u:hush%zz@h", "hexadecimal"},
+                                                        {"redis://u:hush@h?x=1", "options belong"},
+                                                        {"redis://[::1", "a [ without"},
+                                                        {"redis://[::1]x6379", "behind the ]"},
+                                                        {"unix://relative", "no absolute path"},
+                                                        {"http://h", "an unknown scheme"}}) {
     try {
       address_of(text);
       ADD_FAILURE() << text;

@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <filesystem>
+#include <set>
+
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
 #include "support/real_time.hpp"
@@ -61,6 +64,47 @@ TEST(RedisPromises, APublishWaitsForReplicas) {
     co_await client.disconnect();
     co_await two.disconnect();
   });
+}
+
+TEST(RedisPromises, AFailoverBehindOneAddressIsFollowed) {
+  const FaultyServer both("redis", "replicated");
+  const auto replica = both.environment("REDIS_REPLICA");
+  // The address that leads to whoever is master.
+  const auto address =
+      std::filesystem::temp_directory_path() / fmt::format("maestro-{:08x}.sock", std::random_device{}());
+  std::filesystem::create_symlink(both.environment("REDIS_SOCKET"), address);
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, "unix://" + address.string(), {});
+    std::multiset<std::int64_t> handled;
+    EventConsumer consumer(client, {.group_id = "g"});
+    consumer.subscribe("orders", [&](const Event& event) -> awaitable<void> {
+      handled.insert(event.data().as_int64());
+      co_return;
+    });
+    boost::asio::co_spawn(context, consumer.start(), boost::asio::detached);
+    const auto deadline = Clock::real()->now() + 15s;
+    const auto until = [&](std::function<bool()> condition) -> awaitable<void> {
+      while (!condition() && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 10ms);
+      EXPECT_TRUE(condition());
+    };
+    co_await client.publish("orders", Value(1));
+    co_await until([&] { return handled.size() == 1; });
+    const auto pending = [](const std::string& url) { return redis_cli(url, "XPENDING orders g"); };
+    co_await until([&] { return pending(both.url()).starts_with("0\n") && pending(replica).starts_with("0\n"); });
+
+    redis_cli(replica, "REPLICAOF NO ONE");
+    std::filesystem::remove(address);
+    std::filesystem::create_symlink(both.environment("REDIS_REPLICA_SOCKET"), address);
+    redis_cli(both.url(), fmt::format("REPLICAOF 127.0.0.1 {}", port_of(replica)));
+
+    for (int i = 2; i <= 10; ++i) co_await client.publish("orders", Value(i));
+    EXPECT_EQ(redis_cli(replica, "XLEN orders"), "10\n");
+    co_await until([&] { return handled.size() == 10; });
+    co_await until([&] { return pending(replica).starts_with("0\n"); });
+    consumer.stop();
+    co_await client.disconnect();
+  });
+  std::filesystem::remove(address);
 }
 
 TEST(RedisPromises, AServerThatCannotWaitForItsFileIsRefused) {
@@ -306,6 +350,82 @@ TEST_F(RedisShared, ADeadLetterAndItsAcknowledgementAreOneStep) {
   });
 }
 
+TEST(RedisPromises, ACommitSaysThatTheServerRefusedIt) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, own.url(), {}, {{"claim_idle", 300}});
+    co_await client.publish("orders", Value(1));
+    auto reader = co_await client.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    co_await reader.next();
+    redis_cli(own.url(), "ACL SETUSER default -xack");
+    const auto failure = co_await failure_of(reader.commit());
+    EXPECT_EQ(failure.reason(), errc::authentication_failed);
+    EXPECT_THAT(failure.what(), HasSubstr("'xack'"));
+    redis_cli(own.url(), "ACL SETUSER default +xack");
+    EXPECT_EQ((co_await reader.next())->value(), 1) << "it is delivered again";
+    co_await reader.commit();
+    EXPECT_THAT(redis_cli(own.url(), "XPENDING orders g"), ::testing::StartsWith("0\n"));
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisPromises, ACommitWaitsForAServerThatCannotTakeItNow) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, own.url(), {});
+    co_await client.publish("orders", Value(1));
+    auto reader = co_await client.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    co_await reader.next();
+    redis_cli(own.url(), "CONFIG SET min-replicas-to-write 1");  // XACK: NOREPLICAS
+    bool committed = false;
+    const auto commit = [](Subscription& of, bool& flag) -> awaitable<void> {
+      co_await of.commit();
+      flag = true;
+    };
+    const auto refusals = [&] {
+      const auto stats = redis_cli(own.url(), "INFO commandstats");
+      const auto at = stats.find("cmdstat_xack:");
+      return at == std::string::npos ? 0 : std::stoi(stats.substr(stats.find("rejected_calls=", at) + 15));
+    };
+    boost::asio::co_spawn(context, commit(reader, committed), boost::asio::detached);
+    const auto deadline = Clock::real()->now() + 10s;
+    while (refusals() < 2 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_GE(refusals(), 2) << "it is tried again";
+    EXPECT_FALSE(committed);
+    redis_cli(own.url(), "CONFIG SET min-replicas-to-write 0");
+    while (!committed && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_TRUE(committed);
+    EXPECT_THAT(redis_cli(own.url(), "XPENDING orders g"), ::testing::StartsWith("0\n"));
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, WhoMayNotUseMultiHasNoTransactionsAndOneDeadLetterEach) {
+  for (const auto* forbidden : {"-multi", "-exec"}) {
+    const auto topic = unique(fmt::format("orders{}", forbidden));
+    redis_cli(server_.url, fmt::format("ACL SETUSER half on '>half-secret' '~*' '&*' +@all {}", forbidden));
+    run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+      auto client = broker(context, fmt::format("redis://half:half-secret@127.0.0.1:{}", port_of(server_.url)), {});
+      const auto failure = co_await failure_of(client.transaction([&](Transaction& transaction) -> awaitable<void> {
+        transaction.publish(topic, Value(0));
+        co_return;
+      }));
+      EXPECT_EQ(failure.reason(), errc::transaction_aborted);
+      EXPECT_THAT(failure.what(), HasSubstr("the user may not do this (ACL)"));
+      EXPECT_EQ(says("XLEN " + topic), "0\n") << "nothing of it took effect";
+      for (int i = 0; i < 3; ++i) co_await client.publish(topic, Value(i));
+      EventConsumer consumer(client, {.group_id = "g", .max_retry_attempts = 0});
+      consumer.subscribe(topic, [](const Event&) -> awaitable<void> { throw std::runtime_error("no"); });
+      boost::asio::co_spawn(context, consumer.start(), boost::asio::detached);
+      co_await until([&] { return consumer.counts().dead_lettered == 3; });
+      EXPECT_EQ(says(fmt::format("XLEN {}.g.dlq", topic)), "3\n");
+      consumer.stop();
+      co_await client.disconnect();
+    });
+  }
+  redis_cli(server_.url, "ACL DELUSER half");
+}
+
 TEST_F(RedisShared, AKeyThatIsNoStreamStandsInNoPatternsWay) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto base = unique("mixed");
@@ -400,6 +520,131 @@ TEST_F(RedisShared, AnIdIsPublishedOnceWithinTheWindow) {
     EXPECT_NE((co_await publisher.publish(topic, Value(1), {.attributes = {.id = "order-7"}})).position, first.position) << "the window is over";
     co_await client.disconnect();
     co_await other.disconnect();
+  });
+}
+
+TEST_F(RedisShared, AnIdMayBePublishedAgainOnceItsTopicWasDeleted) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("deleted[?]");
+    auto client = waiting(context, server_.url, {{"idempotence_window", 60'000}});
+    EventPublisher publisher(client);
+    for (const auto& to : {topic, topic + ".other"})
+      co_await publisher.publish(to, Value(1), {.attributes = {.id = "order-7"}});
+    auto another = broker(context, server_.url, {});  // which knows of no window
+    co_await another.administration().delete_topic(topic);
+    for (const auto& to : {topic, topic + ".other"})
+      co_await publisher.publish(to, Value(1), {.attributes = {.id = "order-7"}});
+    EXPECT_EQ(says(fmt::format("XLEN '{}'", topic)), "1\n");
+    EXPECT_EQ(says(fmt::format("XLEN '{}.other'", topic)), "1\n") << "another topic's ids stay";
+    co_await client.disconnect();
+    co_await another.disconnect();
+  });
+}
+
+TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("orders");
+    const auto letters = topic + ".g.dlq";
+    const auto leave = [&](MessageBroker client, int count) -> awaitable<void> {
+      for (int i = 0; i < count; ++i)
+        co_await client.publish(
+            make_dead_letter(Message({.topic = topic, .payload = "1"}), letters, "g", {.message = "no"}));
+    };
+    const auto take = [&](const char* replay, int count) {
+      redis_cli(server_.url, fmt::format("XREADGROUP GROUP maestro-replay.{} {} COUNT {} STREAMS {} '>'", letters,
+                                         replay, count, letters));
+    };
+    auto client = broker(context, server_.url, {}, {{"claim_idle", 300}});
+    co_await leave(client, 6);
+    redis_cli(server_.url, fmt::format("XGROUP CREATE {} maestro-replay.{} 0", letters, letters));
+    take("killed", 3);
+    const auto report = co_await DeadLetters(client, letters).replay();
+    EXPECT_EQ(report.replayed, 6U) << "the killed one's too";
+    EXPECT_EQ(report.held, 0U);
+
+    co_await leave(client, 3);
+    take("alive", 2);
+    auto patient = broker(context, server_.url, {});  // a claim_idle of half a minute
+    const auto partial = co_await DeadLetters(patient, letters).replay({.wait_for_others = 300ms});
+    EXPECT_EQ(partial.replayed, 1U);
+    EXPECT_EQ(partial.held, 2U);
+    co_await client.disconnect();
+    co_await patient.disconnect();
+  });
+}
+
+TEST_F(RedisShared, APrivateReaderSeesAStreamThatWasMadeAgain) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("again");
+    auto client = broker(context, server_.url, {});
+    auto reader = co_await client.subscribe(topic);
+    const auto add = [&](const char* id) {
+      redis_cli(server_.url, fmt::format("XADD {} {} payload {}", topic, id, id));
+    };
+    for (const auto* id : {"100-1", "200-1"}) {
+      add(id);
+      EXPECT_EQ((co_await reader.next())->body(), id);
+    }
+    redis_cli(server_.url, "DEL " + topic);
+    for (const auto* id : {"5-1", "6-1"}) add(id);
+    for (const auto* id : {"5-1", "6-1"}) EXPECT_EQ((co_await reader.next())->body(), id);
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, APatternDoesNotBringADeletedTopicBack) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto base = unique("deleted");
+    auto client = broker(context, server_.url, {});
+    co_await client.publish(base + ".one", Value(1));
+    co_await client.publish(base + ".two", Value(2));
+    auto group = co_await client.subscribe(base + ".*", {.group_id = "g"});
+    auto alone = co_await client.subscribe(base + ".*");
+    for (auto* reader : {&group, &alone})
+      for (int i = 0; i < 2; ++i) co_await reader->next();
+    auto another = broker(context, server_.url, {});
+    co_await another.administration().delete_topic(base + ".one");
+    // Both have looked for topics since: each sees one that is new.
+    co_await client.publish(base + ".three", Value(3));
+    for (auto* reader : {&group, &alone}) EXPECT_EQ((co_await reader->next())->value(), 3);
+    EXPECT_EQ(says(fmt::format("EXISTS {}.one", base)), "0\n");
+    EXPECT_EQ(says(fmt::format("SISMEMBER maestro:topics {}.one", base)), "0\n");
+    co_await client.publish(base + ".one", Value(4));
+    for (auto* reader : {&group, &alone})
+      EXPECT_EQ((co_await reader->next())->value(), 4) << "what comes later is seen";
+    co_await client.disconnect();
+    co_await another.disconnect();
+  });
+}
+
+TEST_F(RedisShared, AUserWithoutAPasswordIsThatUser) {
+  redis_cli(server_.url, "ACL SETUSER eve on nopass '~eve*' '~maestro*' '&*' +@all");
+  const auto as = [&](const char* user) { return fmt::format("redis://{}@127.0.0.1:{}", user, port_of(server_.url)); };
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto eve = broker(context, as("eve"), {});
+    co_await eve.publish(unique("eve"), Value(1));
+    const auto forbidden = [&]() -> awaitable<void> { co_await eve.publish(unique("bob"), Value(1)); };
+    EXPECT_EQ((co_await failure_of(forbidden())).reason(), errc::authentication_failed) << "it is not the default user";
+    auto nobody = broker(context, as("nobody"), {});
+    EXPECT_EQ((co_await failure_of(nobody.connect())).reason(), errc::authentication_failed);
+    co_await eve.disconnect();
+  });
+  redis_cli(server_.url, "ACL DELUSER eve");
+}
+
+TEST_F(RedisShared, ThatTooFewReplicasAreThereIsSaid) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = waiting(context, server_.url, {{"wait_replicas", 1}});
+    std::size_t said = 0;
+    set_log_sink([&](const LogRecord& line) { said += line.message.starts_with("fewer replicas are connected"); });
+    set_log_level(LogLevel::warning);
+    co_await client.connect();
+    const auto means = (co_await client.get_status()).acknowledged_means;
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_EQ(said, 1U);
+    EXPECT_THAT(means, HasSubstr("but only 0 of them connected"));
+    co_await client.disconnect();
   });
 }
 

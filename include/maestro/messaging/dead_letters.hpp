@@ -21,6 +21,9 @@ struct ReplayOptions {
   std::optional<double> per_second = std::nullopt;
   int max_replays = 3;                  ///< A message replayed this often stays where it is; 0 and more.
   std::optional<std::size_t> limit = std::nullopt;
+  /// How long to wait, at the end, for what another replay of the same filter holds or has left. Brokers that settle
+  /// each message by itself give it to this one when the other is gone.
+  Duration wait_for_others = std::chrono::minutes(1);
   /// Called after each message, for a progress display.
   std::function<void(std::size_t done, std::size_t total)> progress = nullptr;
 };
@@ -31,6 +34,7 @@ struct ReplayReport {
   std::size_t filtered = 0;       ///< Did not match.
   std::size_t refused = 0;        ///< Had been replayed `max_replays` times.
   std::size_t foreign = 0;        ///< No dead letter: its headers do not say where it came from.
+  std::size_t held = 0;           ///< Still in the hands of another replay when this one ended.
 };
 
 /// The dead-letter console of one topic, on any broker that can list its topics.
@@ -46,6 +50,9 @@ class DeadLetters {
   awaitable<std::vector<DeadLetter>> list(DeadLetterFilter filter = {}, std::size_t limit = 100);
   /// The dead letter at `partition/offset`, whole. None when there is none.
   awaitable<std::optional<DeadLetter>> show(std::int32_t partition, std::int64_t offset);
+  /// The same for a place as `Position::to_string()` shows it. Throws `invalid_argument` for what is no place of this
+  /// broker's.
+  awaitable<std::optional<DeadLetter>> show(std::string position);
   /// Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed
   /// copy, so that a replay that was cut short goes on where it stopped; each filter has a place of its own. Looks only at what is there when it starts,
   /// so that a message that fails again is not replayed twice in one run.

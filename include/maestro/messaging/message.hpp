@@ -24,6 +24,8 @@ struct Position {
   std::string_view text;
 
   [[nodiscard]] std::string to_string() const;
+  /// `partition/offset`, or an offset alone, which is one of partition 0; none for anything else.
+  [[nodiscard]] static std::optional<Position> parse(std::string_view text);
   friend bool operator==(const Position&, const Position&) = default;
 };
 

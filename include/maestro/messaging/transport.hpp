@@ -100,6 +100,13 @@ class Transport {
   [[nodiscard]] virtual Capabilities capabilities() const = 0;
   /// Throws `invalid_topic` for a name that is a topic's, but that this broker cannot carry.
   virtual void check_topic(std::string_view topic) const { static_cast<void>(topic); }
+  /// The place that `Position::to_string()` shows like this.
+  [[nodiscard]] virtual std::optional<Position> parse_position(std::string_view text) const {
+    return Position::parse(text);
+  }
+  /// Learns again what `capabilities()` says of the server's settings, where it says anything. Throws when there is no
+  /// server.
+  virtual awaitable<void> learn() { co_return; }
 
   virtual awaitable<void> connect() = 0;
   /// Drains: nothing that was accepted is dropped.

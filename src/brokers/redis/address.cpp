@@ -91,7 +91,10 @@ Address parse_address(const std::string& connection_string, const Options& optio
     const auto end = rest.find(']');
     if (end == std::string_view::npos) throw refused(connection_string, "a [ without its ]");
     host = rest.substr(1, end - 1);
-    if (end + 1 < rest.size()) port = rest.substr(end + 2);
+    if (end + 1 < rest.size()) {
+      if (rest[end + 1] != ':') throw refused(connection_string, "something else than a port behind the ]");
+      port = rest.substr(end + 2);
+    }
   } else if (const auto colon = rest.rfind(':'); colon != std::string_view::npos) {
     host = rest.substr(0, colon);
     port = rest.substr(colon + 1);

@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/beast/core/detail/base64.hpp>
+#include <array>
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <maestro/messaging/utf8.hpp>
 
+#include "brokers/redis/base64.hpp"
 #include "brokers/redis/resp.hpp"
 
 namespace maestro::messaging::redis {
@@ -33,9 +34,7 @@ std::string in_envelope(const OutgoingMessage& message) {
   if (is_utf8(payload)) {
     fields["payload"] = payload;
   } else {
-    std::string text(base64::encoded_size(payload.size()), '\0');
-    text.resize(base64::encode(text.data(), payload.data(), payload.size()));
-    fields["payload_base64"] = text;
+    fields["payload_base64"] = to_base64(payload);
   }
   return json::serialize(fields);
 }
@@ -49,10 +48,12 @@ std::string from_base64(std::string_view text) {
   return bytes;
 }
 
-/// What the library puts into headers by itself; without them a message is what any other client's is.
-bool is_ours(std::string_view header) {
-  return header.starts_with("ce_") || header == "content-type" || header == "message-id" || header == "traceparent" ||
-         header == "tracestate";
+/// What the library puts into the headers of each event by itself; without them a message is what any other client's
+/// is.
+bool is_of_each_event(std::string_view header) {
+  constexpr std::array names{"ce_specversion", "ce_id",        "ce_source",  "ce_type",
+                             "ce_time",        "content-type", "traceparent"};
+  return std::ranges::find(names, header) != names.end();
 }
 
 }  // namespace
@@ -65,8 +66,9 @@ void append_publish(std::string& to, const OutgoingMessage& message, bool envelo
 
 std::optional<std::string> lost_without_envelope(const OutgoingMessage& message) {
   if (message.key) return fmt::format("key \"{}\"", *message.key);
+  const bool is_event = message.headers.find("ce_specversion").has_value();
   for (const auto [name, value] : message.headers)
-    if (!is_ours(name)) return fmt::format("header \"{}\"", name);
+    if (!is_event || !is_of_each_event(name)) return fmt::format("header \"{}\"", name);
   return std::nullopt;
 }
 

@@ -16,7 +16,7 @@ void append_publish(std::string& to, const OutgoingMessage& message, bool envelo
 /// What of a message a bare payload cannot carry, in words; none when that is nothing but what the library adds by itself.
 [[nodiscard]] std::optional<std::string> lost_without_envelope(const OutgoingMessage& message);
 
-/// The pattern of `PSUBSCRIBE` that lets through every topic that ours matches, and others: its `*` does not end at a dot.
+/// The glob of Redis that lets through every topic that ours matches, and others: its `*` does not end at a dot.
 [[nodiscard]] std::string glob_of(std::string_view pattern);
 
 /// Messages of channels that came together. What comes in an envelope is taken out of it, whoever put it there.

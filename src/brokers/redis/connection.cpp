@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -142,9 +143,11 @@ awaitable<void> Connection::open(const Address& address, const std::string& clie
   read();
   std::vector<std::vector<std::string>> login;
   std::vector<std::string> what;
-  if (address.password) {
-    login.push_back(address.user.empty() ? std::vector<std::string>{"AUTH", *address.password}
-                                         : std::vector<std::string>{"AUTH", address.user, *address.password});
+  // A user without a password is one that needs none, and never the default user.
+  if (address.password || !address.user.empty()) {
+    const auto password = address.password.value_or("");
+    login.push_back(address.user.empty() ? std::vector<std::string>{"AUTH", password}
+                                         : std::vector<std::string>{"AUTH", address.user, password});
     what.emplace_back("logging in");
   }
   login.push_back({"SELECT", std::to_string(address.database)});
@@ -248,6 +251,16 @@ void Connection::go_on() {
   if (std::exchange(held_, false) && open_ && !reading_) read();
 }
 
+// What was sent after the last look counts from this one on: nothing is asked of the clock when a command is sent.
+Duration Connection::owes(TimePoint now) noexcept {
+  if (!socket_.is_open() || outstanding_ == 0) {
+    owes_since_.reset();
+    return Duration::zero();
+  }
+  owes_since_ = owes_since_ ? std::max(*owes_since_, heard_) : now;
+  return now - *owes_since_;
+}
+
 void Connection::ping() {
   const auto used = used_;
   tell({"PING"});
@@ -315,11 +328,14 @@ void Connection::on_read(std::size_t bytes) {
       const auto index = front.next++;
       --outstanding_;
       if (front.next == front.count) waiting_.pop_front();
+      retired_ = retired_ || (reply->is_error() && is_from_replica(reply->text));
       call->on_reply(index, *reply, reader_);
     }
   } catch (const MessagingError& failure) {
     close({failure.reason(), failure.detail()});
   }
+  if (retired_ && outstanding_ == 0)
+    close({errc::connection_failed, "the server is a replica; the next connection asks for the address again"});
   if (pushes) pushes->on_burst(bytes == in_.size());
   if (open_ && !held_ && !reading_) read();
 }

@@ -62,7 +62,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   awaitable<void> open(const Address& address, const std::string& client_name, TimePoint deadline);
   /// Ends it: whoever waits is told.
   void close(const Failure& why);
-  [[nodiscard]] bool is_open() const noexcept { return open_; }
+  /// Whether it is there for more commands. Not after the server said that it is a replica: then it closes with its
+  /// last answer.
+  [[nodiscard]] bool is_open() const noexcept { return open_ && !retired_; }
   /// Called once when it is gone, on its executor.
   void on_close(std::function<void(const Failure&)> tell) { on_close_ = std::move(tell); }
 
@@ -99,6 +101,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] const std::vector<std::string>& kill_command() const noexcept { return kill_command_; }
   /// Asks whether the server is there, without counting as use.
   void ping();
+  /// For how long the server has owed an answer and said nothing, as far as can be told by asking this again and again.
+  [[nodiscard]] Duration owes(TimePoint now) noexcept;
   /// When something came last, and when a command was sent last.
   [[nodiscard]] TimePoint last_heard() const noexcept { return heard_; }
   [[nodiscard]] TimePoint last_used() const noexcept { return used_; }
@@ -141,8 +145,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::uint64_t sent_ = 0;      // bytes that were given to the socket
   std::uint64_t appended_ = 0;  // and those that were appended for a call
   bool open_ = false;
+  bool retired_ = false;
   bool write_scheduled_ = false;
   TimePoint heard_{};
+  std::optional<TimePoint> owes_since_;
   TimePoint used_{};
   std::function<void(const Failure&)> on_close_;
   std::weak_ptr<Pushes> pushes_;

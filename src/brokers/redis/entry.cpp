@@ -9,6 +9,8 @@
 #include <cstring>
 #include <maestro/messaging/utf8.hpp>
 
+#include "brokers/redis/base64.hpp"
+
 namespace maestro::messaging::redis {
 
 namespace {
@@ -91,6 +93,11 @@ void append_add(std::string& to, const OutgoingMessage& message) {
   append_fields(to, message);
 }
 
+// The braces keep both keys on one node of a cluster.
+std::string published_key(std::string_view topic, std::string_view id) {
+  return fmt::format("maestro:published:{{{}}}:{}", topic, id);
+}
+
 void append_add_once(std::string& to, const OutgoingMessage& message, std::string_view id, std::string_view window_ms) {
   constexpr std::string_view script =
       "local there = redis.call('GET', KEYS[2]) if there then return there end "
@@ -101,8 +108,7 @@ void append_add_once(std::string& to, const OutgoingMessage& message, std::strin
   append_word(to, script);
   append_word(to, "2");
   append_word(to, message.topic);
-  // The braces keep both keys on one node of a cluster.
-  append_word(to, fmt::format("maestro:published:{{{}}}:{}", message.topic, id));
+  append_word(to, published_key(message.topic, id));
   append_word(to, window_ms);
   append_fields(to, message);
 }
@@ -127,8 +133,19 @@ void EntryBatch::add_foreign(Item& item, std::span<const Value> fields) {
   boost::json::object object;
   for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
     if (fields[i].type != Value::Type::text || fields[i + 1].type != Value::Type::text) continue;
-    if (!is_utf8(fields[i].text) || !is_utf8(fields[i + 1].text)) continue;
-    object.insert_or_assign(fields[i].text, fields[i + 1].text);
+    std::string name =
+        is_utf8(fields[i].text) ? std::string(fields[i].text) : to_base64(fields[i].text) + "_name_base64";
+    const bool is_text = is_utf8(fields[i + 1].text);
+    if (!is_text) name += "_base64";
+    const boost::json::string value(is_text ? fields[i + 1].text : to_base64(fields[i + 1].text));
+    auto& there = object[name];
+    if (there.is_null()) {
+      there = value;
+    } else if (auto* several = there.if_array()) {
+      several->push_back(value);
+    } else {
+      there = boost::json::array{std::move(there), value};
+    }
   }
   const auto text = boost::json::serialize(object);
   item.payload = Range{memory_->text.size(), text.size()};

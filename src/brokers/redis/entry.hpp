@@ -38,10 +38,14 @@ struct Entry {
 /// Appends the `XADD` of a message. Its fields are `payload`, `key` and `timestamp` where it has them, then the headers, each under its name;
 /// a header that is called like one of the three is written as `header:…`.
 void append_add(std::string& to, const OutgoingMessage& message);
+/// The key under which it is remembered that a message with this id was added to the topic.
+[[nodiscard]] std::string published_key(std::string_view topic, std::string_view id);
 /// The same, unless a message with this id was added within the window: then the answer is the id of that entry.
 void append_add_once(std::string& to, const OutgoingMessage& message, std::string_view id, std::string_view window_ms);
 
-/// Messages of one reply. An entry of another program's, without a field `payload`, is a JSON object of its fields.
+/// Messages of one reply. An entry of another program's, without a field `payload`, is a JSON object of its fields: a
+/// field that repeats is an array, one whose value is no UTF-8 is `{name}_base64`, and a name that is none is
+/// `{base64}_name_base64`.
 class EntryBatch {
  public:
   EntryBatch(std::string_view topic, std::shared_ptr<const void> reply);

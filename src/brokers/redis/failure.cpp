@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 namespace maestro::messaging::redis {
@@ -17,6 +18,8 @@ struct Known {
 constexpr std::array known{
     Known{"LOADING", errc::connection_failed, "the server is loading its data"},
     Known{"READONLY", errc::connection_failed, "this server is a replica; the master is elsewhere since a failover"},
+    Known{"UNBLOCKED", errc::connection_failed,
+          "what the command waited for is gone, or the server is a replica by now"},
     Known{"MASTERDOWN", errc::connection_failed, "this replica has lost its master"},
     Known{"CLUSTERDOWN", errc::connection_failed, "the cluster does not serve at the moment"},
     Known{"TRYAGAIN", errc::connection_failed, "the cluster moves these keys at the moment"},
@@ -24,7 +27,8 @@ constexpr std::array known{
     Known{"NOREPLICAS", errc::connection_failed, "fewer replicas are connected than min-replicas-to-write asks for"},
     Known{"MOVED", errc::unsupported, "this is a Redis Cluster, which is not supported yet"},
     Known{"ASK", errc::unsupported, "this is a Redis Cluster, which is not supported yet"},
-    Known{"NOAUTH", errc::authentication_failed, "the server wants a password; put it into the connection string or into password"},
+    Known{"NOAUTH", errc::authentication_failed,
+          "the server wants a password; put it into the connection string or into password"},
     Known{"WRONGPASS", errc::authentication_failed, "user or password are wrong"},
     Known{"NOPERM", errc::authentication_failed, "the user may not do this (ACL)"},
     Known{"OOM", errc::queue_full, "the server has reached maxmemory"},
@@ -35,9 +39,24 @@ constexpr std::array known{
 }  // namespace
 
 Failure describe(std::string_view error, std::string_view what) {
+  constexpr std::string_view aborted = "EXECABORT Transaction discarded because of: ";
+  if (error.starts_with(aborted)) return describe(error.substr(aborted.size()), what);
   for (const auto& each : known)
     if (error.starts_with(each.begins)) return {each.code, fmt::format("{}: {} ({})", what, each.advice, error)};
   return {errc::broker_error, fmt::format("{}: {}", what, error)};
+}
+
+bool passes(std::string_view error) noexcept {
+  constexpr std::array passing{"OOM", "MISCONF"};
+  return std::ranges::any_of(passing, [error](std::string_view kind) { return is_error(error, kind); }) ||
+         std::ranges::any_of(known, [error](const Known& each) {
+           return each.code == errc::connection_failed && is_error(error, each.begins);
+         });
+}
+
+bool is_from_replica(std::string_view error) noexcept {
+  return is_error(error, "READONLY") || is_error(error, "MASTERDOWN") ||
+         (is_error(error, "UNBLOCKED") && error.find("instance state changed") != std::string_view::npos);
 }
 
 void fail(std::string_view error, std::string_view what) {

@@ -18,7 +18,11 @@ constexpr std::size_t most_ids = 1000;
 // Entries that are claimed from dead members at once.
 constexpr std::size_t most_claimed = 100;
 constexpr Duration longest_trim_period = std::chrono::seconds(30);
+// What was read so long ago has come to the replicas too.
+constexpr Duration replicated_after = std::chrono::seconds(10);
 constexpr Duration claim_period = std::chrono::seconds(1);
+// How long a server that refused acknowledgements for now is left alone with them.
+constexpr Duration refusal_pause = std::chrono::milliseconds(500);
 
 /// A name that no other member of any process has.
 std::string make_consumer_name(const Session& session) {
@@ -43,7 +47,8 @@ awaitable<std::int64_t> count_after(Session& session, std::string key, std::opti
 
 }  // namespace
 
-/// Acknowledgements under way. Those whose connection breaks are sent again: an XACK that comes twice changes nothing.
+/// Acknowledgements under way. Those whose connection breaks, or that the server cannot take now, are sent again: an
+/// XACK that comes twice changes nothing.
 class GroupReader::Acknowledging final : public Call {
  public:
   Acknowledging(std::weak_ptr<GroupReader> reader, std::vector<std::pair<std::size_t, EntryId>> ids)
@@ -52,7 +57,11 @@ class GroupReader::Acknowledging final : public Call {
   void on_reply(std::size_t, const Value& reply, ReplyReader&) override {
     const auto reader = self();
     if (!reader) return;
-    if (reply.is_error()) log(LogLevel::warning, fmt::format("an acknowledgement was refused: {}", reply.text), {{"broker", "redis"}});
+    if (reply.is_error()) {
+      reader->on_refused(reply.text, ids_);
+    } else {
+      reader->refusing_ = false;
+    }
     done(*reader);
   }
   void on_broken(std::size_t, bool, const Failure&) override {
@@ -208,8 +217,25 @@ void GroupReader::acknowledge(std::span<const DeliveryTag> tags) {
   if (was_full || room() >= request_.prefetch / 2) wake_reader();
 }
 
+// What is refused for good stays pending, and is claimed and delivered again.
+void GroupReader::on_refused(std::string_view error, std::span<const std::pair<std::size_t, EntryId>> ids) {
+  const auto why = describe(error, fmt::format("acknowledging as group \"{}\"", group_));
+  if (passes(error)) {
+    acknowledged_.insert(acknowledged_.end(), ids.begin(), ids.end());
+    acknowledge_from_ = session_->clock->now() + refusal_pause;
+  } else {
+    refused_ = why;
+  }
+  session_->reports.failed("acknowledge", std::string(errc_name(why.code)));
+  if (std::exchange(refusing_, true)) return;
+  log(LogLevel::warning,
+      passes(error) ? "acknowledgements were refused; they are sent again"
+                    : "acknowledgements were refused; what they settled is delivered again",
+      {{"broker", "redis"}, {"topic", request_.topic}, {"cause", why.detail}});
+}
+
 void GroupReader::send_acknowledgements() {
-  if (acknowledged_.empty()) return;
+  if (acknowledged_.empty() || session_->clock->now() < acknowledge_from_) return;
   const auto connection = session_->open_commands(request_.topic);
   if (!connection) return;  // the next round of tend() opens it
   auto ids = std::exchange(acknowledged_, {});
@@ -247,9 +273,13 @@ awaitable<void> GroupReader::commit() {
       co_await session_->commands(request_.topic, deadline);
       send_acknowledgements();
     }
-    if (acknowledging_ > 0 && !co_await acknowledged_all_.wait_until(deadline))
-      throw MessagingError(errc::timed_out, "Redis did not answer the acknowledgements in time");
+    const auto until = acknowledging_ > 0 ? deadline : std::min(deadline, acknowledge_from_);
+    if (!co_await acknowledged_all_.wait_until(until) && session_->clock->now() >= deadline)
+      throw MessagingError(errc::timed_out, refusing_
+                                                ? "Redis refused the acknowledgements until publish_timeout had passed"
+                                                : "Redis did not answer the acknowledgements in time");
   }
+  if (const auto why = std::exchange(refused_, std::nullopt)) throw MessagingError(why->code, why->detail);
 }
 
 awaitable<void> GroupReader::close() {
@@ -378,18 +408,24 @@ awaitable<void> GroupReader::claim_due() {
     due.push_back(each.serial);
     return true;
   });
-  for (const auto serial : due) {
-    const auto found = held_.find(serial);
+  for (auto next = due.begin(); next != due.end(); ++next) {
+    const auto found = held_.find(*next);
     if (found == held_.end()) continue;
     const auto held = found->second;
+    if (!streams_[held.stream].ready) {  // its topic was deleted
+      held_.erase(found);
+      continue;
+    }
     try {
       const auto reply = co_await session_->ask(
           request_.topic, {"XCLAIM", streams_[held.stream].key, group_, consumer_, "0", held.id.to_string()}, "taking a message again");
-      held_.erase(serial);
+      // A seek, or the end, may have come meanwhile.
+      if (held_.erase(*next) == 0) continue;
       const std::vector<std::uint32_t> counts(reply->count, held.deliveries + 1);
       deliver(held.stream, reply->items(), reply, counts);
     } catch (const MessagingError&) {
-      due_.push_back({serial, now + std::chrono::seconds(1)});
+      // It and those behind it are still ours: they fall due again.
+      for (; next != due.end(); ++next) due_.push_back({*next, now + std::chrono::seconds(1)});
       throw;
     }
   }
@@ -400,7 +436,7 @@ awaitable<void> GroupReader::keep_fresh() {
   const auto now = session_->clock->now();
   std::map<std::size_t, std::vector<std::uint64_t>> old;
   for (const auto& [serial, held] : held_)
-    if (now - held.fresh >= claim_idle_ / 3) old[held.stream].push_back(serial);
+    if (now - held.fresh >= claim_idle_ / 3 && streams_[held.stream].ready) old[held.stream].push_back(serial);
   for (const auto& [stream, serials] : old) {
     for (std::size_t from = 0; from < serials.size(); from += most_ids) {
       std::vector<std::string> words{"XCLAIM", streams_[stream].key, group_, consumer_, "0"};
@@ -550,17 +586,37 @@ awaitable<std::vector<GroupInfo>> groups_of(Session& session, std::string key) {
   co_return groups;
 }
 
+awaitable<EntryId> last_of(Connection& connection, std::string key) {
+  const auto reply = co_await connection.ask({"XINFO", "STREAM", key});
+  if (is_error(reply->text, "ERR no such key")) co_return EntryId{};
+  if (reply->is_error()) fail(reply->text, fmt::format("reading \"{}\"", key));
+  const auto fields = fields_of(*reply);
+  co_return fields.contains("last-generated-id")
+      ? EntryId::parse(fields.at("last-generated-id")->text).value_or(EntryId{})
+      : EntryId{};
+}
+
+awaitable<void> PrivateReader::on_silence(Connection& connection) {
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (!streams_[i].ready || streams_[i].last_read == EntryId{}) continue;
+    const auto last = co_await last_of(connection, streams_[i].key);
+    auto& stream = streams_[i];
+    if (last >= stream.last_read) continue;
+    // A replica that was made master may lack the latest, and then has what came before.
+    const bool is_same = stream.read_before != EntryId{} && last >= stream.read_before;
+    stream.last_read = is_same ? last : EntryId{};
+    stream.read_before = {};
+    log(LogLevel::warning,
+        is_same ? "the server has lost the latest of a stream; what comes behind the rest is read"
+                : "a stream was deleted at the server; what comes into it is read from its beginning",
+        {{"broker", "redis"}, {"topic", stream.key}, {"last", last.to_string()}});
+  }
+}
+
 awaitable<void> PrivateReader::prepare_stream(Connection& connection, std::size_t stream) {
   if (streams_[stream].from_end) {
-    const auto key = streams_[stream].key;
-    const auto reply = co_await connection.ask({"XINFO", "STREAM", key});
-    if (!reply->is_error()) {
-      const auto fields = fields_of(*reply);
-      if (const auto last = fields.contains("last-generated-id") ? EntryId::parse(fields.at("last-generated-id")->text) : std::nullopt)
-        streams_[stream].last_read = *last;
-    } else if (!is_error(reply->text, "ERR no such key")) {
-      fail(reply->text, fmt::format("reading \"{}\"", key));
-    }
+    const auto last = co_await last_of(connection, streams_[stream].key);
+    if (last != EntryId{}) streams_[stream].last_read = last;
     streams_[stream].from_end = false;
   }
   streams_[stream].ready = true;
@@ -582,6 +638,10 @@ std::vector<std::string> PrivateReader::read_command(std::size_t at_most, Durati
 
 void PrivateReader::on_entries(std::size_t stream, std::span<const Value> entries, const Kept& reply) {
   EntryBatch batch(streams_[stream].key, reply.owner);
+  if (const auto now = session_->clock->now(); now - streams_[stream].read_before_at >= replicated_after) {
+    streams_[stream].read_before = streams_[stream].last_read;
+    streams_[stream].read_before_at = now;
+  }
   for (const auto& each : entries) {
     const auto entry = read_entry(each);
     if (!entry || entry->id <= streams_[stream].last_read) continue;

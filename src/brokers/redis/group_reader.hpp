@@ -57,6 +57,7 @@ class GroupReader final : public StreamReader {
   awaitable<bool> has_group(Connection& connection, std::string key) const;
   void drop_poison(std::size_t stream, EntryId id);
   void send_acknowledgements();
+  void on_refused(std::string_view error, std::span<const std::pair<std::size_t, EntryId>> ids);
   awaitable<void> claim_due();
   awaitable<void> keep_fresh();
   awaitable<void> claim_from_the_dead();
@@ -80,6 +81,9 @@ class GroupReader final : public StreamReader {
   std::vector<Due> due_;                                 // released, and to be delivered again here
   std::vector<std::pair<std::size_t, EntryId>> acknowledged_;  // to be sent
   std::size_t acknowledging_ = 0;                        // sent, without an answer
+  TimePoint acknowledge_from_{};                         // not before: the server refused, for a reason that passes
+  std::optional<Failure> refused_;                       // why acknowledgements are lost; the next commit says so
+  bool refusing_ = false;                                // and that was said
   Signal acknowledged_all_;
   TimePoint claimed_at_{};
   TimePoint trimmed_at_{};
@@ -100,6 +104,8 @@ class PrivateReader final : public StreamReader {
     return request_.prefetch > ready_messages_.size() ? request_.prefetch - ready_messages_.size() : 0;
   }
   void on_entries(std::size_t stream, std::span<const Value> entries, const Kept& reply) override;
+  /// A stream that was deleted and made again may have lower ids than those that were read.
+  awaitable<void> on_silence(Connection& connection) override;
 };
 
 }  // namespace maestro::messaging::redis

@@ -8,6 +8,7 @@
 #include <boost/system/system_error.hpp>
 
 #include "core/size_limit.hpp"
+#include "runtime/notifier.hpp"
 
 namespace maestro::messaging::redis {
 
@@ -15,6 +16,12 @@ namespace asio = boost::asio;
 
 namespace {
 constexpr Duration sweep_period = std::chrono::milliseconds(250);
+constexpr Duration first_full_pause = std::chrono::milliseconds(50);
+constexpr Duration longest_full_pause = std::chrono::seconds(1);
+
+bool is_without_memory(const PublishResult& result) {
+  return result.error == errc::queue_full;
+}
 }  // namespace
 
 void Publisher::Batch::on_reply(std::size_t index, const Value& reply, ReplyReader&) {
@@ -109,9 +116,31 @@ void Publisher::sweep() {
   if (!deadlines_.empty()) schedule_sweep();
 }
 
-awaitable<void> Publisher::publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) {
+awaitable<void> Publisher::wait_for_memory(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                           TimePoint deadline) {
+  for (auto pause = first_full_pause; std::ranges::any_of(results, is_without_memory);
+       pause = std::min(2 * pause, longest_full_pause)) {
+    if (session_->clock->now() + pause >= deadline) co_return;
+    co_await sleep_for(*session_->clock, pause);
+    std::vector<std::size_t> refused;
+    std::vector<OutgoingMessage> again;
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (!is_without_memory(results[i])) continue;
+      refused.push_back(i);
+      again.push_back(std::move(messages[i]));
+    }
+    std::vector<PublishResult> outcome(again.size());
+    co_await attempt(again, outcome, deadline, false);
+    for (std::size_t k = 0; k < refused.size(); ++k) {
+      messages[refused[k]] = std::move(again[k]);
+      results[refused[k]] = std::move(outcome[k]);
+    }
+  }
+}
+
+awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                   TimePoint deadline, bool is_first) {
   const auto self = shared_from_this();
-  const auto deadline = session_->clock->now() + timeout;
   auto connection = session_->open_publishing();
   InLine line(*this);
   if (!connection || !line_.empty()) {
@@ -162,6 +191,8 @@ awaitable<void> Publisher::publish(std::span<OutgoingMessage> messages, std::spa
     refuse(results[batch->sent[i]],
            {errc::outcome_unknown, fmt::format("no answer for \"{}\" within the time allowed", messages[batch->sent[i]].topic)});
   co_await settle(std::move(connection), batch, deadline);
+  if (is_first && std::ranges::any_of(results, is_without_memory))
+    co_await wait_for_memory(messages, results, deadline);
 }
 
 }  // namespace maestro::messaging::redis

@@ -20,7 +20,9 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   Publisher(const Publisher&) = delete;
   Publisher& operator=(const Publisher&) = delete;
 
-  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout);
+  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) {
+    return attempt(messages, results, session_->clock->now() + timeout, true);
+  }
 
  protected:
   class Batch;
@@ -43,6 +45,11 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
 
  private:
   class InLine;
+  awaitable<void> attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline,
+                          bool is_first);
+  /// A server without memory may have some again before the time is over.
+  awaitable<void> wait_for_memory(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                                  TimePoint deadline);
   /// Tells those whose time is up, four times a second; a timer for each would cost more than the publish.
   void schedule_sweep();
   void sweep();

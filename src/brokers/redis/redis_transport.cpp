@@ -143,6 +143,12 @@ class StreamTransport final : public RedisTransport, public Administration, publ
     return can;
   }
 
+  [[nodiscard]] std::optional<Position> parse_position(std::string_view text) const override {
+    if (const auto id = EntryId::parse(text)) return Position{-1, id->to_offset(), text};
+    return Position::parse(text);
+  }
+  awaitable<void> learn() override { return learn_on(session_); }
+
   awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
     std::shared_ptr<StreamReader> reader;
     if (request.group) {
@@ -212,7 +218,7 @@ class StreamTransport final : public RedisTransport, public Administration, publ
     const auto publisher = streams_;
     const auto gone = co_await session->ask(topic, {"DEL", topic}, fmt::format("deleting \"{}\"", topic));
     co_await session->ask(topic, {"SREM", std::string(topic_index), topic}, fmt::format("deleting \"{}\"", topic));
-    publisher->forget(topic);
+    co_await publisher->forget(topic);
     if (gone->number == 0) throw MessagingError(errc::topic_not_found, fmt::format("\"{}\" is not there", topic));
   }
 
@@ -265,6 +271,9 @@ class StreamTransport final : public RedisTransport, public Administration, publ
   }
 
  private:
+  static awaitable<void> learn_on(std::shared_ptr<Session> session) {
+    co_await session->learn(co_await session->publishing(session->deadline()));
+  }
   /// The life of a key, which Redis wants to be at least a millisecond.
   static std::string life_of(Duration span) { return milliseconds(std::max<Duration>(span, std::chrono::milliseconds(1))); }
 

@@ -65,6 +65,7 @@ awaitable<std::shared_ptr<Connection>> Session::connect(TimePoint deadline) {
   const bool verified = address.tls && !options.boolean("ssl_insecure_skip_verification");
   auto connection = std::make_shared<Connection>(executor, clock, tls_.get(), verified ? address.host : "");
   co_await connection->open(address, client_name, deadline);
+  made_.push_back(connection);
   co_return connection;
 }
 
@@ -108,9 +109,10 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
         if (connection) connection->close({errc::closed, "the server cannot do what is wanted of it"});
       }
     } unless_used{connection.get()};
-    if (persistence.empty()) {
+    // The server may have been started again with other settings, or be another one.
+    if (index == 0 || persistence.empty()) {
       co_await check_promises(connection);
-      co_await learn_persistence(connection);
+      co_await learn(connection);
     }
     // What an earlier connection had sent and nobody has answered must not come after what is sent now.
     if (const auto& before = slots_[index].connection; before && index == 0) {
@@ -133,7 +135,7 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
     });
     if (!next_look_) {
       next_look_ = clock->make_timer(executor);
-      look_after_pool();
+      look_after_connections();
     }
     report_pool();
     reconnected();
@@ -148,10 +150,12 @@ awaitable<Kept> Session::ask(std::string topic, std::vector<std::string> words, 
   co_return reply;
 }
 
-awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connection) {
+awaitable<void> Session::learn(std::shared_ptr<Connection> connection) {
   std::map<std::string, std::string> known;
   std::vector<std::vector<std::string>> asks;
-  for (const auto* name : {"appendonly", "appendfsync", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy"}) asks.push_back({"CONFIG", "GET", name});
+  for (const auto* name : {"appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "min-replicas-to-write",
+                           "maxmemory", "maxmemory-policy"})
+    asks.push_back({"CONFIG", "GET", name});
   asks.push_back({"INFO", "replication"});
   const auto replies = co_await connection->ask_all(std::move(asks));
   bool readable = true;
@@ -166,6 +170,8 @@ awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connectio
                   : known["appendfsync"] == "everysec" ? "in the append-only file, synced once a second: a crash of the machine may "
                                                          "lose the last second, a crash of the server nothing"
                                                        : "in the append-only file, synced when the system likes";
+    if (known["appendfsync"] != "no" && known["no-appendfsync-on-rewrite"] == "yes")
+      persistence += "; while the file is rewritten, when the system likes (no-appendfsync-on-rewrite yes)";
   } else if (!known["save"].empty()) {
     persistence = fmt::format("in the server's memory; a crash loses what came after the last snapshot (save {})", known["save"]);
   } else {
@@ -180,6 +186,12 @@ awaitable<void> Session::learn_persistence(std::shared_ptr<Connection> connectio
   const auto waited = options.integer("wait_replicas");
   if (waited > 0) {
     persistence += fmt::format("; {} {} it before a publish completes (wait_replicas)", waited, waited == 1 ? "replica has" : "replicas have");
+    const bool too_few = replicas && *replicas < waited;
+    if (too_few) persistence += fmt::format(", but only {} of them connected, and so none completes", *replicas);
+    if (!std::exchange(said_too_few_, too_few) && too_few)
+      log(LogLevel::warning,
+          "fewer replicas are connected than wait_replicas asks for; no publish completes until there are enough",
+          {{"broker", "redis"}, {"connected", std::to_string(*replicas)}, {"wait_replicas", std::to_string(waited)}});
   } else if (replicas) {
     persistence += *replicas == 0 ? "; no replica" : fmt::format("; {} {} without being waited for", *replicas,
                                                                   *replicas == 1 ? "replica follows" : "replicas follow");
@@ -209,18 +221,23 @@ void Session::report_pool() const {
 }
 
 // Finds connections whose other end is gone without a word, and closes those that nobody needs.
-void Session::look_after_pool() {
+void Session::look_after_connections() {
   const auto now = clock->now();
+  std::vector<std::shared_ptr<Connection>> silent;
+  std::erase_if(made_, [&](const auto& each) {
+    const auto connection = each.lock();
+    if (connection && connection->owes(now) > patience) silent.push_back(connection);
+    return !connection;
+  });
+  for (const auto& each : silent)
+    each->close({errc::connection_failed, fmt::format("Redis at {} said nothing for {} s", address.shown(),
+                                                      patience / std::chrono::seconds(1))});
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     const auto connection = if_open(i);
     if (!connection) continue;
-    const auto silent = now - connection->last_heard();
-    if (connection->outstanding() > 0 && silent > patience) {
-      connection->close({errc::connection_failed,
-                         fmt::format("Redis at {} said nothing for {} s", address.shown(), patience / std::chrono::seconds(1))});
-    } else if (i > 0 && connection->outstanding() == 0 && now - connection->last_used() > idle_limit_) {
+    if (i > 0 && connection->outstanding() == 0 && now - connection->last_used() > idle_limit_) {
       connection->close({errc::timed_out, "closed, for nobody used it"});
-    } else if (connection->outstanding() == 0 && silent > idle_ping) {
+    } else if (connection->outstanding() == 0 && now - connection->last_heard() > idle_ping) {
       connection->ping();
     }
   }
@@ -228,7 +245,7 @@ void Session::look_after_pool() {
   next_look_->expires_at(now + look);
   next_look_->async_wait([weak = weak_from_this()](boost::system::error_code error) {
     const auto self = weak.lock();
-    if (!error && self && !self->closed) self->look_after_pool();
+    if (!error && self && !self->closed) self->look_after_connections();
   });
 }
 

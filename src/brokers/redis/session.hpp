@@ -45,6 +45,9 @@ class Session : public std::enable_shared_from_this<Session> {
   /// A command, on the connection for this topic. Throws for an error reply.
   awaitable<Kept> ask(std::string topic, std::vector<std::string> words, std::string what);
 
+  /// Asks the server for what `persistence` says.
+  awaitable<void> learn(std::shared_ptr<Connection> connection);
+
   void close();
   [[nodiscard]] TimePoint deadline() const { return clock->now() + connect_timeout; }
   void reconnected() {
@@ -77,15 +80,16 @@ class Session : public std::enable_shared_from_this<Session> {
   [[nodiscard]] std::shared_ptr<Connection> if_open(std::size_t index) const;
   [[nodiscard]] std::size_t index_of(std::string_view topic) const;
   void report_pool() const;
-  awaitable<void> learn_persistence(std::shared_ptr<Connection> connection);
   /// Throws `unsupported` where the server cannot do what the options want of it.
   awaitable<void> check_promises(std::shared_ptr<Connection> connection);
-  /// Looks after the pool now, and again and again while the session is there.
-  void look_after_pool();
+  /// Looks after all connections now, and again and again while the session is there.
+  void look_after_connections();
 
   std::unique_ptr<boost::asio::ssl::context> tls_;
   std::vector<Slot> slots_;
+  std::vector<std::weak_ptr<Connection>> made_;  // those of the pool and the others
   Duration idle_limit_;
+  bool said_too_few_ = false;
   Signal opened_;
   std::unique_ptr<Timer> next_look_;  // none until a connection was made
 };

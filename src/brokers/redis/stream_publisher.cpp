@@ -9,6 +9,7 @@
 #include <maestro/messaging/log.hpp>
 #include <set>
 
+#include "brokers/redis/channel.hpp"
 #include "brokers/redis/entry.hpp"
 #include "core/message_id.hpp"
 
@@ -54,9 +55,24 @@ StreamPublisher::StreamPublisher(std::shared_ptr<Session> session)
                      : ""),
       round_done_(session_->clock, session_->executor) {}
 
-void StreamPublisher::forget(const std::string& topic) {
+// Who deletes need not be who publishes, and so does not know whether there is a window: the ids are looked for in any
+// case.
+awaitable<void> StreamPublisher::forget(std::string topic) {
+  const auto self = shared_from_this();
   known_topics_.erase(topic);
   if (const auto known = confirmed_.find(topic); known != confirmed_.end()) known->second = 0;
+  const auto pattern = glob_of(published_key(topic, "")) + "*";
+  std::string cursor = "0";
+  do {
+    const auto found = co_await session_->ask(topic, {"SCAN", cursor, "MATCH", pattern, "COUNT", std::to_string(page)},
+                                              fmt::format("forgetting what was published to \"{}\"", topic));
+    if (found->count != 2) break;
+    cursor = found->items()[0].text;
+    std::vector<std::string> remove{"DEL"};
+    for (const auto& key : found->items()[1].items()) remove.emplace_back(key.text);
+    if (remove.size() > 1)
+      co_await session_->ask(topic, std::move(remove), fmt::format("forgetting what was published to \"{}\"", topic));
+  } while (cursor != "0");
 }
 
 bool StreamPublisher::is_new(Connection& connection, const std::string& topic) {
@@ -246,6 +262,9 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
   std::vector<std::vector<std::string>> looks;
   for (const auto& topic : topics) looks.push_back({"TYPE", topic});
   for (const auto& each : settlements) looks.push_back({"XPENDING", each.key, each.group, each.id, each.id, "1"});
+  // Where these two are refused, the commands between them would be done one by one.
+  looks.push_back({"MULTI"});
+  looks.push_back({"EXEC"});
   const auto seen = co_await connection->ask_all(std::move(looks));
   auto look = seen.begin();
   for (const auto& topic : topics) {
@@ -260,6 +279,10 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
       throw MessagingError(errc::transaction_aborted,
                            fmt::format("the delivery {} of \"{}\" is no longer this member's", each.id, each.key));
   }
+  for (const auto* command : {"MULTI", "EXEC"})
+    if (const auto& empty = **look++; empty.is_error())
+      throw MessagingError(errc::transaction_aborted,
+                           describe(empty.text, fmt::format("trying an empty transaction, {}", command)).detail);
   if (!connection->is_open()) throw MessagingError(errc::connection_failed, "the connection broke before the transaction began");
   // The whole of it is one write, so that nothing of another's comes between.
   auto& out = connection->buffer();
@@ -275,6 +298,9 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
     throw MessagingError(errc::outcome_unknown, "during the transaction: " + failure.detail());
   }
   const auto& outcome = *replies.back();
+  if (replies.front()->is_error())
+    throw MessagingError(errc::outcome_unknown, "the commands of the transaction were done one by one, if at all: " +
+                                                    describe(replies.front()->text, "MULTI").detail);
   for (std::size_t i = 0; i + 1 < replies.size(); ++i)
     if (replies[i]->is_error()) throw MessagingError(errc::transaction_aborted, describe(replies[i]->text, "a command of the transaction").detail);
   if (outcome.is_error()) throw MessagingError(errc::transaction_aborted, describe(outcome.text, "EXEC").detail);

@@ -22,8 +22,8 @@ class StreamPublisher final : public Publisher {
 
   /// `MULTI`, all of it, `EXEC`, once it is known that each command can be done.
   awaitable<void> transact(std::span<OutgoingMessage> messages, std::vector<Settlement> settlements);
-  /// A topic that was deleted.
-  void forget(const std::string& topic);
+  /// A topic that was deleted: what was published to it with an id may be published again.
+  awaitable<void> forget(std::string topic);
 
  protected:
   void append(std::string& to, const OutgoingMessage& message) override;

@@ -25,7 +25,8 @@ constexpr Duration pattern_period = std::chrono::seconds(1);
 
 StreamReader::StreamReader(std::shared_ptr<Session> session, SubscribeRequest request)
     : Reader(std::move(session), std::move(request)), tending_(*session_->clock, session_->executor) {
-  if (!is_pattern_) streams_.push_back({request_.topic, {}, request_.auto_offset_reset == OffsetReset::latest, false});
+  if (!is_pattern_)
+    streams_.push_back({.key = request_.topic, .from_end = request_.auto_offset_reset == OffsetReset::latest});
 }
 
 awaitable<void> StreamReader::start() {
@@ -74,23 +75,28 @@ awaitable<void> StreamReader::discover(Connection& connection) {
   const auto known = co_await connection.ask({"SMEMBERS", std::string(topic_index)});
   if (known->is_error()) fail(known->text, "looking for topics");
   const bool first = !connected_;
-  for (const auto& each : known->items()) {
-    const auto found = find_stream(each.text);
-    if (!found && !matches(request_.topic, each.text)) continue;
-    // A topic that comes later is new to the group: everything in it is.
-    if (!found)
-      streams_.push_back({std::string(each.text), {}, first && request_.auto_offset_reset == OffsetReset::latest, false});
-    const auto at = found ? *found : streams_.size() - 1;
-    if (!streams_[at].ready) co_await make_ready(connection, at);
-  }
+  // A topic that comes later is new to the group: everything in it is.
+  for (const auto& each : known->items())
+    if (!find_stream(each.text) && matches(request_.topic, each.text))
+      streams_.push_back(
+          {.key = std::string(each.text), .from_end = first && request_.auto_offset_reset == OffsetReset::latest});
+  for (std::size_t i = 0; i < streams_.size(); ++i)
+    if (!streams_[i].ready) co_await make_ready(connection, i);
 }
 
 awaitable<void> StreamReader::make_ready(Connection& connection, std::size_t stream) {
   const auto key = streams_[stream].key;
   if (is_pattern_) {
     const auto kind = co_await connection.ask({"TYPE", key});
-    const bool fits = kind->is_error() || kind->text == "none" || kind->text == "stream";
-    if (!fits) {
+    if (kind->text == "none") {
+      // It was deleted, and is not made again by those who only look for it; when it comes back, everything in it is
+      // new.
+      streams_[stream].ready = false;
+      streams_[stream].last_read = streams_[stream].read_before = {};
+      streams_[stream].from_end = false;
+      co_return;
+    }
+    if (!kind->is_error() && kind->text != "stream") {
       streams_[stream].ready = false;
       if (!std::exchange(streams_[stream].left_out, true))
         log(LogLevel::warning, "a key that the pattern matches is no stream; it is left out until it is one",
@@ -103,10 +109,13 @@ awaitable<void> StreamReader::make_ready(Connection& connection, std::size_t str
 }
 
 awaitable<void> StreamReader::mend(std::string error) {
-  const bool gone = is_error(error, "NOGROUP") || is_error(error, "UNBLOCKED");
+  const bool gone = is_error(error, "NOGROUP") || (is_error(error, "UNBLOCKED") && !is_from_replica(error));
   if (!gone && !(is_pattern_ && is_error(error, "WRONGTYPE"))) fail(error, fmt::format("reading \"{}\"", request_.topic));
   if (gone)
-    log(LogLevel::warning, "the group or its stream is gone at the server; it is made again, and read from its beginning",
+    log(LogLevel::warning,
+        is_pattern_
+            ? "a group or its stream is gone at the server; what is there, or comes back, is read from its beginning"
+            : "the group or its stream is gone at the server; it is made again, and read from its beginning",
         {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", error}});
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     streams_[i].from_end = false;
@@ -116,6 +125,7 @@ awaitable<void> StreamReader::mend(std::string error) {
 
 awaitable<void> StreamReader::read_until_broken() {
   auto looked = session_->clock->now();
+  auto heard = looked;
   while (!closed_) {
     if (is_pattern_ && session_->clock->now() - looked >= pattern_period) {
       co_await discover(*connection_);
@@ -132,6 +142,12 @@ awaitable<void> StreamReader::read_until_broken() {
     if (reply->is_error()) {
       co_await mend(std::string(reply->text));
       continue;
+    }
+    if (reply->count > 0) {
+      heard = session_->clock->now();
+    } else if (session_->clock->now() - heard >= block) {
+      co_await on_silence(*connection_);
+      heard = session_->clock->now();
     }
     for (const auto& each : reply->items()) {
       if (each.count != 2) continue;

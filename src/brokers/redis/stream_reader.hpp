@@ -23,6 +23,8 @@ class StreamReader : public Reader {
   struct Stream {
     std::string key;
     EntryId last_read = {};      ///< Of a reader without a group.
+    EntryId read_before = {};    ///< The same some seconds ago.
+    TimePoint read_before_at{};
     bool from_end = false;       ///< Where a new group, or a reader without one, starts.
     bool ready = false;          ///< Its group is there, or its place is known.
     bool left_out = false;       ///< It was said that this key is no stream.
@@ -41,6 +43,11 @@ class StreamReader : public Reader {
   [[nodiscard]] virtual std::size_t room() const = 0;
   /// Entries of one stream, in order.
   virtual void on_entries(std::size_t stream, std::span<const Value> entries, const Kept& reply) = 0;
+  /// Nothing came for a while.
+  virtual awaitable<void> on_silence(Connection& connection) {
+    static_cast<void>(connection);
+    co_return;
+  }
   /// Regular work beside the reading, each `tick`.
   virtual awaitable<void> tend() { co_return; }
   [[nodiscard]] virtual Duration tick() const { return std::chrono::seconds(1); }
