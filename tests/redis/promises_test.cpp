@@ -369,6 +369,25 @@ TEST(RedisPromises, ACommitSaysThatTheServerRefusedIt) {
   });
 }
 
+TEST(RedisPromises, WhatWasRefusedIsHandedOverAtTheEnd) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, own.url(), {});
+    co_await client.publish("orders", Value(1));
+    auto first = co_await client.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    const auto message = *co_await first.next();
+    redis_cli(own.url(), "ACL SETUSER default -xack");
+    first.acknowledge(message);
+    co_await first.close();
+    redis_cli(own.url(), "ACL SETUSER default +xack");
+    auto second = co_await client.subscribe("orders", {.group_id = "g"});
+    const auto began = Clock::real()->now();
+    EXPECT_EQ((co_await second.next())->value(), 1);
+    EXPECT_LT(Clock::real()->now() - began, 5s) << "long before claim_idle";
+    co_await client.disconnect();
+  });
+}
+
 TEST(RedisPromises, ACommitWaitsForAServerThatCannotTakeItNow) {
   const FaultyServer own("redis");
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {

@@ -287,7 +287,12 @@ awaitable<void> GroupReader::close() {
   auto kill = kill_command();
   stop();
   try {
-    co_await commit();
+    try {
+      co_await commit();
+    } catch (const MessagingError& refusal) {
+      if (refusal.reason() == errc::connection_failed || refusal.reason() == errc::timed_out) throw;
+      // What was refused is still pending, and handed over with the rest.
+    }
     const auto connection = co_await session_->commands(request_.topic, session_->deadline());
     // A read that is still blocked at the server might be given messages that nobody would ever see here.
     if (!kill.empty()) co_await connection->ask(std::move(kill));
