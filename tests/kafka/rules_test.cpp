@@ -8,6 +8,7 @@
 #include "brokers/kafka/offsets.hpp"
 #include "brokers/kafka/pattern.hpp"
 #include "brokers/kafka/properties.hpp"
+#include "brokers/kafka/trouble.hpp"
 
 namespace maestro::messaging::kafka {
 namespace {
@@ -139,6 +140,26 @@ TEST(KafkaOffsets, TheEndCountsOnceAllBelowIsSettled) {
   offsets.acknowledge(0);
   EXPECT_EQ(offsets.place(), 2);
   EXPECT_EQ(offsets.lag(2, false), 0);
+}
+
+TEST(KafkaTroubles, AreReadFromTheLog) {
+  const auto lost = trouble_of("OFFSET",
+                               "[thrd:main]: orders.eu [12]: offset reset (at offset 1180, broker 1) to cached BEGINNING offset 0: fetch failed "
+                               "due to requested offset not available on the broker: Broker: Offset out of range");
+  ASSERT_TRUE(lost);
+  EXPECT_EQ(lost->topic, "orders.eu");
+  EXPECT_EQ(lost->partition, 12);
+  EXPECT_EQ(lost->kind, Trouble::Kind::out_of_range);
+  const auto unknown = trouble_of("BROKERUA", "orders [0]: broker unavailable: fetch: Broker: Unknown topic or partition");
+  ASSERT_TRUE(unknown);
+  EXPECT_EQ(unknown->topic, "orders");
+  EXPECT_EQ(unknown->partition, 0);
+  EXPECT_EQ(unknown->kind, Trouble::Kind::unknown_topic);
+  EXPECT_FALSE(trouble_of("OFFSET", "orders [0]: offset reset (at offset INVALID, broker -1) to BEGINNING: no previously committed offset available: "
+                                    "Local: No offset stored"));
+  EXPECT_FALSE(trouble_of("BROKERUA", "orders [0]: broker unavailable: produce: Broker: Unknown topic or partition"));
+  EXPECT_FALSE(trouble_of("BROKERUA", "orders [0]: broker unavailable: fetch: Broker: Not leader for partition"));
+  EXPECT_FALSE(trouble_of("OFFSET", "Broker: Offset out of range"));
 }
 
 }  // namespace

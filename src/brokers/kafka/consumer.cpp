@@ -22,6 +22,8 @@ namespace {
 
 constexpr Duration tick_period = std::chrono::milliseconds(250);
 constexpr std::size_t most_ready = 40'000;
+// A topic may be deleted and made again while nothing is fetched of it, and nobody hears of it.
+constexpr Duration long_pause = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -81,6 +83,8 @@ void Consumer::schedule_tick() {
 void Consumer::tick() {
   const auto now = session_->clock->now();
   serve();
+  if (client_->troubles().any()) face_troubles();
+  mind_doubts();
   store_places();
   if (is_private() && assigned_ && now >= discover_due_ && !discovering_)
     asio::co_spawn(session_->executor, discover(shared_from_this()), asio::detached);
@@ -118,8 +122,11 @@ void Consumer::serve_messages() {
     const auto batch = client_->consume(room);
     if (batch.empty()) return;
     session_->answered();
+    // What was fetched after a trouble comes after it was noted; what is in hand may be from before or after, and is read again.
+    const bool troubled = client_->troubles().any();
+    if (troubled) face_troubles();
     for (auto* message : batch)
-      if (!on_message(message)) rd_kafka_message_destroy(message);
+      if ((troubled && is_doubted(*message)) || !on_message(message)) rd_kafka_message_destroy(message);
     if (marks_.change() == FetchMarks::Change::pause) set_fetching(false);
   }
 }
@@ -130,7 +137,10 @@ bool Consumer::on_message(Fetched message) {
     return false;
   }
   auto* lane = lane_of(*message);
-  if (!lane || lane->draining || !lane->offsets.accept(message->offset)) return false;
+  if (!lane || lane->draining) return false;
+  if (lane->log != Lane::Log::known && !is_of_its_log(*lane, *message)) return false;
+  if (!lane->offsets.accept(message->offset)) return false;
+  lane->last = Seen(*message);
   lane->ready.push_back(message);
   marks_.add(bytes_of(*message));
   return true;
@@ -138,7 +148,11 @@ bool Consumer::on_message(Fetched message) {
 
 void Consumer::on_partition_error(const rd_kafka_message_t& message) {
   if (message.err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-    if (auto* lane = lane_of(message)) lane->offsets.reached_end(message.offset);
+    auto* lane = lane_of(message);
+    if (!lane) return;
+    // The last message would be before the end of its log.
+    if (lane->log == Lane::Log::doubted && message.offset <= lane->last.offset) begin_again(*lane, Cause::other_message);
+    if (lane->log == Lane::Log::known) lane->offsets.reached_end(message.offset);
     return;
   }
   log(LogLevel::warning, describe(message.err, "consuming", rd_kafka_message_errstr(&message)).detail,
@@ -228,11 +242,16 @@ void Consumer::set_fetching(bool fetch) {
   for (const auto& [id, lane] : lanes_)
     if (!lane->draining) rd_kafka_topic_partition_list_add(all.get(), lane->topic.c_str(), lane->partition);
   if (all->cnt == 0) return;
+  const auto now = session_->clock->now();
   if (!fetch) {
     rd_kafka_pause_partitions(client_->get(), all.get());
+    fetch_paused_at_ = now;
     return;
   }
   rd_kafka_resume_partitions(client_->get(), all.get());
+  if (now - fetch_paused_at_ >= long_pause)
+    for (const auto& [id, lane] : lanes_)
+      if (!lane->draining && lane->last.known()) doubt(*lane);
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
   const auto& one = all->elems[0];
   run_blocking([client = client_, topic = std::string(one.topic), partition = one.partition] {

@@ -19,7 +19,7 @@ namespace maestro::messaging::kafka {
 /// executor but what blocks. `KafkaSubscription` is its face.
 ///
 /// consumer.cpp has the way of the messages; consumer_group.cpp the rebalances and commits; private_reader.cpp the assignment of a
-/// subscriber without a group.
+/// subscriber without a group; recreation.cpp what is done about a topic that was deleted and made again.
 class Consumer : public std::enable_shared_from_this<Consumer> {
  public:
   Consumer(std::shared_ptr<Session> session, SubscribeRequest request);
@@ -79,6 +79,17 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void tick();
   void drop_ready(Lane& lane);
 
+  enum class Cause { out_of_range, other_message, nothing_known };
+  void face_troubles();
+  [[nodiscard]] bool is_doubted(const rd_kafka_message_t& message);
+  void doubt(Lane& lane);
+  [[nodiscard]] bool is_of_its_log(Lane& lane, const rd_kafka_message_t& message);
+  void begin_again(Lane& lane, Cause cause);
+  static awaitable<void> find_beginning(std::shared_ptr<Consumer> self, std::uint64_t id, Cause cause);
+  void forget_stored(Lane& lane);
+  void move_to(const Lane& lane, std::int64_t offset);
+  void mind_doubts();
+
   Lane* find(const std::string& topic, std::int32_t partition) const;
   Lane* lane_of(const rd_kafka_message_t& message);
   Lane& add_lane(std::string topic, std::int32_t partition, Offsets begin);
@@ -115,6 +126,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   bool assigned_ = false;
   bool paused_ = false;
+  TimePoint fetch_paused_at_{};
   bool closed_ = false;
   bool discovering_ = false;
   bool looked_ = false;  // a private reader knows what there was at its beginning

@@ -6,6 +6,8 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/log.hpp>
 
+#include "brokers/kafka/trouble.hpp"
+
 namespace maestro::messaging::kafka {
 namespace {
 
@@ -43,7 +45,9 @@ class Properties {
 };
 
 // What librdkafka logs about connections comes as an error event too, and is told to people from there.
-void log_line(const rd_kafka_t*, int level, const char* facility, const char* text) {
+void log_line(const rd_kafka_t* client, int level, const char* facility, const char* text) {
+  if (auto trouble = client ? trouble_of(facility, text) : std::nullopt)
+    static_cast<Troubles*>(rd_kafka_opaque(client))->note(*std::move(trouble));
   constexpr int critical = 2;
   const auto ours = level <= critical ? LogLevel::error : LogLevel::debug;
   if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});
@@ -167,6 +171,9 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   // The statistics alone say whether a rebalance is under way.
   if (!is_private) made.set("statistics.interval.ms", 500);
   set_raw(made, options);
+  // Its log alone says that a topic was unknown for a moment.
+  const auto debug = options.raw().find("debug");
+  made.set("debug", debug == options.raw().end() ? "topic" : debug->second + ",topic");
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_STATS |
                                            RD_KAFKA_EVENT_ERROR);
   return made.take();
