@@ -149,13 +149,20 @@ TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
   EXPECT_GE(kills, 5U);
 }
 
+std::size_t peak_mib(const Child& child) {
+  std::ifstream status(fmt::format("/proc/{}/status", child.id()));
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stoul(line.substr(6)) / 1024;
+  return 0;
+}
+
 // However much is waiting, what is held of it is bounded: 64 MiB of fetched messages, and what librdkafka needs beside
 // them.
 TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
   const FaultyServer server("kafka");
   constexpr int total = 600'000;
   std::size_t started = 0;
-  std::size_t peak_kib = 0;
+  std::size_t peak = 0;
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto clock = Clock::real();
     MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
@@ -167,16 +174,49 @@ TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
     const auto deadline = clock->now() + 60s;
     while (started < 8 && clock->now() < deadline) co_await sleep_for(*clock, 10ms);
     co_await sleep_for(*clock, 15s);
-    std::ifstream status(fmt::format("/proc/{}/status", child.id()));
-    for (std::string line; std::getline(status, line);)
-      if (line.starts_with("VmHWM:")) peak_kib = std::stoul(line.substr(6));
+    peak = peak_mib(child);
     EXPECT_TRUE(child.running());
     co_await client.disconnect();
   });
-  std::cout << fmt::format("{} MiB wait; the process has {} MiB at most\n", total / 1024, peak_kib / 1024);
+  std::cout << fmt::format("{} MiB wait; the process has {} MiB at most\n", total / 1024, peak);
   EXPECT_EQ(started, 8U);
-  EXPECT_GT(peak_kib, 0U);
-  EXPECT_LT(peak_kib, 128U * 1024U);
+  EXPECT_GT(peak, 0U);
+  EXPECT_LT(peak, 128U);
+}
+
+// What handlers have in their hands counts too, in bytes.
+TEST(KafkaFaults, LargeMessagesAreHeldInABoundedPartToo) {
+  const FaultyServer server("kafka");
+  constexpr std::size_t total = 2000;
+  constexpr std::size_t eight_mib = 8U * 1024 * 1024;
+  const auto limit = fmt::format("consumer:fetch_buffer_bytes={}", eight_mib);
+  std::size_t peak = 0;
+  std::size_t peak_of_one = 0;
+  std::size_t handled = 0;
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
+    const Payload payload(fmt::format(R"({{"text":"{:x>100000}"}})", ""));
+    co_await client.publish("large", payload, {.key = "stuck"});
+    for (std::size_t i = 0; i < total; ++i)
+      co_await client.publish("large", payload, {.key = std::to_string(i), .confirm = false});
+    EXPECT_TRUE((co_await client.flush()).failures.empty());
+    std::size_t started = 0;
+    Child all(context, {"stuck", server.url(), "large", "all", limit, "consumer:prefetch=1000000"},
+              [&](const std::string&) { ++started; });
+    Child one(context, {"stuck_one", server.url(), "large", "one", limit}, [&](const std::string&) { ++handled; });
+    const auto deadline = clock->now() + 60s;
+    while ((started < 8 || handled < total + 1) && clock->now() < deadline) co_await sleep_for(*clock, 10ms);
+    EXPECT_EQ(started, 8U);
+    peak = peak_mib(all);
+    peak_of_one = peak_mib(one);
+    co_await client.disconnect();
+  });
+  std::cout << fmt::format("{} MiB wait; all handlers stuck: {} MiB; one of them: {} MiB\n", total / 10, peak,
+                           peak_of_one);
+  EXPECT_EQ(handled, total + 1);
+  EXPECT_LT(peak, 60U);
+  EXPECT_LT(peak_of_one, 60U) << "what was handled is not kept, although its place cannot be committed";
 }
 
 TEST(KafkaFaults, AClusterBelowMinInsyncReplicasRefusesAndSaysWhy) {

@@ -65,7 +65,8 @@ class Load {
   /// What is kept of a topic that was deleted says nothing about what was in it: only what is acknowledged from now on
   /// counts.
   void forget_acknowledged();
-  /// What was acknowledged may be gone with the topic: at the end, what is kept in the new one has to have been handled.
+  /// What was acknowledged may be gone with the topic: at the end, what is kept in the new one has to have been
+  /// handled.
   void topic_was_deleted() { recreated_ = true; }
 
  private:

@@ -132,8 +132,40 @@ TEST_F(KafkaBehaviour, LagIsToldForEachPartition) {
   });
 }
 
+// Half of fetch_buffer_bytes is what handlers and their queues may hold.
+TEST_F(KafkaBehaviour, LargeMessagesAreTakenWhileThereIsRoomForTheirBytes) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker broker(context.get_executor(), config({{"fetch_buffer_bytes", 2'097'152}}));
+    const auto topic = unique("large");
+    constexpr int count = 60;
+    for (int i = 0; i < count; ++i) co_await broker.publish(topic, Value(std::string(100'000, 'x')));
+    EventConsumer consumer(broker, {.group_id = unique("g"), .concurrency = 1});
+    bool stuck = true;
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      while (stuck) co_await sleep_for(*clock, 5ms);
+    });
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr) { ended = true; });
+    for (std::uint64_t before = 0; before == 0 || before != consumer.counts().received;) {
+      before = consumer.counts().received;
+      co_await sleep_for(*clock, 1s);
+    }
+    EXPECT_GE(consumer.counts().received, 10U);
+    EXPECT_LE(consumer.counts().received, 12U);
+    stuck = false;
+    const auto deadline = clock->now() + 20s;
+    while (consumer.counts().handled < count && clock->now() < deadline) co_await sleep_for(*clock, 5ms);
+    EXPECT_EQ(consumer.counts().handled, static_cast<std::uint64_t>(count));
+    consumer.stop();
+    while (!ended) co_await sleep_for(*clock, 10ms);
+    co_await broker.disconnect();
+  });
+}
+
 /// Numbers from `from` on, to partition 0.
-awaitable<void> publish_numbers(MessageBroker& broker, const std::string& topic, int from, std::size_t count, std::size_t size = 0) {
+awaitable<void> publish_numbers(MessageBroker& broker, const std::string& topic, int from, std::size_t count,
+                                std::size_t size = 0) {
   std::vector<OutgoingMessage> messages(count);
   for (std::size_t i = 0; i < count; ++i) {
     auto& message = messages[i];
@@ -141,13 +173,17 @@ awaitable<void> publish_numbers(MessageBroker& broker, const std::string& topic,
     message.partition = 0;
     message.payload = Payload(fmt::format("{} {:x>{}}", from + static_cast<int>(i), "", size));
   }
-  for (const auto& result : co_await broker.publish_many(std::move(messages))) EXPECT_TRUE(result.ok()) << result.detail;
+  for (const auto& result : co_await broker.publish_many(std::move(messages)))
+    EXPECT_TRUE(result.ok()) << result.detail;
 }
 
-int number_in(const Message& message) { return std::stoi(std::string(message.body().substr(0, message.body().find(' ')))); }
+int number_in(const Message& message) {
+  return std::stoi(std::string(message.body().substr(0, message.body().find(' '))));
+}
 
 /// Reads numbers until there are `count` different ones that are `from` or more; gives up when none comes for long.
-awaitable<std::set<int>> read_numbers(boost::asio::io_context& context, Subscription& reader, int from, std::size_t count) {
+awaitable<std::set<int>> read_numbers(boost::asio::io_context& context, Subscription& reader, int from,
+                                      std::size_t count) {
   boost::asio::steady_timer patience(context);
   std::set<int> seen;
   while (seen.size() < count) {
@@ -178,7 +214,8 @@ TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainIsReadFromItsBeginning) {
       constexpr std::size_t count = 500;
       co_await broker.administration().delete_topic(topic);
       co_await publish_numbers(broker, topic, 100, count);
-      EXPECT_EQ((co_await read_numbers(context, reader, 100, count)).size(), count) << (in_group ? "in a group" : "without a group");
+      EXPECT_EQ((co_await read_numbers(context, reader, 100, count)).size(), count)
+          << (in_group ? "in a group" : "without a group");
       co_await reader.close();
     }
     co_await broker.disconnect();

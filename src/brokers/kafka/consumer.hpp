@@ -15,11 +15,12 @@
 
 namespace maestro::messaging::kafka {
 
-/// What stands behind a subscription: one librdkafka consumer, and the partitions that it has. Everything happens on the session's
-/// executor but what blocks. `KafkaSubscription` is its face.
+/// What stands behind a subscription: one librdkafka consumer, and the partitions that it has. Everything happens on
+/// the session's executor but what blocks. `KafkaSubscription` is its face.
 ///
-/// consumer.cpp has the way of the messages; consumer_group.cpp the rebalances and commits; private_reader.cpp the assignment of a
-/// subscriber without a group; recreation.cpp what is done about a topic that was deleted and made again.
+/// consumer.cpp has the way of the messages; consumer_group.cpp the rebalances and commits; private_reader.cpp the
+/// assignment of a subscriber without a group; recreation.cpp what is done about a topic that was deleted and made
+/// again.
 class Consumer : public std::enable_shared_from_this<Consumer> {
  public:
   Consumer(std::shared_ptr<Session> session, SubscribeRequest request);
@@ -72,7 +73,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void on_commit(rd_kafka_event_t* event);
   [[nodiscard]] bool has_ready();
   std::size_t take_due(std::vector<Message>& into, std::size_t at_most);
-  void take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most);
+  std::size_t take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most);
+  void give_back(const Lane& lane, std::int64_t offset, TimePoint due);
   void mind_marks();
   void set_fetching(bool fetch);
   void schedule_tick();
@@ -109,6 +111,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::shared_ptr<Client> client_;
   std::shared_ptr<EventWatch> watch_;
   FetchMarks marks_;
+  std::size_t most_at_once_;  // bytes that one take hands out
   Notifier ready_;
   Signal changed_;
   std::unique_ptr<Timer> ticker_;
@@ -119,7 +122,12 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::pair<Handle, Lane*> last_handle_;  // messages come in runs
   std::uint64_t next_lane_ = 1;
   std::uint64_t next_turn_ = 0;
-  std::multimap<TimePoint, std::pair<std::uint64_t, std::int64_t>> due_;
+  struct GivenBack {
+    std::uint64_t lane;
+    std::int64_t offset;
+    std::shared_ptr<Chunk> chunk;
+  };
+  std::multimap<TimePoint, GivenBack> due_;
 
   bool committing_ = false;
   std::string last_commit_error_;
