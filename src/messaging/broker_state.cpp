@@ -296,10 +296,11 @@ awaitable<std::vector<PublishResult>> MessageBroker::State::publish_many(std::ve
 
 awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
                                            PublishCall call) {
-  const auto began = telemetry ? clock->now() : TimePoint{};
+  const auto began = clock->now();
   try {
     co_await transmit(messages, results);
-    if (!std::ranges::all_of(results, &PublishResult::ok)) co_await retry_failed(messages, results);
+    if (!std::ranges::all_of(results, &PublishResult::ok))
+      co_await retry_failed(messages, results, began + publish_timeout_);
   } catch (...) {
     breaker_.on_abandoned(call);
     throw;
@@ -330,8 +331,8 @@ void MessageBroker::State::finish(std::span<const OutgoingMessage> messages, std
 
 // Only what surely was not done and may go well later is tried again; in order, for the transport fails everything
 // that comes after a broken connection.
-awaitable<void> MessageBroker::State::retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
-  const auto deadline = clock->now() + publish_timeout_;
+awaitable<void> MessageBroker::State::retry_failed(std::span<OutgoingMessage> messages,
+                                                   std::span<PublishResult> results, TimePoint deadline) {
   for (int failures = 1;; ++failures) {
     std::vector<std::size_t> again;
     for (std::size_t i = 0; i < results.size(); ++i)

@@ -101,7 +101,11 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
                                 PublishCall call);
   void finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
               PublishCall call);
-  awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results);
+  awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results) {
+    return retry_failed(messages, results, clock->now() + publish_timeout_);
+  }
+  awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
+                               TimePoint deadline);
   void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
              PublishCall call);
   std::vector<std::shared_ptr<Attached>> open_subscriptions();

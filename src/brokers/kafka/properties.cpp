@@ -99,7 +99,7 @@ void set_producing(Properties& to, const Options& options) {
   to.set("compression.type", options.text("compression_type"), "compression_type");
   to.set("max.in.flight.requests.per.connection", options.integer("max_in_flight_requests_per_connection"));
   to.set("linger.ms", std::to_string(std::chrono::duration<double, std::milli>(options.duration("linger")).count()), "linger");
-  to.set("message.timeout.ms", milliseconds(options.duration("publish_timeout")));
+  to.set("message.timeout.ms", milliseconds(message_timeout(options)));
   to.set("queue.buffering.max.messages", options.integer("queue_messages"));
   // The one that Java's clients use, so that a key is in the same partition for all programs.
   to.set("partitioner", "murmur2_random");
@@ -119,6 +119,12 @@ std::string servers_of(const std::string& connection_string) {
                                      "user and password are the options sasl_username and sasl_password",
                                      redact(connection_string)));
   return servers;
+}
+
+Duration message_timeout(const Options& options) {
+  const auto allowed = options.duration("publish_timeout");
+  return std::max<Duration>(allowed - std::min<Duration>(std::chrono::milliseconds(1500), allowed / 4),
+                            std::chrono::milliseconds(1));
 }
 
 ConfHandle producer_properties(const Session& session) {
