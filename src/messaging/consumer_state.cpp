@@ -27,6 +27,9 @@ constexpr std::size_t flush_count = 256;
 // What a crash may repeat at most of one partition, while one message of it is stuck.
 constexpr std::size_t window_limit = 100'000;
 
+// What a message takes beside its key and payload.
+constexpr std::size_t bytes_beside = 512;
+
 constexpr Duration lag_period = std::chrono::seconds(5);
 constexpr Duration first_busy_look = std::chrono::milliseconds(10);
 constexpr Duration longest_busy_look = std::chrono::seconds(1);
@@ -104,15 +107,16 @@ EventConsumer::State::State(std::shared_ptr<MessageBroker::State> broker, EventC
       options_(std::move(options)),
       concurrency_(options_.concurrency.value_or(static_cast<std::size_t>(broker_->options.integer("concurrency")))),
       prefetch_(options_.prefetch.value_or(static_cast<std::size_t>(broker_->options.integer("prefetch")))),
+      most_held_bytes_(static_cast<std::size_t>(broker_->options.integer("fetch_buffer_bytes")) / 2),
       dead_letters_(options_.enable_dead_letter_queue.value_or(broker_->options.boolean("enable_dead_letter_queue"))),
       drain_timeout_(options_.drain_timeout.value_or(broker_->options.duration("drain_timeout"))),
-      reset_(options_.auto_offset_reset.value_or(broker_->options.text("auto_offset_reset") == "latest"
-                                                     ? OffsetReset::latest
-                                                     : OffsetReset::earliest)),
-      retry_options_{options_.max_retry_attempts.value_or(static_cast<int>(broker_->options.integer("max_retry_attempts"))),
-                     options_.initial_backoff.value_or(broker_->options.duration("initial_backoff")),
-                     options_.backoff_multiplier.value_or(broker_->options.number("backoff_multiplier")),
-                     options_.max_backoff.value_or(broker_->options.duration("max_backoff"))},
+      reset_(options_.auto_offset_reset.value_or(
+          broker_->options.text("auto_offset_reset") == "latest" ? OffsetReset::latest : OffsetReset::earliest)),
+      retry_options_{
+          options_.max_retry_attempts.value_or(static_cast<int>(broker_->options.integer("max_retry_attempts"))),
+          options_.initial_backoff.value_or(broker_->options.duration("initial_backoff")),
+          options_.backoff_multiplier.value_or(broker_->options.number("backoff_multiplier")),
+          options_.max_backoff.value_or(broker_->options.duration("max_backoff"))},
       retry_(retry_options_),
       serializer_(options_.serializer ? options_.serializer : std::make_shared<JsonSerializer>()),
       stop_(*broker_->clock, broker_->executor),
@@ -295,7 +299,10 @@ awaitable<void> EventConsumer::State::drain() {
   cancel_reporter_.emit(asio::cancellation_type::terminal);
   // What no handler has begun is left unsettled, and goes to another member.
   std::vector<Item> dropped;
-  lanes_.clear_waiting([&dropped](Item& item) { dropped.push_back(std::move(item)); });
+  lanes_.clear_waiting([&](Item& item) {
+    held_bytes_ -= item.bytes;
+    dropped.push_back(std::move(item));
+  });
   // A store that is away frees what was claimed when the leases end.
   bool answers = true;
   for (auto& item : dropped) {
@@ -340,7 +347,7 @@ awaitable<void> EventConsumer::State::fetch(Feed& feed) {
   std::vector<Message> batch;
   while (!stopping_) {
     const bool stuck = feed.acknowledger.widest_window() > window_limit;
-    if (lanes_.size() >= prefetch_ || stuck || (circuit_ && circuit_->state(broker_->clock->now()) == CircuitState::open)) {
+    if (is_full() || stuck || (circuit_ && circuit_->state(broker_->clock->now()) == CircuitState::open)) {
       co_await feed.room.wait();
       continue;
     }
@@ -355,7 +362,7 @@ awaitable<void> EventConsumer::State::fetch(Feed& feed) {
     for (auto& message : batch) push(feed, std::move(message));
     batch.clear();
     wake_one();
-    if (lanes_.size() < prefetch_) co_await feed.subscription->wait();
+    if (!is_full()) co_await feed.subscription->wait();
   }
 }
 
@@ -373,7 +380,9 @@ void EventConsumer::State::push(Feed& feed, Message&& message) {
   } else if (options_.ordering == Ordering::key && message.key()) {
     lane = mix(std::hash<std::string_view>{}(*message.key()) + feed.index);
   }
-  lanes_.emplace(lane, feed, std::move(message));
+  const auto bytes = message.body().size() + message.key().value_or("").size() + bytes_beside;
+  held_bytes_ += bytes;
+  lanes_.emplace(lane, feed, bytes, std::move(message));
 }
 
 bool EventConsumer::State::may_take() {
@@ -597,7 +606,7 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
     auto& item = lanes_.front(lane);
     if (circuit_) circuit_->on_abandoned(item.call);
     if (item.claim) co_await told(options_.deduplication->abandon(group_, item.message.id(), *item.claim));
-    lanes_.finish(lane);
+    finish(lane);
     co_return;
   }
   auto& item = lanes_.front(lane);
@@ -677,13 +686,20 @@ void EventConsumer::State::settle(Lanes::LaneId lane) {
   auto& item = lanes_.front(lane);
   auto& feed = *item.feed;
   feed.acknowledger.settle(item.tag);
-  lanes_.finish(lane);
+  finish(lane);
   if (feed.acknowledger.pending() >= flush_count) {
     flush_acknowledgements();
   } else if (feed.acknowledger.pending() > 0) {
     schedule_flush();
   }
   if (lanes_.size() == prefetch_ / 2) wake_fetchers();
+}
+
+void EventConsumer::State::finish(Lanes::LaneId lane) {
+  const auto before = held_bytes_;
+  held_bytes_ -= lanes_.front(lane).bytes;
+  lanes_.finish(lane);
+  if (before > most_held_bytes_ / 2 && held_bytes_ <= most_held_bytes_ / 2) wake_fetchers();
 }
 
 void EventConsumer::State::wake_fetchers() {

@@ -41,8 +41,10 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
  private:
   struct Feed;   // a route at work
   struct Item {  // a message in a lane
-    Item(Feed& from, Message&& received) : feed(&from), tag(received.tag()), message(std::move(received)) {}
+    Item(Feed& from, std::size_t size, Message&& received)
+        : feed(&from), bytes(size), tag(received.tag()), message(std::move(received)) {}
     Feed* feed;
+    std::size_t bytes;
     DeliveryTag tag;
     Message message;  // in the event while its handler runs
     int failures = 0;
@@ -87,6 +89,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   awaitable<void> failed(Lanes::LaneId lane, std::exception_ptr error);
   awaitable<void> write_dead_letter(Lanes::LaneId lane);
   void settle(Lanes::LaneId lane);
+  void finish(Lanes::LaneId lane);
   void park(Lanes::LaneId lane, Duration pause);
   awaitable<void> drain();
   static awaitable<void> run_reporter(std::shared_ptr<State> self);
@@ -101,6 +104,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void wake_fetchers();
   void fail_for_good(std::exception_ptr error);
   [[nodiscard]] bool may_take();
+  [[nodiscard]] bool is_full() const { return lanes_.size() >= prefetch_ || held_bytes_ >= most_held_bytes_; }
   [[nodiscard]] std::string dead_letter_topic_of(const Feed& feed, const Message& message) const;
   void check_promises() const;
 
@@ -110,6 +114,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   std::string group_origin_;
   std::size_t concurrency_;
   std::size_t prefetch_;
+  std::size_t most_held_bytes_;  // the other half of what may be held is the transport's
   bool dead_letters_;
   Duration drain_timeout_;
   OffsetReset reset_;
@@ -132,6 +137,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   boost::asio::cancellation_signal cancel_reporter_;
   std::vector<std::shared_ptr<Feed>> feeds_;
   Lanes lanes_;
+  std::size_t held_bytes_ = 0;  // in the lanes
   std::list<std::shared_ptr<Worker>> workers_;
   std::vector<Worker*> idle_;
   bool wake_pending_ = false;

@@ -2,6 +2,8 @@
 //   fault_child member URL TOPIC GROUP   handles messages, and prints "KEY NUMBER" for each
 //   fault_child relay URL FROM TO GROUP  copies messages in transactions
 //   fault_child stuck URL TOPIC GROUP    handlers that never return
+//   fault_child stuck_one URL TOPIC GROUP  the handler of one key, "stuck", never returns; prints a line for each other
+//   message
 // Options follow as consumer:NAME=VALUE or producer:NAME=VALUE.
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -9,6 +11,7 @@
 #include <cstdio>
 #include <iostream>
 #include <maestro/messaging.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,11 +51,13 @@ awaitable<void> relay(MessageBroker broker, std::string from, std::string to, st
   }
 }
 
-awaitable<void> stuck(MessageBroker broker, std::string topic, std::string group) {
+awaitable<void> stuck(MessageBroker broker, std::string topic, std::string group,
+                      std::optional<std::string> key = std::nullopt) {
   EventConsumer consumer(broker, {.group_id = group, .concurrency = 8});
-  consumer.subscribe(topic, [](const Event&) -> awaitable<void> {
-    std::puts("stuck");
+  consumer.subscribe(topic, [key](const Event& event) -> awaitable<void> {
+    std::puts("called");
     std::fflush(stdout);
+    if (key && event.key() != *key) co_return;
     boost::asio::steady_timer never(co_await boost::asio::this_coro::executor,
                                     boost::asio::steady_timer::time_point::max());
     co_await never.async_wait(boost::asio::use_awaitable);
@@ -74,6 +79,7 @@ awaitable<void> work(std::vector<std::string> arguments) {
   if (what == "member") co_await member(broker, arguments.at(2), arguments.at(3));
   if (what == "relay") co_await relay(broker, arguments.at(2), arguments.at(3), arguments.at(4));
   if (what == "stuck") co_await stuck(broker, arguments.at(2), arguments.at(3));
+  if (what == "stuck_one") co_await stuck(broker, arguments.at(2), arguments.at(3), "stuck");
 }
 
 }  // namespace

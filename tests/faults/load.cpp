@@ -213,6 +213,26 @@ void Load::forget_acknowledged() {
     for (auto& outcome : key.outcomes) outcome = Outcome::forgotten;
 }
 
+awaitable<void> Load::look_what_is_kept() {
+  auto client = broker();
+  co_await client.connect();
+  std::map<std::int32_t, std::int64_t> unread;
+  for (const auto& each : (co_await client.administration().describe_topic(topic_)).partitions)
+    if (each.next > each.first) unread[each.partition] = each.next;
+  std::map<std::string, std::set<std::size_t>> kept;
+  auto reader = co_await client.subscribe(topic_);
+  while (!unread.empty()) {
+    const auto message = co_await reader.next();
+    kept[std::string(*message->key())].insert(std::stoul(std::string(*message->headers().find("number"))));
+    const auto at = unread.find(message->position().partition);
+    if (at != unread.end() && message->position().offset + 1 >= at->second) unread.erase(at);
+  }
+  co_await client.disconnect();
+  for (auto& [name, key] : keys_)
+    for (std::size_t i = 0; i < key.outcomes.size(); ++i)
+      key.outcomes[i] = kept[name].contains(i) ? Outcome::acknowledged : Outcome::forgotten;
+}
+
 void Load::start_writers() {
   for (int writer = 0; writer < plan_.writers; ++writer) {
     ++writing_;
@@ -243,6 +263,8 @@ Counts Load::run(std::function<awaitable<void>(Load&)> fault) {
     while (published_ < plan_.at_least) co_await sleep(10ms);
     enough_ = true;
     const auto deadline = clock_->now() + plan_.patience;
+    while (writing_ > 0 && clock_->now() < deadline) co_await sleep(50ms);
+    if (recreated_) co_await look_what_is_kept();
     while ((writing_ > 0 || missing() > 0) && clock_->now() < deadline) co_await sleep(50ms);
     if (writing_ > 0) ADD_FAILURE() << writing_ << " publishers did not end";
     co_await sleep(500ms);  // for what comes too late, or once more

@@ -65,6 +65,9 @@ class Load {
   /// What is kept of a topic that was deleted says nothing about what was in it: only what is acknowledged from now on
   /// counts.
   void forget_acknowledged();
+  /// What was acknowledged may be gone with the topic: at the end, what is kept in the new one has to have been
+  /// handled.
+  void topic_was_deleted() { recreated_ = true; }
 
  private:
   enum class Outcome : char { waiting, acknowledged, unknown, refused, forgotten };
@@ -85,6 +88,8 @@ class Load {
   OutgoingMessage next_message(const std::string& key);
   void settle(const std::string& key, std::size_t number, const boost::system::error_code& error);
   [[nodiscard]] static std::string key_of(int writer, int index);
+  /// Reads the topic: what is not in it was deleted, whatever was said of it.
+  awaitable<void> look_what_is_kept();
   [[nodiscard]] std::size_t missing() const;
   [[nodiscard]] Counts count() const;
 
@@ -103,6 +108,7 @@ class Load {
   std::size_t next_member_ = 0;
   std::size_t writing_ = 0;
   bool enough_ = false;
+  bool recreated_ = false;
   std::size_t handled_ = 0;
   std::size_t published_ = 0;
   std::size_t overlaps_ = 0;

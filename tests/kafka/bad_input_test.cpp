@@ -52,7 +52,9 @@ TEST_F(KafkaBadInput, AMissingTopicWhereNoneMayBeMade) {
     MessageBroker broker(context.get_executor(), given);
     const auto name = topic();
     const auto publish = [&]() -> awaitable<void> { co_await broker.publish(name, Value(1)); };
+    const auto began = Clock::real()->now();
     const auto failure = co_await failure_of(publish());
+    EXPECT_LT(Clock::real()->now() - began, std::chrono::seconds(10)) << "not after all of publish_timeout";
     EXPECT_EQ(failure.reason(), errc::topic_not_found) << failure.what();
     EXPECT_THAT(failure.what(), HasSubstr(name));
     EXPECT_THAT(failure.what(), HasSubstr("auto_create_topics"));

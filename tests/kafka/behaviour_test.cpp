@@ -132,5 +132,113 @@ TEST_F(KafkaBehaviour, LagIsToldForEachPartition) {
   });
 }
 
+// Half of fetch_buffer_bytes is what handlers and their queues may hold.
+TEST_F(KafkaBehaviour, LargeMessagesAreTakenWhileThereIsRoomForTheirBytes) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker broker(context.get_executor(), config({{"fetch_buffer_bytes", 2'097'152}}));
+    const auto topic = unique("large");
+    constexpr int count = 60;
+    for (int i = 0; i < count; ++i) co_await broker.publish(topic, Value(std::string(100'000, 'x')));
+    EventConsumer consumer(broker, {.group_id = unique("g"), .concurrency = 1});
+    bool stuck = true;
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      while (stuck) co_await sleep_for(*clock, 5ms);
+    });
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr) { ended = true; });
+    for (std::uint64_t before = 0; before == 0 || before != consumer.counts().received;) {
+      before = consumer.counts().received;
+      co_await sleep_for(*clock, 1s);
+    }
+    EXPECT_GE(consumer.counts().received, 10U);
+    EXPECT_LE(consumer.counts().received, 12U);
+    stuck = false;
+    const auto deadline = clock->now() + 20s;
+    while (consumer.counts().handled < count && clock->now() < deadline) co_await sleep_for(*clock, 5ms);
+    EXPECT_EQ(consumer.counts().handled, static_cast<std::uint64_t>(count));
+    consumer.stop();
+    while (!ended) co_await sleep_for(*clock, 10ms);
+    co_await broker.disconnect();
+  });
+}
+
+/// Numbers from `from` on, to partition 0.
+awaitable<void> publish_numbers(MessageBroker& broker, const std::string& topic, int from, std::size_t count,
+                                std::size_t size = 0) {
+  std::vector<OutgoingMessage> messages(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    auto& message = messages[i];
+    message.topic = topic;
+    message.partition = 0;
+    message.payload = Payload(fmt::format("{} {:x>{}}", from + static_cast<int>(i), "", size));
+  }
+  for (const auto& result : co_await broker.publish_many(std::move(messages)))
+    EXPECT_TRUE(result.ok()) << result.detail;
+}
+
+int number_in(const Message& message) {
+  return std::stoi(std::string(message.body().substr(0, message.body().find(' '))));
+}
+
+/// Reads numbers until there are `count` different ones that are `from` or more; gives up when none comes for long.
+awaitable<std::set<int>> read_numbers(boost::asio::io_context& context, Subscription& reader, int from,
+                                      std::size_t count) {
+  boost::asio::steady_timer patience(context);
+  std::set<int> seen;
+  while (seen.size() < count) {
+    patience.expires_after(30s);
+    patience.async_wait([&](boost::system::error_code error) {
+      if (!error) boost::asio::co_spawn(context, reader.close(), boost::asio::detached);
+    });
+    const auto message = co_await reader.next();
+    if (!message) break;
+    if (const auto number = number_in(*message); number >= from) seen.insert(number);
+  }
+  co_return seen;
+}
+
+// The new log is longer than the old one at once, so that the old position is in it.
+TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainIsReadFromItsBeginning) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    for (const bool in_group : {true, false}) {
+      const auto topic = unique("again");
+      const auto group = unique("g");
+      co_await publish_numbers(broker, topic, 0, 5);
+      SubscribeOptions options;
+      if (in_group) options.group_id = group;
+      auto reader = co_await broker.subscribe(topic, options);
+      for (int i = 0; i < 5; ++i) EXPECT_EQ(number_in(*co_await reader.next()), i);
+      co_await reader.commit();
+      constexpr std::size_t count = 500;
+      co_await broker.administration().delete_topic(topic);
+      co_await publish_numbers(broker, topic, 100, count);
+      EXPECT_EQ((co_await read_numbers(context, reader, 100, count)).size(), count)
+          << (in_group ? "in a group" : "without a group");
+      co_await reader.close();
+    }
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainWhileNothingWasFetchedIsReadFromItsBeginning) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker broker(context.get_executor(), config({{"fetch_buffer_bytes", 1'048'576}}));
+    const auto topic = unique("again");
+    constexpr int old_count = 1000;
+    co_await publish_numbers(broker, topic, 0, old_count, 2000);
+    auto reader = co_await broker.subscribe(topic, {.group_id = unique("g")});
+    EXPECT_EQ(number_in(*co_await reader.next()), 0);
+    co_await sleep_for(*clock, 2s);  // more is there than may be fetched ahead
+    co_await broker.administration().delete_topic(topic);
+    constexpr std::size_t count = 2000;
+    co_await publish_numbers(broker, topic, old_count, count, 10);
+    EXPECT_EQ((co_await read_numbers(context, reader, old_count, count)).size(), count);
+    co_await broker.disconnect();
+  });
+}
+
 }  // namespace
 }  // namespace maestro::messaging::testing

@@ -8,6 +8,7 @@
 #include "brokers/kafka/offsets.hpp"
 #include "brokers/kafka/pattern.hpp"
 #include "brokers/kafka/properties.hpp"
+#include "brokers/kafka/trouble.hpp"
 
 namespace maestro::messaging::kafka {
 namespace {
@@ -108,6 +109,20 @@ TEST(KafkaFetchMarks, PauseAboveTheHighMarkAndResumeFarBelowIt) {
   EXPECT_EQ(marks.change(), Change::pause) << "bytes count too";
 }
 
+TEST(KafkaFetchMarks, WhatWasHandedOutCountsToo) {
+  using Change = FetchMarks::Change;
+  FetchMarks marks(100, 8000);
+  marks.add(3000);
+  EXPECT_EQ(marks.change(4000), Change::none);
+  EXPECT_EQ(marks.change(5000), Change::pause);
+  marks.remove(3000);
+  EXPECT_EQ(marks.change(5000), Change::resume);
+  marks.add(999);
+  EXPECT_EQ(marks.change(1'000'000), Change::none) << "an eighth is always left";
+  marks.add(1);
+  EXPECT_EQ(marks.change(1'000'000), Change::pause);
+}
+
 TEST(KafkaOffsets, APlaceIsWhatIsSettled) {
   Offsets offsets(10, 10);
   for (int i = 10; i < 15; ++i) EXPECT_TRUE(offsets.accept(i));
@@ -139,6 +154,30 @@ TEST(KafkaOffsets, TheEndCountsOnceAllBelowIsSettled) {
   offsets.acknowledge(0);
   EXPECT_EQ(offsets.place(), 2);
   EXPECT_EQ(offsets.lag(2, false), 0);
+}
+
+TEST(KafkaTroubles, AreReadFromTheLog) {
+  const auto lost = trouble_of(
+      "OFFSET",
+      "[thrd:main]: orders.eu [12]: offset reset (at offset 1180, broker 1) to cached BEGINNING offset 0: fetch failed "
+      "due to requested offset not available on the broker: Broker: Offset out of range");
+  ASSERT_TRUE(lost);
+  EXPECT_EQ(lost->topic, "orders.eu");
+  EXPECT_EQ(lost->partition, 12);
+  EXPECT_EQ(lost->kind, Trouble::Kind::out_of_range);
+  const auto unknown =
+      trouble_of("BROKERUA", "orders [0]: broker unavailable: fetch: Broker: Unknown topic or partition");
+  ASSERT_TRUE(unknown);
+  EXPECT_EQ(unknown->topic, "orders");
+  EXPECT_EQ(unknown->partition, 0);
+  EXPECT_EQ(unknown->kind, Trouble::Kind::unknown_topic);
+  EXPECT_FALSE(trouble_of(
+      "OFFSET",
+      "orders [0]: offset reset (at offset INVALID, broker -1) to BEGINNING: no previously committed offset available: "
+      "Local: No offset stored"));
+  EXPECT_FALSE(trouble_of("BROKERUA", "orders [0]: broker unavailable: produce: Broker: Unknown topic or partition"));
+  EXPECT_FALSE(trouble_of("BROKERUA", "orders [0]: broker unavailable: fetch: Broker: Not leader for partition"));
+  EXPECT_FALSE(trouble_of("OFFSET", "Broker: Offset out of range"));
 }
 
 }  // namespace

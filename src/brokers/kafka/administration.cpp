@@ -56,6 +56,25 @@ void check_topic_result(const rd_kafka_topic_result_t* result, std::string_view 
   }
 }
 
+std::optional<int> min_insync_replicas(const Client& client, const std::string& topic, Duration limit) try {
+  const ConfigResourceHandle asked(rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str()));
+  Request request(client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, limit);
+  rd_kafka_ConfigResource_t* one[] = {asked.get()};
+  rd_kafka_DescribeConfigs(client.get(), one, 1, request.options(), request.queue());
+  const auto answer = request.answer("asking for the topic's settings");
+  std::size_t count = 0;
+  const auto* const* resources =
+      rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(answer.get()), &count);
+  if (count == 0) return std::nullopt;
+  const auto* const* entries = rd_kafka_ConfigResource_configs(resources[0], &count);
+  for (std::size_t i = 0; i < count; ++i)
+    if (std::string_view(rd_kafka_ConfigEntry_name(entries[i])) == "min.insync.replicas")
+      return std::stoi(rd_kafka_ConfigEntry_value(entries[i]));
+  return std::nullopt;
+} catch (const MessagingError&) {  // not everyone may read them
+  return std::nullopt;
+}
+
 std::vector<GroupInfo> groups_of(const Client& client, const TopicInfo& topic, Duration limit) {
   Request list(client, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPS, limit);
   rd_kafka_ListConsumerGroups(client.get(), list.options(), list.queue());
@@ -147,12 +166,17 @@ bool create_topic(const Client& client, const std::string& topic, std::int32_t p
   return true;
 }
 
-void await_leaders(const Client& client, const std::string& topic, Duration limit) {
+bool exists(const Client& client, const std::string& topic, Duration limit) {
+  return std::ranges::any_of(topics(client, limit), [&](const auto& each) { return each.name == topic; });
+}
+
+void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit) {
   const TopicHandle handle(rd_kafka_topic_new(client.get(), topic.c_str(), nullptr));
   const QueueHandle pause(rd_kafka_queue_new(client.get()));  // nothing ever comes: a wait that needs no clock of ours
   constexpr int between = 50;
   auto error = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-  for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
+  const int all = std::max(milliseconds(limit), 1);
+  for (int left = all; left > 0; left -= between) {
     const auto found = metadata(client, handle.get(), std::chrono::milliseconds(std::max(left, 1000)));
     for (int i = 0; i < found->topic_cnt; ++i) {
       const auto& each = found->topics[i];
@@ -161,10 +185,34 @@ void await_leaders(const Client& client, const std::string& topic, Duration limi
         if (each.partitions[k].leader < 0) error = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
       if (!error && each.partition_cnt > 0) return;
     }
-    if (error != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE && error != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) break;
+    const bool unknown = error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    if (unknown ? all - left >= milliseconds(unknown_limit) : error != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) break;
     static_cast<void>(EventHandle(rd_kafka_queue_poll(pause.get(), between)));
   }
   fail(error, fmt::format("the topic \"{}\"", topic));
+}
+
+std::string hindrance(const Client& client, const std::string& topic, Duration limit) try {
+  const TopicHandle handle(rd_kafka_topic_new(client.get(), topic.c_str(), nullptr));
+  const auto found = metadata(client, handle.get(), limit);
+  if (found->topic_cnt == 0 || found->topics[0].err) return {};
+  const std::span partitions(found->topics[0].partitions, static_cast<std::size_t>(found->topics[0].partition_cnt));
+  const auto* fewest = static_cast<const rd_kafka_metadata_partition_t*>(nullptr);
+  for (const auto& each : partitions) {
+    if (each.leader < 0)
+      return fmt::format("its partition {} has no leader: bring back one of the brokers that have it", each.id);
+    if (each.isr_cnt < each.replica_cnt && (!fewest || each.isr_cnt < fewest->isr_cnt)) fewest = &each;
+  }
+  if (!fewest) return {};
+  const auto wanted = min_insync_replicas(client, topic, limit);
+  if (wanted && fewest->isr_cnt >= *wanted) return {};
+  return fmt::format(
+      "its partition {} has {} of {} replicas in sync, and min.insync.replicas is {}: bring the missing brokers back, "
+      "or lower "
+      "the topic's min.insync.replicas",
+      fewest->id, fewest->isr_cnt, fewest->replica_cnt, wanted ? std::to_string(*wanted) : "not known");
+} catch (const MessagingError&) {
+  return {};
 }
 
 void delete_topic(const Client& client, const std::string& topic, Duration limit) {
@@ -185,7 +233,8 @@ Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition
   auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
   const QueueHandle pause(rd_kafka_queue_new(client));  // nothing ever comes: a wait that needs no clock of ours
   constexpr int between = 50;
-  for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
+  const int all = std::max(milliseconds(limit), 1);
+  for (int left = all; left > 0; left -= between) {
     error = rd_kafka_query_watermark_offsets(client, topic.c_str(), partition, &found.first, &found.next, left);
     if (!error || !is_transient(error) || error == RD_KAFKA_RESP_ERR__TIMED_OUT) break;
     static_cast<void>(EventHandle(rd_kafka_queue_poll(pause.get(), between)));
@@ -254,8 +303,9 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
   const auto partitions = static_cast<std::int32_t>(session_->options.integer("auto_create_partitions"));
   const auto configuration = ask::configuration_for(session_->options.integer("max_message_bytes"));
   std::function<bool()> work = [client, topic, create, partitions, configuration, limit] {
+    // Only a topic that is missing needs the controller, which may be away.
     bool made = false;
-    if (create) {
+    if (create && !ask::exists(*client, topic, limit)) {
       try {
         made = ask::create_topic(*client, topic, partitions, configuration, limit);
       } catch (const MessagingError& failure) {
@@ -263,7 +313,9 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
         if (failure.reason() != errc::authentication_failed) throw;
       }
     }
-    ask::await_leaders(*client, topic, limit);
+    constexpr Duration to_spread =
+        std::chrono::seconds(2);  // until every broker knows a topic that somebody has just made
+    ask::await_leaders(*client, topic, limit, create ? limit : std::min(limit, to_spread));
     return made;
   };
   if (co_await session_->blocking(std::move(work)))

@@ -26,8 +26,13 @@ bool create_topic(const Client& client, const std::string& topic, std::int32_t p
                   const std::map<std::string, std::string>& configuration, Duration limit);
 /// What a topic has to be told so that it takes what the library may send.
 std::map<std::string, std::string> configuration_for(std::int64_t max_message_bytes);
-/// Until every partition of the topic has a leader. Throws `topic_not_found | connection_failed | …`.
-void await_leaders(const Client& client, const std::string& topic, Duration limit);
+/// Asks for all topics: asked about one that is missing, some clusters would make it.
+bool exists(const Client& client, const std::string& topic, Duration limit);
+/// Until every partition of the topic has a leader. One that is unknown for `unknown_limit` is missing.
+/// Throws `topic_not_found | connection_failed | …`.
+void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit);
+/// What keeps a topic from taking messages, and what to do about it; empty when nothing does, or nobody answers.
+std::string hindrance(const Client& client, const std::string& topic, Duration limit);
 void delete_topic(const Client& client, const std::string& topic, Duration limit);
 std::int64_t purge_topic(const Client& client, const std::string& topic, Duration limit);
 TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit);

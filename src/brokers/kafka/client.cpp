@@ -11,6 +11,7 @@ namespace maestro::messaging::kafka {
 
 Client::Client(rd_kafka_type_t type, ConfHandle properties) {
   char text[512] = "";
+  rd_kafka_conf_set_opaque(properties.get(), troubles_.get());  // for the log
   client_ = rd_kafka_new(type, properties.get(), text, sizeof text);
   if (!client_) {
     const std::string_view said = text;
@@ -29,7 +30,7 @@ Client::Client(rd_kafka_type_t type, ConfHandle properties) {
 }
 
 Client::~Client() {
-  run_blocking([client = client_, events = events_, messages = messages_] {
+  run_blocking([client = client_, events = events_, messages = messages_, troubles = troubles_] {
     rd_kafka_queue_destroy(events);
     if (messages) rd_kafka_queue_destroy(messages);
     rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);

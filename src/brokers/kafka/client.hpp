@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <functional>
 #include <memory>
@@ -8,6 +9,7 @@
 
 #include "brokers/kafka/handles.hpp"
 #include "brokers/kafka/session.hpp"
+#include "brokers/kafka/trouble.hpp"
 
 namespace maestro::messaging::kafka {
 
@@ -28,6 +30,10 @@ class Client {
   /// The partition's messages go to the queue of messages from now on, whenever it is assigned. They must not come as events:
   /// those take a look at the clock each.
   void redirect(const std::string& topic, std::int32_t partition) const;
+  /// What its partitions met, as its log says.
+  [[nodiscard]] Troubles& troubles() const { return *troubles_; }
+  /// Bytes of messages that were handed out and are still in someone's hands, on whatever thread.
+  [[nodiscard]] std::atomic<std::size_t>& handed_out() const { return handed_out_; }
   /// The next messages that are there, each to be destroyed; may be errors of their partitions.
   [[nodiscard]] std::span<rd_kafka_message_t*> consume(std::span<rd_kafka_message_t*> into) const;
 
@@ -36,6 +42,8 @@ class Client {
   rd_kafka_t* client_ = nullptr;
   rd_kafka_queue_t* events_ = nullptr;
   rd_kafka_queue_t* messages_ = nullptr;
+  mutable std::atomic<std::size_t> handed_out_ = 0;
+  std::shared_ptr<Troubles> troubles_ = std::make_shared<Troubles>();
 };
 
 /// Calls `ready` on the executor when one of the client's queues has become non-empty. librdkafka rings only then: `ready`

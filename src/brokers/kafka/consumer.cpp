@@ -22,6 +22,8 @@ namespace {
 
 constexpr Duration tick_period = std::chrono::milliseconds(250);
 constexpr std::size_t most_ready = 40'000;
+// A topic may be deleted and made again while nothing is fetched of it, and nobody hears of it.
+constexpr Duration long_pause = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -29,6 +31,7 @@ Consumer::Consumer(std::shared_ptr<Session> session, SubscribeRequest request)
     : session_(std::move(session)),
       request_(std::move(request)),
       marks_(most_ready, static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 2),
+      most_at_once_(static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 16),
       ready_(*session_->clock, session_->executor),
       changed_(session_->clock, session_->executor),
       ticker_(session_->clock->make_timer(session_->executor)) {}
@@ -81,6 +84,8 @@ void Consumer::schedule_tick() {
 void Consumer::tick() {
   const auto now = session_->clock->now();
   serve();
+  if (client_->troubles().any()) face_troubles();
+  mind_doubts();
   store_places();
   if (is_private() && assigned_ && now >= discover_due_ && !discovering_)
     asio::co_spawn(session_->executor, discover(shared_from_this()), asio::detached);
@@ -118,9 +123,13 @@ void Consumer::serve_messages() {
     const auto batch = client_->consume(room);
     if (batch.empty()) return;
     session_->answered();
+    // What was fetched after a trouble comes after it was noted; what is in hand may be from before or after, and is
+    // read again.
+    const bool troubled = client_->troubles().any();
+    if (troubled) face_troubles();
     for (auto* message : batch)
-      if (!on_message(message)) rd_kafka_message_destroy(message);
-    if (marks_.change() == FetchMarks::Change::pause) set_fetching(false);
+      if ((troubled && is_doubted(*message)) || !on_message(message)) rd_kafka_message_destroy(message);
+    if (marks_.change(client_->handed_out()) == FetchMarks::Change::pause) set_fetching(false);
   }
 }
 
@@ -130,7 +139,10 @@ bool Consumer::on_message(Fetched message) {
     return false;
   }
   auto* lane = lane_of(*message);
-  if (!lane || lane->draining || !lane->offsets.accept(message->offset)) return false;
+  if (!lane || lane->draining) return false;
+  if (lane->log != Lane::Log::known && !is_of_its_log(*lane, *message)) return false;
+  if (!lane->offsets.accept(message->offset)) return false;
+  lane->last = Seen(*message);
   lane->ready.push_back(message);
   marks_.add(bytes_of(*message));
   return true;
@@ -138,7 +150,12 @@ bool Consumer::on_message(Fetched message) {
 
 void Consumer::on_partition_error(const rd_kafka_message_t& message) {
   if (message.err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-    if (auto* lane = lane_of(message)) lane->offsets.reached_end(message.offset);
+    auto* lane = lane_of(message);
+    if (!lane) return;
+    // The last message would be before the end of its log.
+    if (lane->log == Lane::Log::doubted && message.offset <= lane->last.offset)
+      begin_again(*lane, Cause::other_message);
+    if (lane->log == Lane::Log::known) lane->offsets.reached_end(message.offset);
     return;
   }
   log(LogLevel::warning, describe(message.err, "consuming", rd_kafka_message_errstr(&message)).detail,
@@ -169,58 +186,56 @@ std::size_t Consumer::take(std::vector<Message>& into, std::size_t at_most) {
   serve();
   if (paused_ || lanes_.empty()) return 0;
   auto taken = take_due(into, at_most);
+  const auto before = marks_.bytes();
+  const auto enough = [&] { return taken >= at_most || before - marks_.bytes() >= most_at_once_; };
   // Every partition gets its turn to be first, so that a busy one starves no other.
   auto at = lanes_.upper_bound(next_turn_);
-  for (std::size_t turn = 0; turn < lanes_.size() && taken < at_most; ++turn, ++at) {
+  for (std::size_t turn = 0; turn < lanes_.size() && !enough(); ++turn, ++at) {
     if (at == lanes_.end()) at = lanes_.begin();
     auto& lane = *at->second;
     if (turn == 0) next_turn_ = lane.id;
-    while (taken < at_most && !lane.ready.empty()) {
-      const auto before = into.size();
-      take_from(lane, into, std::min(at_most - taken, Chunk::capacity));
-      taken += into.size() - before;
-    }
+    while (!enough() && !lane.ready.empty()) taken += take_from(lane, into, std::min(at_most - taken, Chunk::capacity));
   }
   mind_marks();
   return taken;
 }
 
-void Consumer::take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most) {
-  const auto count = std::min(at_most, lane.ready.size());
+std::size_t Consumer::take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most) {
+  const auto most = std::min(at_most, lane.ready.size());
+  std::size_t count = 0;
+  for (std::size_t bytes = 0; count < most; ++count) {
+    bytes += bytes_of(*lane.ready[count]);
+    if (count > 0 && bytes > std::min(Chunk::most_bytes, most_at_once_)) break;
+  }
   auto chunk = std::make_shared<Chunk>(client_, lane.ready, count);
   for (std::size_t i = 0; i < count; ++i) {
     marks_.remove(bytes_of((*chunk)[i]));
     into.push_back(Chunk::message(chunk, i, lane.id, 1));
   }
   lane.offsets.hand_out(chunk->last_offset());
-  lane.handed_out.push_back(std::move(chunk));
-  // A private reader settles nothing: the last few are kept for a release.
-  constexpr std::size_t kept = 8;
-  if (is_private() && lane.handed_out.size() > kept) lane.handed_out.pop_front();
+  while (!lane.handed_out.empty() && lane.handed_out.front().chunk.expired()) lane.handed_out.pop_front();
+  lane.handed_out.push_back({chunk, chunk->last_offset()});
+  return count;
 }
 
 std::size_t Consumer::take_due(std::vector<Message>& into, std::size_t at_most) {
   std::size_t taken = 0;
   const auto now = session_->clock->now();
   while (taken < at_most && !due_.empty() && due_.begin()->first <= now) {
-    const auto [id, offset] = due_.begin()->second;
+    const auto [id, offset, chunk] = std::move(due_.begin()->second);
     due_.erase(due_.begin());
     const auto found = lanes_.find(id);
-    if (found == lanes_.end()) continue;
-    auto& lane = *found->second;
-    for (const auto& chunk : lane.handed_out) {
-      const auto index = chunk->find(offset);
-      if (!index) continue;
-      into.push_back(Chunk::message(chunk, *index, lane.id, ++lane.redeliveries[offset] + 1));
-      ++taken;
-      break;
-    }
+    const auto index = chunk->find(offset);
+    if (found == lanes_.end() || !index) continue;
+    into.push_back(Chunk::message(chunk, *index, id, ++found->second->redeliveries[offset] + 1));
+    ++taken;
   }
   return taken;
 }
 
 void Consumer::mind_marks() {
-  if (marks_.change() == FetchMarks::Change::resume) set_fetching(true);
+  const auto change = marks_.change(client_->handed_out());
+  if (change != FetchMarks::Change::none) set_fetching(change == FetchMarks::Change::resume);
 }
 
 void Consumer::set_fetching(bool fetch) {
@@ -228,11 +243,16 @@ void Consumer::set_fetching(bool fetch) {
   for (const auto& [id, lane] : lanes_)
     if (!lane->draining) rd_kafka_topic_partition_list_add(all.get(), lane->topic.c_str(), lane->partition);
   if (all->cnt == 0) return;
+  const auto now = session_->clock->now();
   if (!fetch) {
     rd_kafka_pause_partitions(client_->get(), all.get());
+    fetch_paused_at_ = now;
     return;
   }
   rd_kafka_resume_partitions(client_->get(), all.get());
+  if (now - fetch_paused_at_ >= long_pause)
+    for (const auto& [id, lane] : lanes_)
+      if (!lane->draining && lane->last.known()) doubt(*lane);
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
   const auto& one = all->elems[0];
   run_blocking([client = client_, topic = std::string(one.topic), partition = one.partition] {
@@ -265,8 +285,7 @@ void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
     auto& lane = *found->second;
     const auto offset = static_cast<std::int64_t>(tag.sequence);
     lane.offsets.acknowledge(offset);
-    while (!lane.handed_out.empty() && lane.handed_out.front()->last_offset() <= offset)
-      lane.handed_out.pop_front();
+    while (!lane.handed_out.empty() && lane.handed_out.front().last_offset <= offset) lane.handed_out.pop_front();
     if (!lane.redeliveries.empty()) lane.redeliveries.erase(lane.redeliveries.begin(), lane.redeliveries.upper_bound(offset));
     settled |= lane.draining && lane.offsets.all_settled();
   }
@@ -278,8 +297,15 @@ void Consumer::release(std::span<const DeliveryTag> tags, Duration delay) {
   if (closed_) return;
   const auto due = session_->clock->now() + delay;
   for (const auto& tag : tags)
-    if (lanes_.contains(tag.lane)) due_.emplace(due, std::pair(tag.lane, static_cast<std::int64_t>(tag.sequence)));
+    if (const auto found = lanes_.find(tag.lane); found != lanes_.end())
+      give_back(*found->second, static_cast<std::int64_t>(tag.sequence), due);
   ready_.notify();
+}
+
+void Consumer::give_back(const Lane& lane, std::int64_t offset, TimePoint due) {
+  const auto found = std::ranges::lower_bound(lane.handed_out, offset, {}, &Lane::HandedOut::last_offset);
+  if (found == lane.handed_out.end()) return;
+  if (auto chunk = found->chunk.lock()) due_.emplace(due, GivenBack{lane.id, offset, std::move(chunk)});
 }
 
 void Consumer::pause() { paused_ = true; }

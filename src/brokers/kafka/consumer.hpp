@@ -15,11 +15,12 @@
 
 namespace maestro::messaging::kafka {
 
-/// What stands behind a subscription: one librdkafka consumer, and the partitions that it has. Everything happens on the session's
-/// executor but what blocks. `KafkaSubscription` is its face.
+/// What stands behind a subscription: one librdkafka consumer, and the partitions that it has. Everything happens on
+/// the session's executor but what blocks. `KafkaSubscription` is its face.
 ///
-/// consumer.cpp has the way of the messages; consumer_group.cpp the rebalances and commits; private_reader.cpp the assignment of a
-/// subscriber without a group.
+/// consumer.cpp has the way of the messages; consumer_group.cpp the rebalances and commits; private_reader.cpp the
+/// assignment of a subscriber without a group; recreation.cpp what is done about a topic that was deleted and made
+/// again.
 class Consumer : public std::enable_shared_from_this<Consumer> {
  public:
   Consumer(std::shared_ptr<Session> session, SubscribeRequest request);
@@ -72,12 +73,24 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void on_commit(rd_kafka_event_t* event);
   [[nodiscard]] bool has_ready();
   std::size_t take_due(std::vector<Message>& into, std::size_t at_most);
-  void take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most);
+  std::size_t take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most);
+  void give_back(const Lane& lane, std::int64_t offset, TimePoint due);
   void mind_marks();
   void set_fetching(bool fetch);
   void schedule_tick();
   void tick();
   void drop_ready(Lane& lane);
+
+  enum class Cause { out_of_range, other_message, nothing_known };
+  void face_troubles();
+  [[nodiscard]] bool is_doubted(const rd_kafka_message_t& message);
+  void doubt(Lane& lane);
+  [[nodiscard]] bool is_of_its_log(Lane& lane, const rd_kafka_message_t& message);
+  void begin_again(Lane& lane, Cause cause);
+  static awaitable<void> find_beginning(std::shared_ptr<Consumer> self, std::uint64_t id, Cause cause);
+  void forget_stored(Lane& lane);
+  void move_to(const Lane& lane, std::int64_t offset);
+  void mind_doubts();
 
   Lane* find(const std::string& topic, std::int32_t partition) const;
   Lane* lane_of(const rd_kafka_message_t& message);
@@ -98,6 +111,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::shared_ptr<Client> client_;
   std::shared_ptr<EventWatch> watch_;
   FetchMarks marks_;
+  std::size_t most_at_once_;  // bytes that one take hands out
   Notifier ready_;
   Signal changed_;
   std::unique_ptr<Timer> ticker_;
@@ -108,13 +122,19 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::pair<Handle, Lane*> last_handle_;  // messages come in runs
   std::uint64_t next_lane_ = 1;
   std::uint64_t next_turn_ = 0;
-  std::multimap<TimePoint, std::pair<std::uint64_t, std::int64_t>> due_;
+  struct GivenBack {
+    std::uint64_t lane;
+    std::int64_t offset;
+    std::shared_ptr<Chunk> chunk;
+  };
+  std::multimap<TimePoint, GivenBack> due_;
 
   bool committing_ = false;
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   bool assigned_ = false;
   bool paused_ = false;
+  TimePoint fetch_paused_at_{};
   bool closed_ = false;
   bool discovering_ = false;
   bool looked_ = false;  // a private reader knows what there was at its beginning

@@ -113,7 +113,7 @@ std::string_view login_advice(std::string_view mechanism) {
 }
 
 Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, const OutgoingMessage& message,
-                          bool creates_topics) {
+                          bool creates_topics, std::string_view hindrance) {
   auto failure = describe(error, fmt::format("publishing to \"{}\"", message.topic));
   if (status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED) {
     failure.code = errc::outcome_unknown;
@@ -121,7 +121,14 @@ Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t statu
     // It was deleted meanwhile; the next try makes it again.
     failure.code = creates_topics ? errc::connection_failed : errc::topic_not_found;
   }
+  if (error == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT && !hindrance.empty())
+    failure.detail = no_answer(message.topic, hindrance);
   return failure;
+}
+
+std::string no_answer(std::string_view topic, std::string_view hindrance) {
+  auto text = fmt::format("publishing to \"{}\": no acknowledgement within the time allowed", topic);
+  return hindrance.empty() ? text : fmt::format("{}; {}", text, hindrance);
 }
 
 void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text) {

@@ -31,9 +31,12 @@ struct Failure {
 /// password since it checks it (3.7.2, 3.8.1, 3.9.0; CVE-2024-56128).
 [[nodiscard]] std::string_view login_advice(std::string_view mechanism);
 
-/// What became of a message that was given to librdkafka.
-[[nodiscard]] Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, const OutgoingMessage& message,
-                                        bool creates_topics);
+/// What became of a message that was given to librdkafka. `hindrance`: what the cluster says against its topic, if
+/// anything.
+[[nodiscard]] Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status,
+                                        const OutgoingMessage& message, bool creates_topics,
+                                        std::string_view hindrance = {});
+[[nodiscard]] std::string no_answer(std::string_view topic, std::string_view hindrance);
 
 [[noreturn]] void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {});
 /// Throws when there is an error.

@@ -27,6 +27,7 @@ using GroupMetadataHandle =
     std::unique_ptr<rd_kafka_consumer_group_metadata_t, DestroyedBy<rd_kafka_consumer_group_metadata_destroy>>;
 using AdminOptionsHandle = std::unique_ptr<rd_kafka_AdminOptions_t, DestroyedBy<rd_kafka_AdminOptions_destroy>>;
 using NewTopicHandle = std::unique_ptr<rd_kafka_NewTopic_t, DestroyedBy<rd_kafka_NewTopic_destroy>>;
+using ConfigResourceHandle = std::unique_ptr<rd_kafka_ConfigResource_t, DestroyedBy<rd_kafka_ConfigResource_destroy>>;
 using DeleteTopicHandle = std::unique_ptr<rd_kafka_DeleteTopic_t, DestroyedBy<rd_kafka_DeleteTopic_destroy>>;
 using DeleteRecordsHandle = std::unique_ptr<rd_kafka_DeleteRecords_t, DestroyedBy<rd_kafka_DeleteRecords_destroy>>;
 using GroupOffsetsHandle =

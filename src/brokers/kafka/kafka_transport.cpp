@@ -112,7 +112,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     std::function<bool()> make = [client = co_await connected(), topic, partitions, configuration = std::move(settings.configuration)] {
       if (!ask::create_topic(*client, topic, partitions, configuration, ask_limit))
         throw MessagingError(errc::already_exists, fmt::format("the topic \"{}\" exists", topic));
-      ask::await_leaders(*client, topic, ask_limit);
+      ask::await_leaders(*client, topic, ask_limit, ask_limit);
       return true;
     };
     co_await session_->blocking(std::move(make));

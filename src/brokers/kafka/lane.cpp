@@ -29,11 +29,14 @@ Chunk::Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size
   for (std::size_t i = 0; i < count; ++i) {
     slots_[i].message = ready[i];
     slots_[i].chunk = this;
+    bytes_ += bytes_of(*ready[i]);
   }
+  client_->handed_out() += bytes_;
   ready.erase(ready.begin(), ready.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
 Chunk::~Chunk() {
+  client_->handed_out() -= bytes_;
   for (std::size_t i = 0; i < size_; ++i) {
     delete slots_[i].headers.load(std::memory_order_relaxed);
     rd_kafka_message_destroy(slots_[i].message);

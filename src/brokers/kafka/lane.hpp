@@ -22,11 +22,28 @@ using Fetched = rd_kafka_message_t*;
   return message.len + message.key_len + librdkafkas_own;
 }
 
+/// What a message is known by, when its log may have been replaced by another one.
+struct Seen {
+  std::int64_t offset = -1;
+  std::int64_t timestamp = -1;
+  std::size_t size = 0;
+
+  Seen() = default;
+  explicit Seen(const rd_kafka_message_t& message)
+      : offset(message.offset),
+        timestamp(rd_kafka_message_timestamp(&message, nullptr)),
+        size(message.len + message.key_len) {}
+  [[nodiscard]] bool known() const { return offset >= 0; }
+  bool operator==(const Seen&) const = default;
+};
+
 /// Messages that were handed out together; the owner of their bytes. Their headers are read when they are wanted: librdkafka
 /// allocates for that, also where there are none.
 class Chunk {
  public:
   static constexpr std::size_t capacity = 128;
+  /// They are freed together, so that they are no more than this where one is not more by itself.
+  static constexpr std::size_t most_bytes = 1'048'576;
 
   /// Takes the first messages of the queue.
   Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t count);
@@ -53,6 +70,7 @@ class Chunk {
 
   std::shared_ptr<Client> client_;  // outlives its messages
   std::size_t size_;
+  std::size_t bytes_ = 0;
   std::unique_ptr<Slot[]> slots_;
   std::mutex reading_;  // librdkafka reads the headers of a message once, and keeps them
 };
@@ -77,12 +95,26 @@ struct Lane {
   std::int32_t partition;
   Offsets offsets;
   std::deque<Fetched> ready;
-  std::deque<std::shared_ptr<Chunk>> handed_out;         // until settled, for `release`
+  struct HandedOut {
+    std::weak_ptr<Chunk> chunk;  // whoever gives a message back has it
+    std::int64_t last_offset;
+  };
+  std::deque<HandedOut> handed_out;  // until settled, for `release`
   std::map<std::int64_t, std::uint32_t> redeliveries;
+  Seen last;  // of what came
+  /// Whether the partition's log is the one that `last` came from. While that is not known, nothing is taken and no
+  /// place committed.
+  enum class Log : char { known, doubted, other };
+  Log log = Log::known;
+  TimePoint doubted_until{};
+  bool goes_back = false;                                // its place is before the one that the group has committed
   std::int64_t stored = -1;                              // the place that librdkafka will commit
   bool in_transactions = false;                          // its places are committed by transactions alone
   /// There is a place to commit.
-  [[nodiscard]] bool is_dirty() const { return in_transactions ? offsets.has_settled_more() : offsets.is_dirty(); }
+  [[nodiscard]] bool is_dirty() const {
+    if (log != Log::known) return false;
+    return in_transactions ? offsets.has_settled_more() : offsets.is_dirty();
+  }
   bool draining = false;                                 // it goes to another member when all is settled
 };
 

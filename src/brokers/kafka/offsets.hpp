@@ -20,6 +20,8 @@ class Offsets {
     return true;
   }
   void hand_out(std::int64_t offset) { handed_ = std::max(handed_, offset + 1); }
+  /// Where reading goes on.
+  [[nodiscard]] std::int64_t position() const { return std::max(next_, base_); }
   /// What came and was not handed out was dropped.
   void drop_ready() { next_ = std::max(handed_, base_); }
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -34,6 +36,7 @@ struct Producer::Batch : Listed {
   std::size_t outstanding = 0;
   bool expired = false;              // its results were written although answers are missing
   bool in_use = true;                // by the coroutine that published it
+  TimePoint began;
   TimePoint deadline;
   std::vector<Slot> slots;
   Waiter waiter;
@@ -62,7 +65,6 @@ Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> top
       topics_(std::move(topics)),
       max_message_bytes_(static_cast<std::size_t>(session_->options.integer("max_message_bytes"))),
       creates_topics_(topics_->creates()),
-      client_timeout_(session_->options.duration("publish_timeout")),
       moved_(session_->clock, session_->executor),
       answered_(session_->clock, session_->executor),
       sweeper_(session_->clock->make_timer(session_->executor)) {}
@@ -193,7 +195,8 @@ void Producer::on_delivery(const rd_kafka_message_t& message) {
       if (const auto at = rd_kafka_message_timestamp(&message, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
         result.receipt.timestamp = from_milliseconds(at);
     } else {
-      auto failure = describe_delivery(message.err, rd_kafka_message_status(&message), batch.messages[slot.index], creates_topics_);
+      auto failure = describe_delivery(message.err, rd_kafka_message_status(&message), batch.messages[slot.index],
+                                       creates_topics_, hindrance_of(topic));
       if (is_of_topic(message.err) || message.err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(topic);
       refuse(result, std::move(failure));
     }
@@ -288,14 +291,12 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
   const auto self = shared_from_this();
   if (messages.empty()) co_return;
   if (!client_ || failed_for_good_) open();
-  // A time-out of librdkafka's own says whether the broker may have it, so it comes first where it can.
-  constexpr Duration grace = std::chrono::seconds(2);
-  constexpr Duration hardly = std::chrono::milliseconds(100);
   const auto deadline = session_->clock->now() + timeout;
   auto& batch = new_batch();
   batch.messages = messages;
   batch.results = results;
-  batch.deadline = timeout + hardly < client_timeout_ ? deadline : deadline + grace;
+  batch.began = deadline - timeout;
+  batch.deadline = deadline;
   batch.slots.resize(messages.size());
   struct Use {
     Producer& producer;
@@ -373,7 +374,7 @@ void Producer::hurry_after_this_turn() {
 
 void Producer::schedule_sweep() {
   if (std::exchange(sweeping_, true)) return;
-  sweeper_->expires_at(session_->clock->now() + std::chrono::milliseconds(500));
+  sweeper_->expires_at(session_->clock->now() + std::chrono::milliseconds(250));
   sweeper_->async_wait([weak = weak_from_this()](const boost::system::error_code& error) {
     const auto self = weak.lock();
     if (!self) return;
@@ -386,7 +387,39 @@ void Producer::sweep() {
   serve();
   const auto now = session_->clock->now();
   expire([now](const Batch& batch) { return batch.deadline <= now; });
+  look_for_hindrances(now);
   if (!pending_.empty()) schedule_sweep();
+}
+
+// Messages that are not taken are tried again by librdkafka, which does not say why until their time is over, and then
+// says that it is.
+void Producer::look_for_hindrances(TimePoint now) {
+  constexpr Duration patience = std::chrono::seconds(1);
+  if (looking_ || now < look_due_) return;
+  for (auto each = pending_.rbegin(); each != pending_.rend(); ++each) {  // the oldest is the last
+    const auto& batch = static_cast<Batch&>(*each);
+    if (!batch.in_use || batch.expired || batch.outstanding == 0) continue;
+    if (now - batch.began < patience) return;
+    looking_ = true;
+    asio::co_spawn(session_->executor, look_for_hindrance(shared_from_this(), batch.messages.front().topic),
+                   asio::detached);
+    return;
+  }
+}
+
+awaitable<void> Producer::look_for_hindrance(std::shared_ptr<Producer> self, std::string topic) {
+  constexpr Duration period = std::chrono::seconds(1);
+  std::function<std::string()> look = [client = self->client_, topic] {
+    return ask::hindrance(*client, topic, std::chrono::seconds(2));
+  };
+  auto found = co_await self->session_->blocking(std::move(look));
+  self->looking_ = false;
+  self->look_due_ = self->session_->clock->now() + period;
+  self->hindrance_ = {std::move(topic), std::move(found)};
+}
+
+std::string_view Producer::hindrance_of(std::string_view topic) const {
+  return hindrance_.first == topic ? std::string_view(hindrance_.second) : std::string_view();
 }
 
 void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
@@ -399,7 +432,8 @@ void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
     for (std::size_t i = 0; i < batch->results.size(); ++i) {
       auto& result = batch->results[i];
       if (result.error || result.receipt.offset >= 0) continue;
-      refuse(result, {errc::outcome_unknown, fmt::format("no answer for \"{}\" within the time allowed", batch->messages[i].topic)});
+      refuse(result,
+             {errc::outcome_unknown, no_answer(batch->messages[i].topic, hindrance_of(batch->messages[i].topic))});
     }
     batch->results = {};
     batch->expired = true;

@@ -49,6 +49,9 @@ class Producer : public std::enable_shared_from_this<Producer> {
   void hurry_after_this_turn();
   void schedule_sweep();
   void sweep();
+  void look_for_hindrances(TimePoint now);
+  static awaitable<void> look_for_hindrance(std::shared_ptr<Producer> self, std::string topic);
+  [[nodiscard]] std::string_view hindrance_of(std::string_view topic) const;
   /// Ends the wait of those batches; what has no answer yet is of unknown outcome.
   void expire(const std::function<bool(const Batch&)>& is_late);
 
@@ -60,7 +63,6 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::pair<std::string, rd_kafka_topic_t*> last_handle_;  // messages of a topic come in runs
   std::size_t max_message_bytes_;
   bool creates_topics_;
-  Duration client_timeout_;
 
   struct Listed : boost::intrusive::list_base_hook<> {};
   boost::intrusive::list<Listed> pending_;
@@ -74,6 +76,9 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::unique_ptr<Timer> sweeper_;
   bool sweeping_ = false;
   bool hurry_scheduled_ = false;
+  bool looking_ = false;
+  TimePoint look_due_ = TimePoint::min();
+  std::pair<std::string, std::string> hindrance_;  // of this topic, at the last look
   std::shared_ptr<std::atomic<bool>> hurrying_ = std::make_shared<std::atomic<bool>>(false);
   std::optional<Failure> connecting_failure_;
   bool decisive_failure_ = false;

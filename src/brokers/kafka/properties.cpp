@@ -6,6 +6,8 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/log.hpp>
 
+#include "brokers/kafka/trouble.hpp"
+
 namespace maestro::messaging::kafka {
 namespace {
 
@@ -43,7 +45,9 @@ class Properties {
 };
 
 // What librdkafka logs about connections comes as an error event too, and is told to people from there.
-void log_line(const rd_kafka_t*, int level, const char* facility, const char* text) {
+void log_line(const rd_kafka_t* client, int level, const char* facility, const char* text) {
+  if (auto trouble = client ? trouble_of(facility, text) : std::nullopt)
+    static_cast<Troubles*>(rd_kafka_opaque(client))->note(*std::move(trouble));
   constexpr int critical = 2;
   const auto ours = level <= critical ? LogLevel::error : LogLevel::debug;
   if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});
@@ -95,7 +99,7 @@ void set_producing(Properties& to, const Options& options) {
   to.set("compression.type", options.text("compression_type"), "compression_type");
   to.set("max.in.flight.requests.per.connection", options.integer("max_in_flight_requests_per_connection"));
   to.set("linger.ms", std::to_string(std::chrono::duration<double, std::milli>(options.duration("linger")).count()), "linger");
-  to.set("message.timeout.ms", milliseconds(options.duration("publish_timeout")));
+  to.set("message.timeout.ms", milliseconds(message_timeout(options)));
   to.set("queue.buffering.max.messages", options.integer("queue_messages"));
   // The one that Java's clients use, so that a key is in the same partition for all programs.
   to.set("partitioner", "murmur2_random");
@@ -115,6 +119,12 @@ std::string servers_of(const std::string& connection_string) {
                                      "user and password are the options sasl_username and sasl_password",
                                      redact(connection_string)));
   return servers;
+}
+
+Duration message_timeout(const Options& options) {
+  const auto allowed = options.duration("publish_timeout");
+  return std::max<Duration>(allowed - std::min<Duration>(std::chrono::milliseconds(1500), allowed / 4),
+                            std::chrono::milliseconds(1));
 }
 
 ConfHandle producer_properties(const Session& session) {
@@ -157,8 +167,10 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   // Small requests, for what is under way when fetching pauses is thrown away and fetched again. A larger message comes all the
   // same (KIP-74).
   const auto fetch = std::clamp<std::int64_t>(options.integer("fetch_buffer_bytes") / 32, 1'048'576, 16'777'216);
-  made.set("queued.min.messages", 10'000'000);
-  made.set("queued.max.messages.kbytes", 2'097'151);
+  // They are met only while this process does not turn its loop.
+  made.set("queued.min.messages", 100'000);
+  made.set("queued.max.messages.kbytes",
+           std::min<std::int64_t>(options.integer("fetch_buffer_bytes") / 1024, 2'097'151));
   made.set("fetch.max.bytes", fetch);
   made.set("fetch.message.max.bytes", std::min<std::int64_t>(fetch, 1'048'576));
   made.set("message.max.bytes", fetch);
@@ -167,6 +179,9 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   // The statistics alone say whether a rebalance is under way.
   if (!is_private) made.set("statistics.interval.ms", 500);
   set_raw(made, options);
+  // Its log alone says that a topic was unknown for a moment.
+  const auto debug = options.raw().find("debug");
+  made.set("debug", debug == options.raw().end() ? "topic" : debug->second + ",topic");
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_STATS |
                                            RD_KAFKA_EVENT_ERROR);
   return made.take();

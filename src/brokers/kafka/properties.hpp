@@ -10,6 +10,10 @@ namespace maestro::messaging::kafka {
 /// The addresses of a connection string: `host:port[,host:port]`, bare or behind `kafka://`. Throws `invalid_option`.
 [[nodiscard]] std::string servers_of(const std::string& connection_string);
 
+/// How long librdkafka tries to deliver a message. Its answer says whether the broker may have it, and so it has to
+/// come before `publish_timeout`; it looks once a second.
+[[nodiscard]] Duration message_timeout(const Options& options);
+
 /// librdkafka's configuration for what the options say. Throws `unknown_option | invalid_option` that names the key.
 [[nodiscard]] ConfHandle producer_properties(const Session& session);
 [[nodiscard]] ConfHandle transactional_properties(const Session& session, const std::string& transactional_id);

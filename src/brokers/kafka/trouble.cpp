@@ -1,0 +1,50 @@
+#include "brokers/kafka/trouble.hpp"
+
+#include <charconv>
+#include <utility>
+
+#include "brokers/kafka/handles.hpp"
+
+namespace maestro::messaging::kafka {
+
+// "TOPIC [PARTITION]: offset reset (at …): …: REASON" and "TOPIC [PARTITION]: broker unavailable: fetch: REASON",
+// from 1.9 to 2.15 at least; where a later version words them otherwise, nothing is noticed.
+std::optional<Trouble> trouble_of(std::string_view facility, std::string_view text) {
+  const auto ends_with = [&](rd_kafka_resp_err_t error) { return text.ends_with(rd_kafka_err2str(error)); };
+  Trouble trouble;
+  std::string_view what;
+  if (facility == "OFFSET" && ends_with(RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
+    trouble.kind = Trouble::Kind::out_of_range;
+    what = "]: offset reset (";
+  } else if (facility == "BROKERUA" && ends_with(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)) {
+    trouble.kind = Trouble::Kind::unknown_topic;
+    what = "]: broker unavailable: fetch: ";
+  } else {
+    return std::nullopt;
+  }
+  const auto close = text.find(what);
+  const auto open = text.rfind(" [", close);
+  if (close == std::string_view::npos || open == std::string_view::npos) return std::nullopt;
+  const auto* end = text.data() + close;
+  const auto [rest, error] = std::from_chars(text.data() + open + 2, end, trouble.partition);
+  if (error != std::errc() || rest != end) return std::nullopt;
+  // The thread's name may come first.
+  auto topic = text.substr(0, open);
+  if (const auto space = topic.rfind(' '); space != std::string_view::npos) topic.remove_prefix(space + 1);
+  trouble.topic = topic;
+  return trouble;
+}
+
+void Troubles::note(Trouble trouble) {
+  const std::lock_guard lock(mutex_);
+  noted_.push_back(std::move(trouble));
+  any_.store(true, std::memory_order_release);
+}
+
+std::vector<Trouble> Troubles::take() {
+  const std::lock_guard lock(mutex_);
+  any_.store(false, std::memory_order_relaxed);
+  return std::exchange(noted_, {});
+}
+
+}  // namespace maestro::messaging::kafka

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace maestro::messaging::kafka {
+
+/// What befell a partition, and librdkafka deals with by itself: no event tells of it, only a line of its log.
+struct Trouble {
+  enum class Kind {
+    out_of_range,  ///< the position is not in the partition's log; librdkafka has chosen another one
+    unknown_topic  ///< the broker does not know the topic, which may have been deleted
+  };
+  std::string topic;
+  std::int32_t partition = 0;
+  Kind kind = Kind::out_of_range;
+};
+
+/// Reads a line of librdkafka's log. Most lines tell of no trouble.
+[[nodiscard]] std::optional<Trouble> trouble_of(std::string_view facility, std::string_view text);
+
+/// Where the threads of librdkafka leave it for the executor.
+class Troubles {
+ public:
+  void note(Trouble trouble);
+  [[nodiscard]] bool any() const { return any_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::vector<Trouble> take();
+
+ private:
+  std::atomic<bool> any_ = false;
+  std::mutex mutex_;
+  std::vector<Trouble> noted_;
+};
+
+}  // namespace maestro::messaging::kafka
