@@ -95,6 +95,9 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
       advice = "; the limits are the option max_message_bytes and the topic's max.message.bytes";
       break;
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+      advice = "; allowed is a time after 1970-01-01T00:00:00Z, within what the topic's settings take";
+      break;
     case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
       advice = "; the cluster has too few brokers for its default.replication.factor";
       break;

@@ -251,7 +251,7 @@ Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& res
     refuse(result, {errc::invalid_argument,
                     fmt::format("partition {}: \"{}\" has none of this number", *message.partition, message.topic)});
   } else {
-    forget(message.topic);
+    if (is_of_topic(error) || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(message.topic);
     refuse(result, describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_));
   }
   return Attempt::refused;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/log.hpp>
 
@@ -105,6 +106,23 @@ void set_producing(Properties& to, const Options& options) {
   to.set("partitioner", "murmur2_random");
 }
 
+// `host`, `host:port` or `[address]:port`.
+bool is_address(std::string_view text) {
+  std::size_t host = text.find(':');
+  if (text.starts_with('[')) {
+    host = text.find(']');
+    if (host == std::string_view::npos) return false;
+    ++host;
+  }
+  if (host == 0 || text.empty()) return false;
+  if (host >= text.size()) return true;
+  if (text[host] != ':') return false;
+  const auto digits = text.substr(host + 1);
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  return error == std::errc() && end == digits.data() + digits.size() && port > 0;
+}
+
 }  // namespace
 
 std::string servers_of(const std::string& connection_string) {
@@ -112,10 +130,16 @@ std::string servers_of(const std::string& connection_string) {
   std::string servers = connection_string;
   if (servers.starts_with(scheme)) servers.erase(0, scheme.size());
   while (servers.ends_with('/')) servers.pop_back();
-  const bool odd = servers.empty() || servers.find_first_of("/@?# \t") != std::string::npos;
+  bool odd = servers.find_first_of("/@?# \t") != std::string::npos;
+  for (std::size_t begin = 0; begin <= servers.size() && !odd;) {
+    const auto end = std::min(servers.find(',', begin), servers.size());
+    odd = !is_address(std::string_view(servers).substr(begin, end - begin));
+    begin = end + 1;
+  }
   if (odd)
     throw MessagingError(errc::invalid_option,
-                         fmt::format("connection string \"{}\"; allowed is host:port[,host:port], bare or behind kafka://; "
+                         fmt::format("connection string \"{}\"; allowed is host:port[,host:port] with ports from 1 to "
+                                     "65535, bare or behind kafka://; "
                                      "user and password are the options sasl_username and sasl_password",
                                      redact(connection_string)));
   return servers;
@@ -125,6 +149,30 @@ Duration message_timeout(const Options& options) {
   const auto allowed = options.duration("publish_timeout");
   return std::max<Duration>(allowed - std::min<Duration>(std::chrono::milliseconds(1500), allowed / 4),
                             std::chrono::milliseconds(1));
+}
+
+Acknowledged acknowledged(const Session& session) {
+  const auto made = producer_properties(session);
+  const auto value = [&](const char* name) {
+    char text[64] = "";
+    std::size_t size = sizeof text;
+    return rd_kafka_conf_get(made.get(), name, text, &size) == RD_KAFKA_CONF_OK ? std::string(text) : std::string();
+  };
+  Acknowledged told;
+  const auto acks = value("acks");
+  if (acks == "0") {
+    told.means = "nothing: no broker has confirmed it (acks=0)";
+  } else if (acks == "-1" || acks == "all") {
+    told.means =
+        "in the memory of every replica in sync (acks=all); survives the loss of brokers down to min.insync.replicas";
+  } else {
+    told.means = fmt::format("in the memory of the partition's leader (acks={}), which may be lost with it", acks);
+  }
+  if (value("enable.idempotence") != "true") {
+    told.in_order = false;
+    told.means += "; a publish that is tried again may be stored twice, and out of order (enable.idempotence=false)";
+  }
+  return told;
 }
 
 ConfHandle producer_properties(const Session& session) {
