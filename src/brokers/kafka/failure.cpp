@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "brokers/kafka/trouble.hpp"
+
 namespace maestro::messaging::kafka {
 
 errc code_of(rd_kafka_resp_err_t error) {
@@ -83,6 +85,13 @@ bool is_transient(rd_kafka_resp_err_t error) {
 
 Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_view text) {
   std::string_view advice;
+  auto code = code_of(error);
+  // With TLS 1.3 the broker judges our certificate after the handshake: to librdkafka, a broken connection.
+  if (text.find("alert") != std::string_view::npos && text.find("certificate") != std::string_view::npos) {
+    code = errc::tls_failed;
+    advice =
+        "; the broker refuses this client's certificate, or wants one: ssl_certificate_location and ssl_key_location";
+  }
   switch (error) {
     case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
       advice = "; is the broker up, and has the topic enough replicas in sync (min.insync.replicas)?";
@@ -104,8 +113,16 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
     default:
       break;
   }
-  return {code_of(error),
-          fmt::format("{}: {} ({}){}", what, text.empty() ? rd_kafka_err2str(error) : text, rd_kafka_err2name(error), advice)};
+  return {code, fmt::format("{}: {} ({}){}", what, text.empty() ? rd_kafka_err2str(error) : text,
+                            rd_kafka_err2name(error), advice)};
+}
+
+std::string with_certificate_trouble(std::string detail, int x509_error) {
+  const auto trouble = certificate_trouble(x509_error);
+  constexpr std::string_view verdict = "certificate verify failed";
+  const auto at = detail.find(verdict);
+  if (trouble.empty() || at == std::string::npos) return detail;
+  return detail.substr(0, at + verdict.size()).append(": ").append(trouble);
 }
 
 std::string_view login_advice(std::string_view mechanism) {

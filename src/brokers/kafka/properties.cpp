@@ -1,11 +1,14 @@
 #include "brokers/kafka/properties.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/log.hpp>
+#include <system_error>
 
 #include "brokers/kafka/trouble.hpp"
 
@@ -54,7 +57,38 @@ void log_line(const rd_kafka_t* client, int level, const char* facility, const c
   if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});
 }
 
+int note_certificate(rd_kafka_t*, const char*, std::int32_t, int* x509_error, int, const char*, std::size_t, char*,
+                     std::size_t, void* troubles) {
+  if (*x509_error == 0) return 1;
+  static_cast<Troubles*>(troubles)->note_certificate(*x509_error);
+  return 0;
+}
+
+// librdkafka does not say which of the files it cannot read.
+void check_files(const Options& options) {
+  for (const auto* name : {"ssl_ca_location", "ssl_certificate_location", "ssl_key_location"}) {
+    const auto path = options.text_if(name);
+    if (path && ::access(path->c_str(), R_OK) != 0)
+      throw MessagingError(errc::tls_failed, fmt::format("{}: \"{}\" cannot be read: {}", name, *path,
+                                                         std::generic_category().message(errno)));
+  }
+}
+
+// Its default is Kerberos, which complains about a keytab.
+void check_mechanism(const Options& options) {
+  const auto& raw = options.raw();
+  if (!options.text("security_protocol").starts_with("SASL") || options.text_if("sasl_mechanism") ||
+      raw.contains("sasl.mechanism") || raw.contains("sasl.mechanisms"))
+    return;
+  throw MessagingError(
+      errc::invalid_option,
+      fmt::format("sasl_mechanism is absent; security_protocol={} wants one: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+                  options.text("security_protocol")));
+}
+
 void set_security(Properties& to, const Options& options) {
+  check_mechanism(options);
+  check_files(options);
   to.set("security.protocol", options.text("security_protocol"), "security_protocol");
   to.option(options, "sasl_mechanism", "sasl.mechanisms");
   to.option(options, "sasl_username", "sasl.username");
@@ -68,6 +102,7 @@ void set_security(Properties& to, const Options& options) {
     to.set("ssl.endpoint.identification.algorithm", "none");
   } else {
     to.set("ssl.endpoint.identification.algorithm", "https");
+    rd_kafka_conf_set_ssl_cert_verify_cb(to.get(), note_certificate);
   }
 }
 
