@@ -225,13 +225,19 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
   auto* showing = add("show", "One dead letter, whole", show);
   add_topic(showing)->required();
   showing->add_option("POSITION", arguments->position, "The position, as the list shows it")->required();
-  auto* replaying =
-      add("replay", "Publish dead letters to the topic they came from; goes on where the last replay stopped", replay);
+  auto* replaying = add("replay",
+                        "Publish dead letters to the topic they came from. Goes on where the last replay of the same "
+                        "filter stopped; another filter has a place of "
+                        "its own, and replays again what the first one did",
+                        replay);
   add_topic(replaying)->required();
   add_filter(replaying);
-  replaying->add_flag("--dry-run", arguments->dry_run, "Count, and change nothing");
+  replaying->add_flag("--dry-run", arguments->dry_run,
+                      "Count what would be replayed from where the last replay stopped, and change nothing");
   replaying->add_option("--rate", arguments->rate, "At most so many a second")->check(seconds_or_rate());
-  replaying->add_option("--max-replays", arguments->max_replays, "What was replayed so often stays where it is")
+  replaying
+      ->add_option("--max-replays", arguments->max_replays,
+                   "What was replayed so often is passed over, for good: the next replay goes on behind it")
       ->check(whole_number(1, 1'000'000))
       ->capture_default_str();
   replaying->add_option("--limit", arguments->replay_limit, "At most so many")->check(whole_number(1, any_count));

@@ -143,7 +143,12 @@ boost::json::value payload_json(std::string_view bytes) {
 boost::json::object message_json(const messaging::Message& message) {
   const auto text = [](std::string_view bytes) { return is_utf8(bytes) ? std::string(bytes) : printable(bytes); };
   boost::json::object headers;
-  for (const auto [name, value] : message.headers()) headers[text(name)] = text(value);
+  for (const auto [name, value] : message.headers()) {
+    const auto [at, is_new] = headers.emplace(text(name), text(value));
+    if (is_new) continue;
+    if (!at->value().is_array()) at->value() = boost::json::array{at->value()};
+    at->value().as_array().emplace_back(text(value));
+  }
   boost::json::object object{{"topic", message.topic()}};
   object["position"] = message.position().to_string();
   object["partition"] = message.position().partition;

@@ -99,7 +99,9 @@ void add_subscribe(CLI::App& app, const Settings& settings, Action& action) {
   verb->add_option("--group", arguments->group,
                    "Share the work of this group, and acknowledge what was printed; without it, a private reader");
   verb->add_option("--max", arguments->max, "End after so many messages")->check(whole_number(1, any_count));
-  verb->add_option("--format", arguments->format, "text: one line each; value: the payload alone; json: all of it")
+  verb->add_option("--format", arguments->format,
+                   "text: one line each, without headers; value: the payload alone; json: all of it, a header that is "
+                   "repeated as a list")
       ->check(CLI::IsMember({"text", "value", "json"}))
       ->capture_default_str();
   verb->add_option("--from", arguments->from, "Where a new group, or a private reader, starts")

@@ -99,7 +99,7 @@ std::span<const OptionSpec> option_table() {
       {"commit_interval", consumer, duration, "1000", "ms", kafka_only, {}, 10, 3'600'000, "",
        "How often the group's places are committed; what a crash repeats at most."},
       {"fetch_buffer_bytes", consumer, integer, "67108864", "bytes", any, {}, 1'048'576, 17'179'869'184, "",
-       "Messages that a subscription or consumer holds in memory at most, fetched ahead or in the hands of handlers, however much is waiting; one always may be."},
+       "Messages that a consumer holds in memory at most, however much is waiting: one half in the hands of handlers and in line for them, the other fetched ahead on Kafka."},
       {"consumer_name", consumer, text, "", "", redis_only, {}, 0, 0, "",
        "The name of this member in its group: started again under it, it has at once what it held. No other may have it. Absent: one of its own."},
       {"claim_idle", consumer, duration, "30000", "ms", redis_only, {}, 100, 86'400'000, "",

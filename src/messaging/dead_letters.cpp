@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/experimental/parallel_group.hpp>
@@ -156,21 +157,21 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   co_await broker_.connect();
   const auto info = co_await broker_.administration().describe_topic(topic_);
   ReplayReport report;
-  // A dry run looks from the beginning and leaves no trace; a replay goes on where the last one stopped.
+  // A replay goes on where the last one stopped. A dry run looks from there too, and leaves no trace: it settles
+  // nothing, and makes no group.
   const auto group = replay_group(topic_, options.filter);
   auto left = extent_of(info);
   std::size_t total = 0;
   for (const auto& [partition, range] : left) total += static_cast<std::size_t>(range.second - range.first);
   if (left.empty()) co_return report;
   SubscribeOptions subscribe{.auto_offset_reset = OffsetReset::earliest, .enable_auto_commit = false};
-  if (!options.dry_run) {
-    subscribe.group_id = group;
-    for (const auto& known : info.groups)
-      if (known.group == group && known.lag == 0) co_return report;
-  }
+  const auto before = std::ranges::find(info.groups, group, &GroupInfo::group);
+  const bool goes_on = before != info.groups.end();
+  if (goes_on && before->lag == 0) co_return report;
+  if (goes_on || !options.dry_run) subscribe.group_id = group;
   auto subscription = co_await broker_.subscribe(topic_, std::move(subscribe));
   auto state = co_await broker_.state()->status();
-  if (!options.dry_run) {
+  if (goes_on || !options.dry_run) {
     // Where the group stands already at the end of a partition, nothing will come from there.
     for (const auto& lag : state.lag)
       if (lag.topic == topic_ && lag.lag == 0) left.erase(lag.partition);

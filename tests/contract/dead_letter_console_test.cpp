@@ -54,6 +54,22 @@ TEST_P(DeadLetterConsole, ListAndReplayEndWhenTheTopicIsPurgedMeanwhile) {
   });
 }
 
+TEST_P(DeadLetterConsole, ADryRunCountsFromWhereTheReplayWouldGoOn) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = dead_letter_topic(topic, group("g"));
+    DeadLetters console(client, dlq);
+    co_await leave_letters(client, topic, dlq, 9);
+    EXPECT_EQ((co_await console.replay({.dry_run = true})).replayed, 9U);
+    EXPECT_EQ((co_await console.replay({.limit = 4})).replayed, 4U);
+    for (int i = 0; i < 2; ++i)
+      EXPECT_EQ((co_await console.replay({.dry_run = true})).replayed, 5U) << "and it leaves no trace";
+    EXPECT_EQ((co_await console.replay()).replayed, 5U);
+    EXPECT_EQ((co_await console.replay({.dry_run = true})).replayed, 0U);
+  });
+}
+
 TEST_P(DeadLetterConsole, ShowGoesStraightToThePosition) {
   run([&]() -> awaitable<void> {
     auto client = broker();

@@ -62,6 +62,24 @@ TEST_F(KafkaBadInput, AMissingTopicWhereNoneMayBeMade) {
   });
 }
 
+// librdkafka takes it for "now".
+TEST_F(KafkaBadInput, TheBeginningOfTimeIsRefused) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto name = topic();
+    for (const auto time : {Timestamp{}, Timestamp(std::chrono::milliseconds(-5))}) {
+      const auto publish = [&]() -> awaitable<void> { co_await broker.publish(name, Value(1), {.timestamp = time}); };
+      const auto failure = co_await failure_of(publish());
+      EXPECT_EQ(failure.reason(), errc::invalid_argument) << failure.what();
+      EXPECT_THAT(failure.what(), HasSubstr("after 1970-01-01"));
+    }
+    const auto receipt =
+        co_await broker.publish(name, Value(1), {.timestamp = Timestamp(std::chrono::milliseconds(1))});
+    EXPECT_EQ(receipt.timestamp, Timestamp(std::chrono::milliseconds(1)));
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBadInput, ANameThatKafkaRefuses) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     MessageBroker broker(context.get_executor(), config());

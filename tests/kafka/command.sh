@@ -23,6 +23,10 @@ expect ' ' maestro subscribe "$topic.lines" --max 10
 [ "$(maestro subscribe "$topic.lines" --max 10 --format value | wc -l)" -eq 10 ]
 expect '"partition":' maestro subscribe "$topic.lines" --max 1 --format json
 
+maestro publish "$topic.headers" --value 1 --header a=b --header a=c --header d=e >/dev/null
+expect '"headers":{"a":["b","c"],"d":"e"}' maestro subscribe "$topic.headers" --max 1 --format json
+if maestro --broker kafka://127.0.0.1:99999 status 2>/dev/null; then exit 1; fi
+
 letters=$topic.billing.dlq
 for reason in rejected invalid; do
   seq 1 30 | sed "s/.*/{\"n\":&,\"reason\":\"$reason\"}/" | maestro publish "$letters" --jsonl --key-field reason \

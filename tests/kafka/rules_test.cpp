@@ -49,7 +49,9 @@ TEST(KafkaServers, AreHostAndPortWithOrWithoutScheme) {
   EXPECT_EQ(servers_of("kafka://a:1,b:2"), "a:1,b:2");
   EXPECT_EQ(servers_of("a:1"), "a:1");
   EXPECT_EQ(servers_of("kafka://a:1/"), "a:1");
-  for (const auto* bad : {"", "kafka://", "kafka://a:1/topic", "kafka://user:hush@a:1"}) {
+  EXPECT_EQ(servers_of("kafka://[::1]:9092,host"), "[::1]:9092,host");
+  for (const auto* bad : {"", "kafka://", "kafka://a:1/topic", "kafka://user:hush@a:1", "kafka://:", ":1", "a:", "a:0",
+                          "a:99999", "a:1,", "a:1,,b:1", "a:x", "a:1:2", "[::1", "kafka://[::1]9092"}) {
     try {
       static_cast<void>(servers_of(bad));
       ADD_FAILURE() << bad;
@@ -58,6 +60,23 @@ TEST(KafkaServers, AreHostAndPortWithOrWithoutScheme) {
       EXPECT_THAT(failure.what(), ::testing::Not(HasSubstr("hush")));
     }
   }
+}
+
+TEST(KafkaProperties, SayWhatAnAcknowledgedPublishHasSurvived) {
+  const auto told = [](ConfigMap producer) {
+    MessagingConfig config;
+    config.broker_type = BrokerType::kafka;
+    config.connection_string = "a:1";
+    config.producer_config = std::move(producer);
+    return acknowledged(Session{.executor = {}, .clock = nullptr, .options = Options(config), .servers = "a:1"});
+  };
+  EXPECT_THAT(told({}).means, HasSubstr("acks=all"));
+  EXPECT_TRUE(told({}).in_order);
+  const auto least = told({{"raw.enable.idempotence", "false"}, {"raw.acks", "0"}});
+  EXPECT_THAT(least.means, HasSubstr("no broker has confirmed it (acks=0)"));
+  EXPECT_THAT(least.means, HasSubstr("enable.idempotence=false"));
+  EXPECT_FALSE(least.in_order);
+  EXPECT_THAT(told({{"raw.enable.idempotence", "false"}, {"raw.acks", "1"}}).means, HasSubstr("leader (acks=1)"));
 }
 
 TEST(KafkaFailure, SaysWhatItIsToUs) {

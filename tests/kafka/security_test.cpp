@@ -91,12 +91,13 @@ TEST_F(KafkaSecurity, AWrongPassword) {
 TEST_F(KafkaSecurity, AnAuthorityThatSignedSomethingElse) {
   auto connection = password("PLAIN", at("KAFKA_PASSWORD"));
   connection.insert_or_assign("ssl_ca_location", at("KAFKA_OTHER_CA"));
-  fails(config(server_.url, connection), errc::tls_failed, "certificate verify failed");
+  fails(config(server_.url, connection), errc::tls_failed,
+        "certificate verify failed: the broker's certificate was signed by nobody in ssl_ca_location");
 }
 
 TEST_F(KafkaSecurity, AnExpiredCertificate) {
   fails(config(at("KAFKA_EXPIRED"), {{"security_protocol", "SSL"}, {"ssl_ca_location", at("KAFKA_CA")}}),
-        errc::tls_failed, "certificate");
+        errc::tls_failed, "has expired");
 }
 
 TEST_F(KafkaSecurity, TlsWhereTheServerSpeaksNone) {
@@ -105,7 +106,37 @@ TEST_F(KafkaSecurity, TlsWhereTheServerSpeaksNone) {
 }
 
 TEST_F(KafkaSecurity, NoTlsWhereTheServerWantsIt) {
-  fails(config(server_.url, {}), errc::connection_failed, "connect_timeout");
+  fails(config(server_.url, {}), errc::connection_failed,
+        "security_protocol is PLAINTEXT: is that what this port speaks");
+}
+
+TEST_F(KafkaSecurity, TlsWithoutALoginWhereTheServerWantsOne) {
+  fails(config(server_.url, {{"security_protocol", "SSL"}, {"ssl_ca_location", at("KAFKA_CA")}}),
+        errc::connection_failed, "security_protocol is SSL: is that what this port speaks");
+}
+
+TEST_F(KafkaSecurity, NoCertificateWhereTheServerWantsOne) {
+  fails(config(at("KAFKA_MUTUAL_TLS"), {{"security_protocol", "SSL"}, {"ssl_ca_location", at("KAFKA_CA")}}),
+        errc::tls_failed, "ssl_certificate_location");
+}
+
+TEST_F(KafkaSecurity, ACertificateForAnotherHost) {
+  auto connection = password("PLAIN", at("KAFKA_PASSWORD"));
+  const auto port = server_.url.substr(server_.url.rfind(':'));
+  fails(config("[::ffff:127.0.0.1]" + port, connection), errc::tls_failed, "is for another host name");
+}
+
+TEST_F(KafkaSecurity, ALoginOfNoKind) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto connect = [&]() -> awaitable<void> {
+      MessageBroker broker(context.get_executor(), config(server_.url, {{"security_protocol", "SASL_SSL"},
+                                                                        {"ssl_ca_location", at("KAFKA_CA")}}));
+      co_await broker.connect();
+    };
+    const auto failure = co_await failure_of(connect());
+    EXPECT_EQ(failure.reason(), errc::invalid_option) << failure.what();
+    EXPECT_THAT(failure.what(), HasSubstr("sasl_mechanism is absent"));
+  });
 }
 
 TEST_F(KafkaSecurity, NobodyListens) {
@@ -126,7 +157,8 @@ TEST_F(KafkaSecurity, AFileThatIsNotThere) {
     };
     const auto failure = co_await failure_of(connect());
     EXPECT_EQ(failure.reason(), errc::tls_failed) << failure.what();
-    EXPECT_THAT(failure.what(), HasSubstr("ssl.ca.location"));
+    EXPECT_THAT(failure.what(),
+                HasSubstr("ssl_ca_location: \"/no/such/file.pem\" cannot be read: No such file or directory"));
   });
 }
 

@@ -17,9 +17,11 @@ struct DeadLetterFilter {
 
 struct ReplayOptions {
   DeadLetterFilter filter = {};
-  bool dry_run = false;                 ///< Counts, and changes nothing.
+  bool dry_run = false;  ///< Counts what would be replayed, from where the last replay stopped, and changes nothing.
   std::optional<double> per_second = std::nullopt;
-  int max_replays = 3;                  ///< A message replayed this often stays where it is; 0 and more.
+  /// A message replayed this often is passed over, for good: a later replay of the same filter goes on behind it. 0 and
+  /// more.
+  int max_replays = 3;
   std::optional<std::size_t> limit = std::nullopt;
   /// How long to wait, at the end, for what another replay of the same filter holds or has left. Brokers that settle
   /// each message by itself give it to this one when the other is gone.
@@ -54,7 +56,8 @@ class DeadLetters {
   /// broker's.
   awaitable<std::optional<DeadLetter>> show(std::string position);
   /// Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed
-  /// copy, so that a replay that was cut short goes on where it stopped; each filter has a place of its own. Looks only at what is there when it starts,
+  /// copy, so that a replay that was cut short goes on where it stopped; each filter has a place of its own,
+  /// and replays again what another one replayed. Looks only at what is there when it starts,
   /// so that a message that fails again is not replayed twice in one run.
   awaitable<ReplayReport> replay(ReplayOptions options = {});
   /// Removes everything in the topic; returns how many there were.

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "brokers/kafka/trouble.hpp"
+
 namespace maestro::messaging::kafka {
 
 errc code_of(rd_kafka_resp_err_t error) {
@@ -83,6 +85,13 @@ bool is_transient(rd_kafka_resp_err_t error) {
 
 Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_view text) {
   std::string_view advice;
+  auto code = code_of(error);
+  // With TLS 1.3 the broker judges our certificate after the handshake: to librdkafka, a broken connection.
+  if (text.find("alert") != std::string_view::npos && text.find("certificate") != std::string_view::npos) {
+    code = errc::tls_failed;
+    advice =
+        "; the broker refuses this client's certificate, or wants one: ssl_certificate_location and ssl_key_location";
+  }
   switch (error) {
     case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
       advice = "; is the broker up, and has the topic enough replicas in sync (min.insync.replicas)?";
@@ -95,14 +104,25 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
       advice = "; the limits are the option max_message_bytes and the topic's max.message.bytes";
       break;
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+      advice = "; allowed is a time after 1970-01-01T00:00:00Z, within what the topic's settings take";
+      break;
     case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
       advice = "; the cluster has too few brokers for its default.replication.factor";
       break;
     default:
       break;
   }
-  return {code_of(error),
-          fmt::format("{}: {} ({}){}", what, text.empty() ? rd_kafka_err2str(error) : text, rd_kafka_err2name(error), advice)};
+  return {code, fmt::format("{}: {} ({}){}", what, text.empty() ? rd_kafka_err2str(error) : text,
+                            rd_kafka_err2name(error), advice)};
+}
+
+std::string with_certificate_trouble(std::string detail, int x509_error) {
+  const auto trouble = certificate_trouble(x509_error);
+  constexpr std::string_view verdict = "certificate verify failed";
+  const auto at = detail.find(verdict);
+  if (trouble.empty() || at == std::string::npos) return detail;
+  return detail.substr(0, at + verdict.size()).append(": ").append(trouble);
 }
 
 std::string_view login_advice(std::string_view mechanism) {

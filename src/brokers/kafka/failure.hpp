@@ -27,6 +27,9 @@ struct Failure {
 /// The error with Kafka's own name and text, and what to do about it where there is something to do.
 [[nodiscard]] Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {});
 
+/// A refused certificate with what OpenSSL has against it, in place of librdkafka's guess.
+[[nodiscard]] std::string with_certificate_trouble(std::string detail, int x509_error);
+
 /// What else there is to say about a refused login: librdkafka before 2.6.1 sends a nonce twice, which Kafka takes for a wrong
 /// password since it checks it (3.7.2, 3.8.1, 3.9.0; CVE-2024-56128).
 [[nodiscard]] std::string_view login_advice(std::string_view mechanism);

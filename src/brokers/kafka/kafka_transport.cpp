@@ -26,7 +26,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
         topics_(std::make_shared<kafka::Topics>(session_)),
         producer_(std::make_shared<kafka::Producer>(session_, topics_)) {
     // Built once to be checked: a bad value is an error here, and not at the first publish.
-    static_cast<void>(kafka::producer_properties(*session_));
+    acknowledged_ = kafka::acknowledged(*session_);
     static_cast<void>(kafka::consumer_properties(*session_, "check", false, false));
   }
 
@@ -38,10 +38,9 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     can.acknowledgement = Acknowledgement::cumulative;
     can.groups = can.patterns = can.partitions = can.persistent_topics = true;
     can.release_with_delay = can.transactions = can.administration = can.survives_restart = true;
-    can.orders_concurrent_publishes = true;
+    can.orders_concurrent_publishes = acknowledged_.in_order;
     can.max_message_bytes = static_cast<std::size_t>(session_->options.integer("max_message_bytes"));
-    can.acknowledged_means =
-        "in the memory of every replica in sync (acks=all); survives the loss of brokers down to min.insync.replicas";
+    can.acknowledged_means = acknowledged_.means;
     return can;
   }
 
@@ -96,12 +95,12 @@ class KafkaTransport final : public Transport, public Administration, public Tra
         if (!topic.name.starts_with("__")) names.push_back(std::move(topic.name));  // the cluster's own
       return names;
     };
-    co_return co_await session_->blocking(std::move(look));
+    co_return co_await asked(std::move(look));
   }
 
   awaitable<TopicInfo> describe_topic(std::string topic) override {
     std::function<TopicInfo()> look = [client = co_await connected(), topic] { return ask::describe_topic(*client, topic, ask_limit); };
-    co_return co_await session_->blocking(std::move(look));
+    co_return co_await asked(std::move(look));
   }
 
   awaitable<void> create_topic(std::string topic, TopicSettings settings) override {
@@ -115,7 +114,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
       ask::await_leaders(*client, topic, ask_limit, ask_limit);
       return true;
     };
-    co_await session_->blocking(std::move(make));
+    co_await asked(std::move(make));
   }
 
   awaitable<void> delete_topic(std::string topic) override {
@@ -123,13 +122,13 @@ class KafkaTransport final : public Transport, public Administration, public Tra
       ask::delete_topic(*client, topic, ask_limit);
       return true;
     };
-    co_await session_->blocking(std::move(remove));
+    co_await asked(std::move(remove));
     topics_->forget(topic);
   }
 
   awaitable<std::int64_t> purge_topic(std::string topic) override {
     std::function<std::int64_t()> purge = [client = co_await connected(), topic] { return ask::purge_topic(*client, topic, ask_limit); };
-    co_return co_await session_->blocking(std::move(purge));
+    co_return co_await asked(std::move(purge));
   }
 
   awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
@@ -159,6 +158,13 @@ class KafkaTransport final : public Transport, public Administration, public Tra
     co_return producer_->client();
   }
 
+  /// Of many questions, each of which has a limit of its own, all have one together.
+  template <class Result>
+  awaitable<Result> asked(std::function<Result()> work) {
+    constexpr Duration all_of_them = ask_limit + ask_limit / 2;
+    return session_->blocking(std::move(work), session_->clock->now() + all_of_them);
+  }
+
   const std::shared_ptr<kafka::Transactor>& transactor() {
     if (!transactor_) transactor_ = std::make_shared<kafka::Transactor>(session_, transactional_id());
     return transactor_;
@@ -184,6 +190,7 @@ class KafkaTransport final : public Transport, public Administration, public Tra
   std::shared_ptr<kafka::Topics> topics_;
   std::shared_ptr<kafka::Producer> producer_;
   std::shared_ptr<kafka::Transactor> transactor_;
+  kafka::Acknowledged acknowledged_;
 };
 
 }  // namespace

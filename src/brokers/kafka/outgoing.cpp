@@ -15,6 +15,10 @@ HeadersHandle headers_of(const Headers& headers) {
 
 rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const OutgoingMessage& message, void* opaque) {
   const auto partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
+  using std::chrono::milliseconds;
+  const auto timestamp =
+      message.timestamp ? std::chrono::floor<milliseconds>(message.timestamp->time_since_epoch()).count() : 0;
+  if (message.timestamp && timestamp <= 0) return RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;  // librdkafka takes 0 for now
   auto* payload = const_cast<char*>(message.payload.data());
   auto* key = message.key ? const_cast<char*>(message.key->data()) : nullptr;
   const auto key_size = message.key ? message.key->size() : 0;
@@ -35,9 +39,7 @@ rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const Outg
   add(RD_KAFKA_VTYPE_VALUE).u.mem = {payload, message.payload.size()};
   add(RD_KAFKA_VTYPE_KEY).u.mem = {key, key_size};
   add(RD_KAFKA_VTYPE_OPAQUE).u.ptr = opaque;
-  if (message.timestamp)
-    add(RD_KAFKA_VTYPE_TIMESTAMP).u.i64 =
-        std::chrono::duration_cast<std::chrono::milliseconds>(message.timestamp->time_since_epoch()).count();
+  if (message.timestamp) add(RD_KAFKA_VTYPE_TIMESTAMP).u.i64 = timestamp;
   auto headers = message.headers.empty() ? HeadersHandle() : headers_of(message.headers);
   if (headers) add(RD_KAFKA_VTYPE_HEADERS).u.headers = headers.get();
   const ErrorHandle failure(rd_kafka_produceva(client, values, count));

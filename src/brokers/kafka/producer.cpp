@@ -28,6 +28,14 @@ struct Slot {
 
 Timestamp from_milliseconds(std::int64_t milliseconds) { return Timestamp(std::chrono::milliseconds(milliseconds)); }
 
+// All are down although no attempt was said to have failed, or one broke when it was made: connections are taken, and
+// closed.
+bool is_hang_up(rd_kafka_resp_err_t error, std::string_view text, bool heard_before) {
+  if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return !heard_before;
+  return error == RD_KAFKA_RESP_ERR__TRANSPORT &&
+         (text.find("Broken pipe") != std::string_view::npos || text.find("reset by peer") != std::string_view::npos);
+}
+
 }  // namespace
 
 struct Producer::Batch : Listed {
@@ -167,9 +175,17 @@ void Producer::on_error(const rd_kafka_event_t& event) {
   auto failure = describe(error, "connecting", rd_kafka_event_error_string(raw));
   if (failure.code == errc::authentication_failed)
     failure.detail += login_advice(session_->options.text_if("sasl_mechanism").value_or(""));
+  if (failure.code == errc::tls_failed)
+    failure.detail = with_certificate_trouble(std::move(failure.detail), client_->troubles().certificate());
   if (failure.code == errc::authentication_failed || failure.code == errc::tls_failed) {
     if (!decisive_failure_) connecting_failure_ = failure;
     decisive_failure_ = true;
+  } else if (!decisive_failure_ && is_hang_up(error, failure.detail, connecting_failure_.has_value())) {
+    connecting_failure_ = failure;
+    connecting_failure_->detail = fmt::format(
+        "something listens there, and closes the connection without a word; security_protocol is {}: is that "
+        "what this port speaks (TLS: SSL or SASL_SSL; with a login: SASL_SSL or SASL_PLAINTEXT)?",
+        session_->options.text("security_protocol"));
   } else if (!decisive_failure_ && error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
     connecting_failure_ = failure;
   }
@@ -252,7 +268,7 @@ Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& res
     refuse(result, {errc::invalid_argument,
                     fmt::format("partition {}: \"{}\" has none of this number", *message.partition, message.topic)});
   } else {
-    forget(message.topic);
+    if (is_of_topic(error) || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(message.topic);
     refuse(result, describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_));
   }
   return Attempt::refused;

@@ -1,10 +1,14 @@
 #include "brokers/kafka/properties.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/log.hpp>
+#include <system_error>
 
 #include "brokers/kafka/trouble.hpp"
 
@@ -53,7 +57,38 @@ void log_line(const rd_kafka_t* client, int level, const char* facility, const c
   if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});
 }
 
+int note_certificate(rd_kafka_t*, const char*, std::int32_t, int* x509_error, int, const char*, std::size_t, char*,
+                     std::size_t, void* troubles) {
+  if (*x509_error == 0) return 1;
+  static_cast<Troubles*>(troubles)->note_certificate(*x509_error);
+  return 0;
+}
+
+// librdkafka does not say which of the files it cannot read.
+void check_files(const Options& options) {
+  for (const auto* name : {"ssl_ca_location", "ssl_certificate_location", "ssl_key_location"}) {
+    const auto path = options.text_if(name);
+    if (path && ::access(path->c_str(), R_OK) != 0)
+      throw MessagingError(errc::tls_failed, fmt::format("{}: \"{}\" cannot be read: {}", name, *path,
+                                                         std::generic_category().message(errno)));
+  }
+}
+
+// Its default is Kerberos, which complains about a keytab.
+void check_mechanism(const Options& options) {
+  const auto& raw = options.raw();
+  if (!options.text("security_protocol").starts_with("SASL") || options.text_if("sasl_mechanism") ||
+      raw.contains("sasl.mechanism") || raw.contains("sasl.mechanisms"))
+    return;
+  throw MessagingError(
+      errc::invalid_option,
+      fmt::format("sasl_mechanism is absent; security_protocol={} wants one: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+                  options.text("security_protocol")));
+}
+
 void set_security(Properties& to, const Options& options) {
+  check_mechanism(options);
+  check_files(options);
   to.set("security.protocol", options.text("security_protocol"), "security_protocol");
   to.option(options, "sasl_mechanism", "sasl.mechanisms");
   to.option(options, "sasl_username", "sasl.username");
@@ -67,6 +102,7 @@ void set_security(Properties& to, const Options& options) {
     to.set("ssl.endpoint.identification.algorithm", "none");
   } else {
     to.set("ssl.endpoint.identification.algorithm", "https");
+    rd_kafka_conf_set_ssl_cert_verify_cb(to.get(), note_certificate);
   }
 }
 
@@ -105,6 +141,23 @@ void set_producing(Properties& to, const Options& options) {
   to.set("partitioner", "murmur2_random");
 }
 
+// `host`, `host:port` or `[address]:port`.
+bool is_address(std::string_view text) {
+  std::size_t host = text.find(':');
+  if (text.starts_with('[')) {
+    host = text.find(']');
+    if (host == std::string_view::npos) return false;
+    ++host;
+  }
+  if (host == 0 || text.empty()) return false;
+  if (host >= text.size()) return true;
+  if (text[host] != ':') return false;
+  const auto digits = text.substr(host + 1);
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  return error == std::errc() && end == digits.data() + digits.size() && port > 0;
+}
+
 }  // namespace
 
 std::string servers_of(const std::string& connection_string) {
@@ -112,10 +165,16 @@ std::string servers_of(const std::string& connection_string) {
   std::string servers = connection_string;
   if (servers.starts_with(scheme)) servers.erase(0, scheme.size());
   while (servers.ends_with('/')) servers.pop_back();
-  const bool odd = servers.empty() || servers.find_first_of("/@?# \t") != std::string::npos;
+  bool odd = servers.find_first_of("/@?# \t") != std::string::npos;
+  for (std::size_t begin = 0; begin <= servers.size() && !odd;) {
+    const auto end = std::min(servers.find(',', begin), servers.size());
+    odd = !is_address(std::string_view(servers).substr(begin, end - begin));
+    begin = end + 1;
+  }
   if (odd)
     throw MessagingError(errc::invalid_option,
-                         fmt::format("connection string \"{}\"; allowed is host:port[,host:port], bare or behind kafka://; "
+                         fmt::format("connection string \"{}\"; allowed is host:port[,host:port] with ports from 1 to "
+                                     "65535, bare or behind kafka://; "
                                      "user and password are the options sasl_username and sasl_password",
                                      redact(connection_string)));
   return servers;
@@ -125,6 +184,30 @@ Duration message_timeout(const Options& options) {
   const auto allowed = options.duration("publish_timeout");
   return std::max<Duration>(allowed - std::min<Duration>(std::chrono::milliseconds(1500), allowed / 4),
                             std::chrono::milliseconds(1));
+}
+
+Acknowledged acknowledged(const Session& session) {
+  const auto made = producer_properties(session);
+  const auto value = [&](const char* name) {
+    char text[64] = "";
+    std::size_t size = sizeof text;
+    return rd_kafka_conf_get(made.get(), name, text, &size) == RD_KAFKA_CONF_OK ? std::string(text) : std::string();
+  };
+  Acknowledged told;
+  const auto acks = value("acks");
+  if (acks == "0") {
+    told.means = "nothing: no broker has confirmed it (acks=0)";
+  } else if (acks == "-1" || acks == "all") {
+    told.means =
+        "in the memory of every replica in sync (acks=all); survives the loss of brokers down to min.insync.replicas";
+  } else {
+    told.means = fmt::format("in the memory of the partition's leader (acks={}), which may be lost with it", acks);
+  }
+  if (value("enable.idempotence") != "true") {
+    told.in_order = false;
+    told.means += "; a publish that is tried again may be stored twice, and out of order (enable.idempotence=false)";
+  }
+  return told;
 }
 
 ConfHandle producer_properties(const Session& session) {

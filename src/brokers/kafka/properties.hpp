@@ -14,6 +14,14 @@ namespace maestro::messaging::kafka {
 /// come before `publish_timeout`; it looks once a second.
 [[nodiscard]] Duration message_timeout(const Options& options);
 
+/// What an acknowledged publish has survived, and whether the idempotent producer keeps the order of publishes under
+/// way: `raw.` options may ask for less than the library does.
+struct Acknowledged {
+  std::string means;
+  bool in_order = true;
+};
+[[nodiscard]] Acknowledged acknowledged(const Session& session);
+
 /// librdkafka's configuration for what the options say. Throws `unknown_option | invalid_option` that names the key.
 [[nodiscard]] ConfHandle producer_properties(const Session& session);
 [[nodiscard]] ConfHandle transactional_properties(const Session& session, const std::string& transactional_id);

@@ -35,6 +35,32 @@ std::optional<Trouble> trouble_of(std::string_view facility, std::string_view te
   return trouble;
 }
 
+// The numbers are those of X509_V_ERR_… in openssl/x509_vfy.h.
+std::string_view certificate_trouble(int x509_error) {
+  switch (x509_error) {
+    case 9:
+      return "the broker's certificate is not valid yet; is this machine's clock right?";
+    case 10:
+      return "the broker's certificate, or one above it, has expired";
+    case 2:
+    case 18:
+    case 19:
+    case 20:
+    case 21:
+      return "the broker's certificate was signed by nobody in ssl_ca_location (absent: by nobody whom this system "
+             "trusts)";
+    case 23:
+      return "the broker's certificate was revoked";
+    case 62:
+      return "the broker's certificate is for another host name than the one in the connection string or in "
+             "advertised.listeners";
+    case 64:
+      return "the broker's certificate is not for the IP address in the connection string or in advertised.listeners";
+    default:
+      return "";
+  }
+}
+
 void Troubles::note(Trouble trouble) {
   const std::lock_guard lock(mutex_);
   noted_.push_back(std::move(trouble));

@@ -24,6 +24,9 @@ struct Trouble {
 /// Reads a line of librdkafka's log. Most lines tell of no trouble.
 [[nodiscard]] std::optional<Trouble> trouble_of(std::string_view facility, std::string_view text);
 
+/// What OpenSSL has against a certificate, by its number, and what to do about it.
+[[nodiscard]] std::string_view certificate_trouble(int x509_error);
+
 /// Where the threads of librdkafka leave it for the executor.
 class Troubles {
  public:
@@ -31,8 +34,13 @@ class Troubles {
   [[nodiscard]] bool any() const { return any_.load(std::memory_order_acquire); }
   [[nodiscard]] std::vector<Trouble> take();
 
+  void note_certificate(int x509_error) { certificate_.store(x509_error, std::memory_order_relaxed); }
+  /// What was against the last certificate that was refused; 0 when none was.
+  [[nodiscard]] int certificate() const { return certificate_.load(std::memory_order_relaxed); }
+
  private:
   std::atomic<bool> any_ = false;
+  std::atomic<int> certificate_ = 0;
   std::mutex mutex_;
   std::vector<Trouble> noted_;
 };
