@@ -129,6 +129,61 @@ def test_errors_are_named_as_they_are_imported():
     assert pickle.loads(pickle.dumps(mcm.Rejected("no"))).detail == "no"
 
 
+FAKE_CONTAINERS = """
+import sys, types
+import pytest
+
+class DockerException(Exception):
+    pass
+
+docker, errors = types.ModuleType("docker"), types.ModuleType("docker.errors")
+errors.DockerException = DockerException
+
+class Container:
+    def __init__(self):
+        raise DockerException("no daemon")
+
+for name, attribute in (("kafka", "KafkaContainer"), ("nats", "NatsContainer")):
+    module = types.ModuleType("testcontainers." + name)
+    setattr(module, attribute, Container)
+    sys.modules["testcontainers." + name] = module
+sys.modules.update({"docker": docker, "docker.errors": errors, "testcontainers": types.ModuleType("testcontainers")})
+"""
+
+
+def test_fixtures_skip_with_the_reason(pytester, monkeypatch):
+    for variable in ("KAFKA_BOOTSTRAP_SERVERS", "NATS_URL", "REDIS_URL", "RABBITMQ_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeconftest(FAKE_CONTAINERS)
+    pytester.makepyfile(
+        """
+        async def test_kafka(kafka_broker): pass
+        async def test_nats(nats_broker): pass
+        async def test_redis(redis_broker): pass
+        async def test_rabbitmq(rabbitmq_broker): pass
+        """
+    )
+    ran = pytester.runpytest_subprocess("-rs", "-p", "no:cacheprovider")
+    ran.assert_outcomes(skipped=4)
+    ran.stdout.fnmatch_lines_random(
+        [
+            "*KAFKA_BOOTSTRAP_SERVERS is not set, and the container engine does not answer: no daemon*",
+            "*NATS_URL is not set, and the container engine does not answer: no daemon*",
+            "*REDIS_URL is not set, and testcontainers.redis cannot be imported: *",
+            "*RABBITMQ_URL is not set, and testcontainers.rabbitmq cannot be imported: *",
+        ]
+    )
+
+
+def test_fixtures_are_documented(pytester):
+    text = pytester.runpytest_subprocess("--fixtures", "-p", "no:cacheprovider").stdout.str()
+    for name in ("Kafka", "Redis", "RabbitMQ", "NATS"):
+        assert f"A broker on {name}: " in text
+    assert "A broker in this process that no other test shares." in text
+
+
 def test_the_version_is_one():
     assert importlib.metadata.version("maestro-core-messaging") == mcm.__version__
 
