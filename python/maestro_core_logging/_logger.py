@@ -35,15 +35,19 @@ class Logger:
         structlog.contextvars.reset_contextvars(**self._tokens.pop())
 
     def debug(self, message: str, /, **fields: Any) -> None:
+        """A line for those who look for a fault."""
         self._logger.debug(message, **self._lent(fields))
 
     def info(self, message: str, /, **fields: Any) -> None:
+        """A line on what goes its way."""
         self._logger.info(message, **self._lent(fields))
 
     def warning(self, message: str, /, **fields: Any) -> None:
+        """A line on what may need attention."""
         self._logger.warning(message, **self._lent(fields))
 
     def error(self, message: str, /, **fields: Any) -> None:
+        """A line on what went wrong."""
         self._logger.error(message, **self._lent(fields))
 
     def exception(self, message: str, /, **fields: Any) -> None:
@@ -51,6 +55,7 @@ class Logger:
         self._logger.exception(message, **self._lent(fields))
 
     def critical(self, message: str, /, **fields: Any) -> None:
+        """A line on what ends the program."""
         self._logger.critical(message, **self._lent(fields))
 
     def _lent(self, fields: dict[str, Any]) -> dict[str, Any]:

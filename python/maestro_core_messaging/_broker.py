@@ -9,9 +9,9 @@ import datetime as dt
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-from . import _codec, _core, _errors, _logging, _monitoring, _runtime
+from . import _check, _codec, _core, _errors, _logging, _monitoring, _runtime, _tracing
 from ._config import BrokerType, MessagingConfig, OptionValue, name_of
 
 _Receipt = _core.Receipt
@@ -87,6 +87,8 @@ class PartitionInfo:
 
 @dataclasses.dataclass(frozen=True)
 class GroupInfo:
+    """A group that reads a topic: how many members it has, and how many messages it has not settled."""
+
     group: str
     members: int
     lag: int
@@ -94,6 +96,8 @@ class GroupInfo:
 
 @dataclasses.dataclass(frozen=True)
 class TopicInfo:
+    """A topic: how many messages it keeps, in which partitions, and the groups that read it."""
+
     name: str
     messages: int
     partitions: list[PartitionInfo]
@@ -121,6 +125,9 @@ class DeadLetter:
 
 @dataclasses.dataclass(frozen=True)
 class ReplayReport:
+    """What a replay did: dead letters seen, published again, passed over by the filter, refused for having been replayed too often, and
+    messages of the topic that are no dead letters."""
+
     seen: int
     replayed: int
     filtered: int
@@ -129,19 +136,16 @@ class ReplayReport:
     held: int
 
 
-def _seconds(time: dt.datetime | None) -> float | None:
-    if time is None:
-        return None
-    if time.tzinfo is None:
-        raise _errors.InvalidArgumentError(f"timestamp: {time.isoformat()} has no time zone; allowed is an aware datetime")
-    return time.timestamp()
-
-
 def _monitoring_from_env() -> bool:
     value = os.environ.get("MESSAGING_ENABLE_MONITORING", "")
-    if value not in ("", "0", "1", "false", "true"):
+    if value.lower() not in ("", "0", "1", "false", "true", "no", "yes", "off", "on"):
         raise _errors.InvalidOptionError(f'MESSAGING_ENABLE_MONITORING: "{value}"; allowed are true and false')
-    return value in ("1", "true")
+    return value.lower() in ("1", "true", "yes", "on")
+
+
+def require_broker(broker: object) -> None:
+    if not isinstance(broker, MessageBroker):
+        raise _check.kind("broker", broker, "a MessageBroker")
 
 
 class MessageBroker:
@@ -172,10 +176,19 @@ class MessageBroker:
         producer_config: Mapping[str, OptionValue] | None = None,
         enable_monitoring: bool | None = None,
     ) -> None:
+        broker_name = name_of(broker_type)
+        _check.text_or_none("connection_string", connection_string)
+        _check.flag_or_none("enable_monitoring", enable_monitoring)
+        for name, options in (
+            ("connection_config", connection_config),
+            ("consumer_config", consumer_config),
+            ("producer_config", producer_config),
+        ):
+            _check.mapping(name, options)
         if connection_string is None:
             connection_string = MessagingConfig.from_env(broker_type).connection_string
         self._config = MessagingConfig(
-            name_of(broker_type),
+            broker_name,
             connection_string,
             dict(connection_config or {}),
             dict(consumer_config or {}),
@@ -191,6 +204,8 @@ class MessageBroker:
     @classmethod
     def from_config(cls, config: MessagingConfig) -> MessageBroker:
         """The broker that the configuration describes."""
+        if not isinstance(config, MessagingConfig):
+            raise _check.kind("config", config, "a MessagingConfig")
         return cls(
             config.broker_type,
             config.connection_string,
@@ -202,6 +217,7 @@ class MessageBroker:
 
     @property
     def config(self) -> MessagingConfig:
+        """The configuration that it was made with."""
         return self._config
 
     def __repr__(self) -> str:
@@ -227,11 +243,12 @@ class MessageBroker:
             assert self._native is not None
             return self._native
         if self._loop is not None:
-            raise RuntimeError(
+            raise _errors.UnsupportedError(
                 f"{self!r} belongs to another event loop, the one in which it was used first; make a broker for each loop"
             )
         _logging.follow_level()
-        native = _core.Broker(_runtime.join(loop), *self._arguments(), self._config.enable_monitoring)
+        native = _core.Broker(_runtime.join(loop), *self._arguments(), bool(self._config.enable_monitoring))
+        _runtime.follow(self, loop, native)
         self._loop, self._native = loop, native
         return native
 
@@ -282,7 +299,17 @@ class MessageBroker:
         Raises `InvalidTopicError`, `InvalidEventError`, `MessageTooLargeError`, `CircuitOpenError`, `QueueFullError`, `TimedOutError`
         (surely not done) or `OutcomeUnknownError` within `publish_timeout`. Cancelling it leaves the outcome unknown.
         """
-        result = self._bind().publish(topic, message, key, headers, partition, _seconds(timestamp), confirm)
+        native, time = self._bind(), _check.instant("timestamp", timestamp)
+        if _tracing.active():
+            _check.message(topic, headers, partition, confirm)
+            with _tracing.sending(topic, headers) as headers:
+                result = native.publish(topic, message, key, headers, partition, time, confirm)
+                return result if isinstance(result, _Receipt) else await _runtime.finish(result)
+        try:
+            result = native.publish(topic, message, key, headers, partition, time, confirm)
+        except TypeError:
+            _check.message(topic, headers, partition, confirm)
+            raise
         return result if isinstance(result, _Receipt) else await _runtime.finish(result)
 
     async def publish_many(
@@ -297,7 +324,17 @@ class MessageBroker:
 
         Raises for what no message of the batch was tried with: a bad topic, an open circuit, a message that cannot be encoded.
         """
-        return await _runtime.finish(self._bind().publish_many(topic, messages, keys, headers))
+        native = self._bind()
+        _check.topic(topic)
+        _check.mapping("headers", headers)
+        for name, each in (("messages", messages), ("keys", keys if keys is not None else ())):
+            if not isinstance(each, Iterable):
+                raise _check.kind(name, each, "an iterable")
+        if _tracing.active():
+            messages = list(messages)
+            with _tracing.sending(topic, headers, len(messages)) as headers:
+                return await _runtime.finish(native.publish_many(topic, messages, keys, headers))
+        return await _runtime.finish(native.publish_many(topic, messages, keys, headers))
 
     async def flush(self) -> FlushReport:
         """Waits for everything that was published with `confirm=False`, and says what became of it."""
@@ -309,7 +346,7 @@ class MessageBroker:
         topic: str,
         group_id: str | None = None,
         *,
-        auto_offset_reset: str | None = None,
+        auto_offset_reset: Literal["earliest", "latest"] | None = None,
         enable_auto_commit: bool | None = None,
         prefetch: int | None = None,
         serializer: _codec.Serializer | None = None,
@@ -324,6 +361,13 @@ class MessageBroker:
             prefetch: Messages fetched ahead of need, at most.
             serializer: What decodes the payload. Default: JSON.
         """
+        _check.topic(topic)
+        _check.text_or_none("group_id", group_id)
+        if auto_offset_reset not in (None, "earliest", "latest"):
+            raise _errors.InvalidOptionError(f'auto_offset_reset: "{auto_offset_reset}"; allowed are earliest, latest')
+        _check.flag_or_none("enable_auto_commit", enable_auto_commit)
+        _check.whole("prefetch", prefetch, 1)
+        _check.serializer(serializer)
         return Subscription(self, topic, group_id, auto_offset_reset, enable_auto_commit, prefetch, serializer)
 
     async def commit(self) -> None:
@@ -354,6 +398,7 @@ class MessageBroker:
 
     def dead_letters(self, topic: str) -> DeadLetters:
         """The dead-letter console of one dead-letter topic."""
+        _check.topic(topic)
         return DeadLetters(self, topic)
 
     async def list_topics(self) -> list[str]:
@@ -362,6 +407,7 @@ class MessageBroker:
 
     async def describe_topic(self, topic: str) -> TopicInfo:
         """Partitions, groups and their lag. Raises `TopicNotFoundError`."""
+        _check.topic(topic)
         name, messages, partitions, groups = await _runtime.finish(self._bind().describe_topic(topic))
         return TopicInfo(name, messages, [PartitionInfo(*each) for each in partitions], [GroupInfo(*each) for each in groups])
 
@@ -369,14 +415,19 @@ class MessageBroker:
         self, topic: str, *, partitions: int | None = None, configuration: Mapping[str, str] | None = None
     ) -> None:
         """Makes a topic; `configuration` is in the broker's own words. Raises `AlreadyExistsError`."""
+        _check.topic(topic)
+        _check.whole("partitions", partitions, 1)
+        _check.mapping("configuration", configuration)
         await _runtime.finish(self._bind().create_topic(topic, partitions, dict(configuration or {})))
 
     async def delete_topic(self, topic: str) -> None:
         """Deletes a topic and all that it keeps. Raises `TopicNotFoundError`."""
+        _check.topic(topic)
         await _runtime.finish(self._bind().delete_topic(topic))
 
     async def purge_topic(self, topic: str) -> int:
         """Removes what the topic keeps at the moment; completes with how many messages that were."""
+        _check.topic(topic)
         return await _runtime.finish(self._bind().purge_topic(topic))
 
 
@@ -391,6 +442,10 @@ class Transaction:
         self, topic: str, message: Any, key: str | bytes | None = None, *, headers: Mapping[str, str] | None = None
     ) -> None:
         """Adds a message; it is encoded now, and sent when the block ends."""
+        _check.topic(topic)
+        _check.mapping("headers", headers)
+        if _tracing.active():
+            headers = _tracing.inject(headers)
         self._messages.append((topic, _codec.encode(message), key, headers))
 
     def acknowledge(self, message: _core.Message) -> None:
@@ -420,6 +475,7 @@ class Subscription:
         self._request = (topic, group_id, auto_offset_reset, enable_auto_commit, prefetch)
         self._decode = None if serializer is None else serializer.deserialize
         self._reader: _core.Reader | None = None
+        self._opening = asyncio.Lock()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -432,11 +488,19 @@ class Subscription:
         return self
 
     async def _opened(self) -> _core.Reader:
-        if self._reader is None:
-            if self._closed:
-                raise _errors.ClosedError("the subscription was closed")
-            self._reader = await _runtime.finish(self._broker._bind().subscribe(*self._request, self._decode))
-        return self._reader
+        async with self._opening:  # whoever comes meanwhile gets the same reader
+            if self._reader is None:
+                self._require_open()
+                reader = await _runtime.finish(self._broker._bind().subscribe(*self._request, self._decode))
+                if self._closed:
+                    await _runtime.finish_in_order(reader.close())
+                self._require_open()
+                self._reader = reader
+            return self._reader
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise _errors.ClosedError("the subscription was closed")
 
     def _now(self) -> _core.Reader:
         if self._reader is None:
@@ -451,9 +515,12 @@ class Subscription:
     async def __anext__(self) -> _core.Message:
         reader = self._reader
         if reader is None:
-            if self._closed:
-                raise StopAsyncIteration
-            reader = await self._opened()
+            try:
+                reader = await self._opened()
+            except _errors.ClosedError:
+                if self._closed:
+                    raise StopAsyncIteration from None
+                raise
         while True:
             message = reader.try_next()
             if message is not None:
@@ -470,8 +537,7 @@ class Subscription:
 
     async def batches(self, at_most: int = 500) -> AsyncIterator[list[_core.Message]]:
         """Batches of at least one message and at most `at_most`; asking for the next acknowledges the one before."""
-        if at_most < 1:
-            raise _errors.InvalidArgumentError(f"at_most: {at_most}; allowed is 1 and more")
+        _check.whole("at_most", at_most, 1)
         reader = await self._opened()
         while True:
             batch = reader.try_next_batch(at_most)
@@ -486,7 +552,7 @@ class Subscription:
 
     def release(self, message: _core.Message, delay: float = 0.0) -> None:
         """Gives the message back, to be delivered again after `delay` seconds. Raises `UnsupportedError` where the broker cannot."""
-        self._now().release(message, delay)
+        self._now().release(message, _check.seconds("delay", delay))
 
     async def commit(self) -> None:
         """Acknowledges all that was handed out so far; completes when the broker has it."""
@@ -497,17 +563,20 @@ class Subscription:
         self._now().pause()
 
     def resume(self) -> None:
+        """Goes on with deliveries after `pause()`."""
         self._now().resume()
 
     async def seek(self, topic: str, partition: int, to: int | dt.datetime) -> None:
         """Goes on from an offset in one partition (-1 is the beginning, -2 the end), or from the first message that is not older than
         an aware datetime."""
+        _check.topic(topic)
+        _check.whole("partition", partition, 0)
         if isinstance(to, dt.datetime):
-            seconds = _seconds(to)
+            seconds = _check.instant("to", to)
             assert seconds is not None
             await _runtime.finish(self._now().seek_time(topic, partition, seconds))
         else:
-            await _runtime.finish(self._now().seek(topic, partition, to))
+            await _runtime.finish(self._now().seek(topic, partition, _check.whole("to", to, -2, 2**63 - 1)))
 
     async def close(self) -> None:
         """Leaves the group; what was handed out and not acknowledged is delivered again to another member. Ends the iteration."""
@@ -543,6 +612,8 @@ class DeadLetters:
         limit: int = 100,
     ) -> list[DeadLetter]:
         """At most `limit` dead letters, oldest first in each partition; nothing is settled."""
+        _check_filter(reason, error_contains, key)
+        _check.whole("limit", limit, 1)
         letters = await _runtime.finish(
             _core.list_dead_letters(self._broker._bind(), self._topic, reason, error_contains, key, limit)
         )
@@ -550,6 +621,8 @@ class DeadLetters:
 
     async def show(self, partition: int, offset: int) -> DeadLetter | None:
         """The dead letter at this place, whole. None when there is none."""
+        _check.whole("partition", partition, -1)
+        _check.whole("offset", offset, 0, 2**63 - 1)
         letter = await _runtime.finish(_core.show_dead_letter(self._broker._bind(), self._topic, partition, offset))
         return None if letter is None else DeadLetter(**letter)
 
@@ -566,6 +639,11 @@ class DeadLetters:
     ) -> ReplayReport:
         """Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed copy, so
         that a replay that was cut short goes on where it stopped. `dry_run` counts, and changes nothing."""
+        _check_filter(reason, error_contains, key)
+        _check.flag("dry_run", dry_run)
+        _check.number("per_second", per_second, 0, 1e9)
+        _check.whole("max_replays", max_replays, 0)
+        _check.whole("limit", limit, 1)
         report = await _runtime.finish(
             _core.replay_dead_letters(
                 self._broker._bind(), self._topic, reason, error_contains, key, dry_run, per_second, max_replays, limit
@@ -576,3 +654,9 @@ class DeadLetters:
     async def purge(self) -> int:
         """Removes everything in the topic; completes with how many there were."""
         return await _runtime.finish(_core.purge_dead_letters(self._broker._bind(), self._topic))
+
+
+def _check_filter(reason: object, error_contains: object, key: object) -> None:
+    _check.text_or_none("reason", reason)
+    _check.text_or_none("error_contains", error_contains)
+    _check.text_or_none("key", key)

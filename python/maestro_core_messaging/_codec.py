@@ -14,10 +14,17 @@ import pydantic
 
 from . import _core, _errors
 
+NoSchemaError = (pydantic.errors.PydanticUserError, pydantic.errors.PydanticUndefinedAnnotation)
+
+
+def by_alias(model: pydantic.BaseModel) -> bool:
+    """The names under which the same model reads it back, unless it says otherwise."""
+    return bool(type(model).model_config.get("serialize_by_alias", True))
+
 
 def other_types(value: object) -> object:
     if isinstance(value, pydantic.BaseModel):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=by_alias(value))
     if isinstance(value, decimal.Decimal):
         return str(value)
     if isinstance(value, _core.Message):
@@ -33,7 +40,7 @@ def encode(value: object) -> bytes:
         return value.payload
     try:
         if isinstance(value, pydantic.BaseModel):
-            made = value.model_dump_json().encode()
+            made = value.model_dump_json(by_alias=by_alias(value)).encode()
         else:
             made = orjson.dumps(value, default=other_types)
         if b"null" in made:
@@ -94,9 +101,11 @@ class JsonSerializer:
     content_type = "application/json"
 
     def serialize(self, data: Any) -> bytes:
+        """Bytes as they are, anything else as JSON. Raises `InvalidEventError` for what JSON does not have."""
         return encode(data)
 
     def deserialize(self, payload: bytes) -> Any:
+        """The value. Raises `UndecodableError` that says where and why."""
         return loads(payload)
 
 
@@ -129,7 +138,10 @@ def describe(error: BaseException) -> tuple[str, str, str, str]:
     verdict = error.reason if isinstance(error, _errors.MessagingError) else ""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = error.detail if isinstance(error, _errors.MessagingError) else str(error)
+    try:
+        text = error.detail if isinstance(error, _errors.MessagingError) else str(error)
+    except Exception as failure:
+        text = f"its text could not be made: __str__ raised {type(failure).__name__}"
     stack = "".join(traceback.format_exception(kind, error, error.__traceback__))
     return verdict, name, _plain(text), _plain(stack)
 

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Mapping
 from typing import Union
 
-from . import _core
+from . import _check, _core, _errors
 
 OptionValue = Union[str, int, float, bool]
 
@@ -50,7 +50,7 @@ class MessagingConfig:
     connection_config: Mapping[str, OptionValue] = dataclasses.field(default_factory=dict)
     consumer_config: Mapping[str, OptionValue] = dataclasses.field(default_factory=dict)
     producer_config: Mapping[str, OptionValue] = dataclasses.field(default_factory=dict)
-    enable_monitoring: bool = False
+    enable_monitoring: bool | None = None  # None: what MESSAGING_ENABLE_MONITORING says
 
     @classmethod
     def from_env(cls, broker_type: BrokerType | str | None = None) -> MessagingConfig:
@@ -64,7 +64,8 @@ class MessagingConfig:
     @classmethod
     def from_url(cls, url: str) -> MessagingConfig:
         """The broker and connection string of a URL such as `memory://demo` or `kafka://host:9092`."""
-        return cls(*_core.config_from_url(url))
+        _check.text("url", url)
+        return cls(*_core.config_from_url(url)[:5])
 
     def __repr__(self) -> str:
         return (
@@ -78,5 +79,5 @@ def name_of(broker_type: BrokerType | str) -> str:
     if isinstance(broker_type, BrokerType):
         return broker_type.value
     if not isinstance(broker_type, str):
-        raise TypeError(f"broker_type: {type(broker_type).__name__}; allowed are BrokerType and str")
+        raise _errors.InvalidOptionError(f"broker_type: {type(broker_type).__name__}; allowed are BrokerType and str")
     return broker_type

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import collections.abc
 import dataclasses
+import functools
 import inspect
 import typing
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, TypeVar
 
-from . import _broker, _codec, _core, _errors, _runtime, _tracing
+from . import _broker, _check, _codec, _core, _errors, _logging, _runtime, _tracing
 
 MemoryDeduplicationStore = _core.MemoryDeduplicationStore
 
@@ -20,8 +21,9 @@ class SharedDeduplicationStore:
     id is remembered for `window` seconds. It belongs to the event loop of its broker."""
 
     def __init__(self, broker: _broker.MessageBroker, window: float = 86_400.0) -> None:
+        _broker.require_broker(broker)
         self._broker = broker
-        self._window = window
+        self._window = _check.seconds("window", window)
 
     def __repr__(self) -> str:
         return f"<SharedDeduplicationStore in {self._broker!r}>"
@@ -59,7 +61,6 @@ class _Route:
     handler: Callable[..., Any]
     gives: str
     decode: Callable[[bytes], Any] | None
-    dead_letters: str | None
 
 
 class EventConsumer:
@@ -89,7 +90,7 @@ class EventConsumer:
         group_id: str | None = None,
         *,
         concurrency: int | None = None,
-        ordering: str = "key",
+        ordering: Literal["key", "partition", "none"] = "key",
         max_retry_attempts: int | None = None,
         enable_dead_letter_queue: bool | None = None,
         initial_backoff: float | None = None,
@@ -97,70 +98,90 @@ class EventConsumer:
         max_backoff: float | None = None,
         drain_timeout: float | None = None,
         prefetch: int | None = None,
-        auto_offset_reset: str | None = None,
+        auto_offset_reset: Literal["earliest", "latest"] | None = None,
         deduplication: bool | MemoryDeduplicationStore | SharedDeduplicationStore | None = None,
         deduplication_lease: float | None = None,
         circuit_failure_threshold: int | None = None,
         circuit_reset_timeout: float | None = None,
         serializer: _codec.Serializer | None = None,
     ) -> None:
+        _broker.require_broker(broker)
+        _check.text_or_none("group_id", group_id)
+        _check.flag_or_none("enable_dead_letter_queue", enable_dead_letter_queue)
+        if ordering not in ("key", "partition", "none"):
+            raise _errors.InvalidOptionError(f'ordering: "{ordering}"; allowed are key, partition, none')
+        if auto_offset_reset not in (None, "earliest", "latest"):
+            raise _errors.InvalidOptionError(f'auto_offset_reset: "{auto_offset_reset}"; allowed are earliest, latest')
+        if deduplication not in (None, False, True) and not isinstance(
+            deduplication, (MemoryDeduplicationStore, SharedDeduplicationStore)
+        ):
+            raise _check.kind("deduplication", deduplication, "True, MemoryDeduplicationStore or SharedDeduplicationStore")
+        _check.serializer(serializer)
         self._broker = broker
         self._options: dict[str, Any] = {
             "group_id": group_id,
-            "concurrency": _whole("concurrency", concurrency, 1),
+            "concurrency": _check.whole("concurrency", concurrency, 1),
             "ordering": ordering,
-            "max_retry_attempts": _whole("max_retry_attempts", max_retry_attempts, 0),
+            "max_retry_attempts": _check.whole("max_retry_attempts", max_retry_attempts, 0),
             "enable_dead_letter_queue": enable_dead_letter_queue,
-            "initial_backoff": initial_backoff,
-            "backoff_multiplier": backoff_multiplier,
-            "max_backoff": max_backoff,
-            "drain_timeout": drain_timeout,
-            "prefetch": _whole("prefetch", prefetch, 1),
+            "initial_backoff": _check.seconds("initial_backoff", initial_backoff),
+            "backoff_multiplier": _check.number("backoff_multiplier", backoff_multiplier, 1, 1000),
+            "max_backoff": _check.seconds("max_backoff", max_backoff),
+            "drain_timeout": _check.seconds("drain_timeout", drain_timeout),
+            "prefetch": _check.whole("prefetch", prefetch, 1),
             "auto_offset_reset": auto_offset_reset,
-            "deduplication": MemoryDeduplicationStore() if deduplication is True else deduplication or None,
-            "deduplication_lease": deduplication_lease,
-            "circuit_failure_threshold": circuit_failure_threshold,
-            "circuit_reset_timeout": circuit_reset_timeout,
+            "deduplication": MemoryDeduplicationStore() if deduplication is True else None if deduplication is False else deduplication,
+            "deduplication_lease": _check.seconds("deduplication_lease", deduplication_lease, more_than_none=True),
+            "circuit_failure_threshold": _check.whole("circuit_failure_threshold", circuit_failure_threshold, 1),
+            "circuit_reset_timeout": _check.seconds("circuit_reset_timeout", circuit_reset_timeout, more_than_none=True),
         }
-        if ordering not in ("key", "partition", "none"):
-            raise _errors.InvalidOptionError(f'ordering: "{ordering}"; allowed are key, partition, none')
         self._serializer = serializer
         self._routes: list[_Route] = []
-        self._dead_letters: dict[Callable[..., Any], str] = {}
+        self._dead_letters: list[tuple[Callable[..., Any], str]] = []
         self._native: _core.Consumer | None = None
+        self._stops = 0
 
     def __repr__(self) -> str:
         return f"<EventConsumer {self._options['group_id'] or '(default group)'} of {self._broker!r}>"
 
     def subscribe(self, topic: str) -> Callable[[_Handler], _Handler]:
         """`@consumer.subscribe("orders")`: registers the handler of a topic or a pattern, before `start()`. See `MessageHandler`."""
+        if callable(topic):
+            raise _check.kind("subscribe", topic, 'a topic or a pattern, as in @consumer.subscribe("orders")')
+        _check.topic(topic)
 
         def register(handler: _Handler) -> _Handler:
             if self._native is not None:
                 raise _errors.AlreadyStartedError(f'subscribe("{topic}") after start(); subscribe first')
             gives, decode = self._argument_of(handler)
-            self._routes.append(_Route(topic, handler, gives, decode, self._dead_letters.pop(handler, None)))
+            self._routes.append(_Route(topic, handler, gives, decode))
             return handler
 
         return register
 
     def on_error(self, dead_letter_topic: str) -> Callable[[_Handler], _Handler]:
         """`@consumer.on_error("orders.dlq")`: what fails for good goes to this topic, instead of `{topic}.{group}.dlq`. Above or below
-        `subscribe`."""
+        `subscribe`, for every topic of the handler."""
+        _check.topic(dead_letter_topic, "on_error")
 
         def register(handler: _Handler) -> _Handler:
-            routes = [route for route in self._routes if route.handler is handler]
-            for route in routes:
-                route.dead_letters = dead_letter_topic
-            if not routes:
-                self._dead_letters[handler] = dead_letter_topic
+            if self._native is not None:
+                raise _errors.AlreadyStartedError(f'on_error("{dead_letter_topic}") after start(); say it first')
+            self._dead_letters.append((handler, dead_letter_topic))
             return handler
 
         return register
 
+    def _dead_letters_of(self, handler: Callable[..., Any]) -> str | None:
+        return next((topic for each, topic in reversed(self._dead_letters) if each == handler), None)
+
     def _argument_of(self, handler: Callable[..., Any]) -> tuple[str, Callable[[bytes], Any] | None]:
         decode = None if self._serializer is None else self._serializer.deserialize
-        called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)
+        if not callable(handler):
+            raise _check.kind("the handler", handler, "a function, or another callable")
+        called = _function_of(handler)
+        name = getattr(called, "__qualname__", repr(handler))
+        _refuse_generator(called, name)
         try:
             parameters = list(inspect.signature(handler).parameters.values())
         except (TypeError, ValueError):
@@ -168,48 +189,61 @@ class EventConsumer:
         positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.VAR_POSITIONAL)]
         required = [each for each in positional if each.default is each.empty and each.kind is not each.VAR_POSITIONAL]
         if not positional or len(required) > 1:
-            name = getattr(handler, "__qualname__", repr(handler))
             raise _errors.InvalidArgumentError(f"the handler {name}{inspect.signature(handler)}: it is called with one argument, the event")
         try:
-            wanted = typing.get_type_hints(called).get(positional[0].name, Any)
+            wanted = typing.get_type_hints(called, include_extras=True).get(positional[0].name, Any)
         except Exception as error:  # an annotation that names nothing, or only something for type checkers
             if isinstance(positional[0].annotation, str):
                 raise _errors.InvalidArgumentError(
-                    f"the handler's annotation {positional[0].annotation!r} cannot be resolved: {error}; name a type of its module"
+                    f"the annotation {positional[0].annotation!r} of the handler {name} cannot be resolved: {error}; name a type of its module"
                 ) from error
             wanted = positional[0].annotation
+        plain = wanted.__origin__ if typing.get_origin(wanted) is typing.Annotated else wanted
+        if isinstance(plain, type) and issubclass(plain, _core.Event):
+            return "event", decode
+        if isinstance(plain, type) and issubclass(plain, _core.Message):
+            return "message", decode
         if wanted is bytes:
             return "bytes", None
-        if isinstance(wanted, type) and issubclass(wanted, _core.Event):
-            return "event", decode
-        if isinstance(wanted, type) and issubclass(wanted, _core.Message):
-            return "message", decode
         origin = typing.get_origin(wanted) or wanted
         if wanted is Any or wanted is inspect.Parameter.empty or wanted is object or (
             isinstance(origin, type) and origin in (dict, collections.abc.Mapping, collections.abc.MutableMapping)
         ):
             return "value", decode
-        if self._serializer is not None:
-            return "value", _validated(wanted, self._serializer)
-        return "value", _codec.model_decoder(wanted)
+        try:
+            if plain is bytes:
+                return "value", _codec.value_checker(wanted)
+            if self._serializer is not None:
+                return "value", _validated(wanted, self._serializer)
+            return "value", _codec.model_decoder(wanted)
+        except _codec.NoSchemaError as error:
+            raise _errors.InvalidArgumentError(
+                f"the annotation {getattr(wanted, '__qualname__', wanted)} of the handler {name}: pydantic cannot validate it ({str(error).splitlines()[0]}); "
+                "allowed are pydantic models and what they are made of, dict, Any, Event, Message and bytes"
+            ) from error
 
-    async def start(self) -> None:
+    def start(self) -> Coroutine[Any, Any, None]:
         """Consumes until `stop()` or cancellation, then drains: stops fetching, lets running handlers finish for up to
-        `drain_timeout`, settles, leaves the group. First logs `explain()`.
+        `drain_timeout`, settles, leaves the group. First logs `explain()`, and waits for a broker that is not there yet.
 
         Raises `AlreadyStartedError` while it runs, `UnsupportedError` when the broker cannot keep a promise that the options ask for,
         and what ended a subscription for good.
         """
+        return self._run(self._stops)
+
+    async def _run(self, stops: int) -> None:
         native = self._built()
-        await _runtime.finish_in_order(native.start())
+        if stops == self._stops:  # else stop() came before our first step
+            await _runtime.finish_in_order(native.start())
 
     def _built(self) -> _core.Consumer:
         broker = self._broker._bind()
+        _logging.follow_level()
         if self._native is not None:
             return self._native
-        if self._dead_letters:
-            name = next(iter(self._dead_letters))
-            raise _errors.InvalidArgumentError(f"on_error of {getattr(name, '__qualname__', name)}, which subscribes to nothing")
+        for handler, _ in self._dead_letters:
+            if not any(route.handler == handler for route in self._routes):
+                raise _errors.InvalidArgumentError(f"on_error of {getattr(handler, '__qualname__', handler)}, which subscribes to nothing")
         loop = asyncio.get_running_loop()
         joined = _runtime.join(loop)
         options = dict(self._options)
@@ -220,13 +254,17 @@ class EventConsumer:
         for route in self._routes:
             handler, gives = _as_coroutine_function(route.handler), route.gives
             if _tracing.active():
-                handler, gives = _tracing.traced(_unwrapping(handler, gives), self._options["group_id"] or ""), "event"
-            native.add(route.topic, _core.Route(joined, loop, handler, gives, route.decode, slots), route.dead_letters)
+                # Within the span the message is taken apart: what is no JSON is no reason to refuse it to those who ask for bytes.
+                handler, gives = _tracing.traced(_unwrapping(handler, gives), native.group()), "event" if gives == "event" else "message"
+            dead_letters = self._dead_letters_of(route.handler)
+            native.add(route.topic, _core.Route(joined, loop, handler, gives, route.decode, slots), dead_letters)
         self._native = native
         return native
 
     def stop(self) -> None:
-        """Ends `start()`; returns at once. Also from within a handler."""
+        """Ends `start()`, also one that waits for the broker or has not taken its first step; returns at once. Also from within a
+        handler."""
+        self._stops += 1
         if self._native is not None:
             self._native.stop()
 
@@ -235,6 +273,7 @@ class EventConsumer:
         self._built().pause()
 
     def resume(self) -> None:
+        """Goes on with deliveries after `pause()`."""
         self._built().resume()
 
     def explain(self) -> str:
@@ -253,38 +292,50 @@ class EventConsumer:
         return self._native.circuit() if self._native is not None else "closed"
 
 
-def _whole(name: str, value: int | None, least: int) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: {value!r}; allowed is an int")
-    if value < least:
-        raise _errors.InvalidOptionError(f"{name}: {value}; allowed is {least} and more")
-    return value
-
-
 def _validated(wanted: Any, serializer: _codec.Serializer) -> Callable[[bytes], Any]:
     check = _codec.value_checker(wanted)
     return lambda payload: check(serializer.deserialize(payload))
 
 
+def _function_of(handler: Callable[..., Any]) -> Any:
+    """The function that runs when the handler is called: that of a partial, or of an object."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler if inspect.isroutine(handler) or inspect.isclass(handler) else getattr(handler, "__call__", handler)
+
+
+def _refuse_generator(function: Any, name: str) -> None:
+    awaited = getattr(getattr(function, "__code__", None), "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE  # types.coroutine
+    if inspect.isasyncgenfunction(function) or (inspect.isgeneratorfunction(function) and not awaited):
+        raise _errors.InvalidArgumentError(
+            f"the handler {name}: it has a yield, so that calling it runs nothing; allowed are async def and def without yield"
+        )
+
+
 def _as_coroutine_function(handler: Callable[..., Any]) -> Callable[..., Any]:
-    called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called):
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(_function_of(handler)):
         return handler
 
+    def call(event: Any) -> Any:
+        try:
+            return handler(event)
+        except StopIteration as error:  # no future can hold it; a coroutine could not raise it either
+            raise RuntimeError("the handler raised StopIteration") from error
+
     async def in_a_thread(event: Any) -> None:
-        outcome = await asyncio.to_thread(handler, event)
+        outcome = await asyncio.to_thread(call, event)
         if inspect.isawaitable(outcome):  # a function that makes coroutines, such as a decorated one
             await outcome
+        elif inspect.isasyncgen(outcome) or inspect.isgenerator(outcome):
+            raise TypeError(f"the handler returned a {type(outcome).__name__}, which nobody runs")
 
     return in_a_thread
 
 
-def _unwrapping(handler: Callable[..., Any], gives: str) -> Callable[[_core.Event], Any]:
-    """The handler for callers that have an event, whatever it asks for."""
-    if gives in ("event", "message"):
-        return handler
+def _unwrapping(handler: Callable[..., Any], gives: str) -> Callable[[Any], Any]:
+    """The handler for a caller that has the message, whatever it asks for."""
     if gives == "bytes":
-        return lambda event: handler(event.payload)
-    return lambda event: handler(event.value)
+        return lambda message: handler(message.payload)
+    if gives == "value":
+        return lambda message: handler(message.value)
+    return handler

@@ -26,13 +26,13 @@ class MessagingError(Exception):
         return self.reason == "outcome_unknown"
 
 
-class InvalidArgumentError(MessagingError, ValueError):
+class InvalidArgumentError(MessagingError, ValueError, TypeError):
     """A parameter that no broker would accept."""
 
     reason = "invalid_argument"
 
 
-class InvalidTopicError(MessagingError, ValueError):
+class InvalidTopicError(MessagingError, ValueError, TypeError):
     """A name that is no topic, or that this broker cannot carry."""
 
     reason = "invalid_topic"
@@ -44,14 +44,14 @@ class UnknownOptionError(MessagingError, ValueError):
     reason = "unknown_option"
 
 
-class InvalidOptionError(MessagingError, ValueError):
+class InvalidOptionError(MessagingError, ValueError, TypeError):
     """A configuration value of the wrong type or out of range."""
 
     reason = "invalid_option"
 
 
-class UnsupportedError(MessagingError):
-    """A promise that this broker cannot keep; refused at start."""
+class UnsupportedError(MessagingError, RuntimeError):
+    """A promise that this broker cannot keep, refused at start; or a use from another event loop or a forked process."""
 
     reason = "unsupported"
 
@@ -175,6 +175,9 @@ class CannotListenError(MessagingError, OSError):
 
     reason = "cannot_listen"
 
+
+for _each in (MessagingError, *MessagingError.__subclasses__()):
+    _each.__module__ = "maestro_core_messaging"  # where users import it from; dead letters name it so
 
 _BY_REASON: dict[str, type[MessagingError]] = {each.reason: each for each in MessagingError.__subclasses__()}
 

@@ -18,10 +18,16 @@ def pass_on() -> None:
         logger.log(_LEVELS[level], "%s%s", text, f" ({shown})" if shown else "", extra={"event": text, "messaging": fields})
 
 
+_followed = -1
+
+
 def follow_level() -> None:
     """Lines that `logging` would drop are not even put together."""
+    global _followed
     level = logger.getEffectiveLevel()
-    _core.set_log_level(next((i for i, each in enumerate(_LEVELS[:_OFF]) if level <= each), _OFF))
+    if level != _followed:
+        _followed = level
+        _core.set_log_level(next((i for i, each in enumerate(_LEVELS[:_OFF]) if level <= each), _OFF))
 
 
 _core.collect_logs_to(pass_on)

@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from . import _broker, _codec, _core, _runtime, _tracing
+from . import _broker, _check, _codec, _core, _runtime, _tracing
 
 _Receipt = _core.Receipt
 
@@ -28,6 +28,9 @@ class EventPublisher:
         *,
         source: str | None = None,
     ) -> None:
+        _broker.require_broker(broker)
+        _check.serializer(serializer)
+        _check.text_or_none("source", source)
         self._broker = broker
         self._serializer = serializer
         self._source = source
@@ -68,11 +71,22 @@ class EventPublisher:
         """
         attributes: dict[str, Any] | None = None
         if id is not None or type is not None or subject is not None or time is not None:
-            attributes = {"id": id, "type": type, "subject": subject, "time": _broker._seconds(time)}
-        if _tracing.active():
-            headers = _tracing.inject(headers)
+            for name, value in (("id", id), ("type", type), ("subject", subject)):
+                _check.text_or_none(name, value)
+            attributes = {"id": id, "type": type, "subject": subject, "time": _check.instant("time", time)}
+        native = self._bind()
         payload = event if self._serializer is None else self._serializer.serialize(event)
-        result = self._bind().publish(topic, payload, _type_of(event, topic), key, attributes, headers, confirm)
+        kind = _type_of(event, topic)
+        if _tracing.active():
+            _check.message(topic, headers, None, confirm)
+            with _tracing.sending(topic, headers) as headers:
+                result = native.publish(topic, payload, kind, key, attributes, headers, confirm)
+                return result if isinstance(result, _Receipt) else await _runtime.finish(result)
+        try:
+            result = native.publish(topic, payload, kind, key, attributes, headers, confirm)
+        except TypeError:
+            _check.message(topic, headers, None, confirm)
+            raise
         return result if isinstance(result, _Receipt) else await _runtime.finish(result)
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
+import select
 import sys
+import threading
+import time
 import types
+import warnings
 import weakref
 from collections.abc import Generator
 from contextvars import Context, copy_context
@@ -31,7 +36,6 @@ _core.set_callables(
     asyncio.tasks._leave_task,
 )
 os.register_at_fork(after_in_child=_core.after_fork)
-atexit.register(_core.shut_down)
 
 
 def join(loop: asyncio.AbstractEventLoop) -> _core.Loop:
@@ -45,6 +49,7 @@ def join(loop: asyncio.AbstractEventLoop) -> _core.Loop:
 
 
 def _turn(joined: _core.Loop) -> None:
+    _logging.follow_level()
     joined.run()
     _logging.pass_on()
 
@@ -91,21 +96,30 @@ def _go_on(coroutine: Any, yielded: Any, thrown: BaseException | None) -> Genera
     return (yield from coroutine.__await__())
 
 
+@types.coroutine
+def _begun() -> Generator[None, None, None]:
+    """Where a task's coroutine stands before its task runs: one that has begun hears of a cancellation even then."""
+    yield
+
+
 async def _serve(slot: _core.Slot, loop: asyncio.AbstractEventLoop) -> None:
     """A task in which a handler goes on that waited for something in its first step."""
     thrown: BaseException | None = None
-    work = slot.take()
-    if work is None:
-        parked = loop.create_future()
-        slot.set_parked(parked)
-        try:
-            await parked
-        except asyncio.CancelledError as cancelled:
-            thrown = cancelled
+    try:
+        await _begun()
         work = slot.take()
         if work is None:
-            return
+            parked = loop.create_future()
+            slot.set_parked(parked)
+            await parked
+    except asyncio.CancelledError as cancelled:
+        thrown, work = cancelled, None
+    work = work or slot.take()
+    if work is None:
+        return
     coroutine, yielded, running = work
+    if thrown is not None and asyncio.isfuture(yielded) and yielded.cancel():
+        thrown = None  # as in any task, what it waits for is cancelled, and tells it
     try:
         await _go_on(coroutine, yielded, thrown)
     except BaseException as error:
@@ -127,8 +141,99 @@ class MakeSlot:
         context = self.context.copy()
         slot = _core.Slot(context)
         if sys.version_info >= (3, 11):
-            slot.set_task(self._loop.create_task(_serve(slot, self._loop), context=context))
+            serving = _serve(slot, self._loop)
+            serving.send(None)
+            slot.set_task(self._loop.create_task(serving, context=context))
         return slot
+
+
+class _Leaving:
+    """A broker that nobody refers to any more, or whose program ends, with messages that were published with `confirm=False`."""
+
+    def __init__(self, native: _core.Broker) -> None:
+        self.native = native
+        self._count = native.unflushed()
+        self._flush: _core.Operation[tuple[int, list[Any]]] | None = None
+        _leaving.add(self)
+
+    def begin(self) -> None:
+        if self._flush is None:
+            self._flush = self.native.flush()
+            self._flush.tell(self)
+
+    # What an operation needs of a future.
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: None) -> None:
+        assert self._flush is not None
+        _leaving.discard(self)
+        try:
+            failures = self._flush.result()[1]
+        except _errors.MessagingError as error:
+            _say_lost(self._count, error.detail)
+        else:
+            if failures:
+                _say_lost(len(failures), failures[0][3].detail)
+
+    def finish(self, deadline: float) -> None:
+        """Turns the loop by hand, for asyncio's is closed or stands still."""
+        loop, joined, thread = _followed[self.native]
+        self.begin()
+        while self in _leaving and (left := deadline - time.monotonic()) > 0:
+            if loop.is_running():
+                time.sleep(0.01)
+            elif thread == threading.get_ident():
+                select.select([joined], [], [], left)
+                _turn(joined)
+            else:
+                break  # its thread is gone, and nothing of it runs elsewhere
+        if self in _leaving:
+            _say_lost(self._count, "the program ended before the broker had them")
+
+
+def _say_lost(count: int, why: str) -> None:
+    _logging.logger.error(
+        "%d messages that were published with confirm=False may be lost: %s; await flush() or disconnect() before the end", count, why
+    )
+
+
+_LAST_FLUSH = 10.0
+_leaving: set[_Leaving] = set()
+_followed: weakref.WeakKeyDictionary[_core.Broker, tuple[asyncio.AbstractEventLoop, _core.Loop, int]] = weakref.WeakKeyDictionary()
+
+
+def follow(broker: object, loop: asyncio.AbstractEventLoop, native: _core.Broker) -> None:
+    """Has what was published with `confirm=False` sent when the broker is left without `flush()` or `disconnect()`."""
+    _followed[native] = loop, join(loop), threading.get_ident()
+    weakref.finalize(broker, _left, loop, native, repr(broker)).atexit = False
+
+
+def _left(loop: asyncio.AbstractEventLoop, native: _core.Broker, name: str) -> None:
+    if native.unflushed() == 0:
+        return
+    leaving = _Leaving(native)
+    with contextlib.suppress(RuntimeError):  # a closed loop: it is finished at the end of the program
+        loop.call_soon_threadsafe(leaving.begin)
+    warnings.warn(f"{name} was left with messages published with confirm=False; await flush() or disconnect()", ResourceWarning)
+
+
+def _end() -> None:
+    try:
+        _core.require_not_forked()
+    except _errors.MessagingError:
+        return
+    _core.begin_to_end()
+    for native in list(_followed):
+        if native.unflushed() > 0 and not any(each.native is native for each in _leaving):
+            _Leaving(native)
+    deadline = time.monotonic() + _LAST_FLUSH
+    for leaving in list(_leaving):
+        leaving.finish(deadline)
+    _core.shut_down()
+
+
+atexit.register(_end)
 
 
 def make_slots(loop: asyncio.AbstractEventLoop) -> MakeSlot | None:

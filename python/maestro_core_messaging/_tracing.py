@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from . import _core
 
+_NAME = "maestro_core_messaging"
 
 
 def active() -> bool:
@@ -16,6 +18,19 @@ def active() -> bool:
     return trace is not None and not isinstance(
         trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
     )
+
+
+@contextlib.contextmanager
+def sending(topic: str, headers: Mapping[str, str] | None, count: int | None = None) -> Iterator[Mapping[str, str]]:
+    """A span of a publish, and the headers with its context in them, unless they have one already."""
+    from opentelemetry import trace
+
+    attributes: dict[str, Any] = {"messaging.destination.name": topic, "messaging.operation.type": "send"}
+    if count is not None:
+        attributes["messaging.batch.message_count"] = count
+    tracer = trace.get_tracer(_NAME)
+    with tracer.start_as_current_span(f"send {topic}", kind=trace.SpanKind.PRODUCER, attributes=attributes):
+        yield inject(headers)
 
 
 def inject(headers: Mapping[str, str] | None) -> dict[str, str]:
@@ -28,25 +43,25 @@ def inject(headers: Mapping[str, str] | None) -> dict[str, str]:
     return carrier
 
 
-def traced(handle: Callable[[_core.Event], Awaitable[None]], group: str) -> Callable[[_core.Event], Awaitable[None]]:
+def traced(handle: Callable[[Any], Awaitable[None]], group: str) -> Callable[[Any], Awaitable[None]]:
     """The handler within a span whose parent is the publisher's (OpenTelemetry semantic conventions for messaging)."""
     from opentelemetry import propagate, trace
 
-    tracer = trace.get_tracer("maestro_core_messaging")
+    tracer = trace.get_tracer(_NAME)
 
-    async def handler(event: _core.Event) -> None:
+    async def handler(message: _core.Message) -> None:
         attributes: dict[str, Any] = {
-            "messaging.destination.name": event.topic,
+            "messaging.destination.name": message.topic,
             "messaging.operation.type": "process",
             "messaging.consumer.group.name": group,
-            "messaging.message.id": event.id,
+            "messaging.message.id": message.id,
         }
         with tracer.start_as_current_span(
-            f"process {event.topic}",
-            context=propagate.extract(event.headers),
+            f"process {message.topic}",
+            context=propagate.extract(message.headers),
             kind=trace.SpanKind.CONSUMER,
             attributes=attributes,
         ):
-            await handle(event)
+            await handle(message)
 
     return handler

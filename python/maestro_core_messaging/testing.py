@@ -57,12 +57,24 @@ def _address(broker: str) -> Iterator[str]:
         return
     try:
         container: Any = getattr(importlib.import_module(module), name)
-    except ImportError:
-        pytest.skip(f"{variable} is not set, and testcontainers is not installed")
+    except ImportError as error:
+        pytest.skip(f"{variable} is not set, and {module} cannot be imported: {error}")
     if shutil.which("docker") is None and "DOCKER_HOST" not in os.environ:
         pytest.skip(f"{variable} is not set, and there is no container engine")
-    with container() as running:
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(container())
+        except _no_engine() as error:
+            pytest.skip(f"{variable} is not set, and the container engine does not answer: {error}")
         yield address_of(running)
+
+
+def _no_engine() -> type[Exception]:
+    """What testcontainers raises where there is a command, and no daemon."""
+    try:
+        return cast("type[Exception]", importlib.import_module("docker.errors").DockerException)
+    except ImportError:
+        return ConnectionError
 
 
 @_fixture
@@ -72,16 +84,18 @@ async def memory_broker() -> AsyncIterator[MessageBroker]:
         yield broker
 
 
-def _broker_fixture(kind: str) -> Callable[..., AsyncIterator[MessageBroker]]:
+def _broker_fixture(kind: str, name: str) -> Callable[..., AsyncIterator[MessageBroker]]:
     async def broker() -> AsyncIterator[MessageBroker]:
         with _address(kind) as address:
             async with MessageBroker(kind, address) as connected:
                 yield connected
 
+    broker.__name__ = broker.__qualname__ = f"{kind}_broker"
+    broker.__doc__ = f"A broker on {name}: that of {_CONTAINERS[kind][0]}, else a container; skips the test where there is neither."
     return _fixture(broker)
 
 
-kafka_broker = _broker_fixture("kafka")
-redis_broker = _broker_fixture("redis")
-rabbitmq_broker = _broker_fixture("rabbitmq")
-nats_broker = _broker_fixture("nats")
+kafka_broker = _broker_fixture("kafka", "Kafka")
+redis_broker = _broker_fixture("redis", "Redis")
+rabbitmq_broker = _broker_fixture("rabbitmq", "RabbitMQ")
+nats_broker = _broker_fixture("nats", "NATS")

@@ -147,10 +147,13 @@ Callables& callables();
 
 /// Throws when this process is a fork of one that had a broker.
 void require_not_forked();
+/// Whether the program ends: no handler begins any more.
+bool is_ending() noexcept;
 
 /// What is published for a value: bytes as they are, else JSON. Raises `InvalidEventError` for what JSON does not have.
 nb::object encode(nb::handle value);
 std::string_view bytes_of(nb::handle bytes);
+std::string name_of_type(nb::handle value);
 nb::bytes to_bytes(std::string_view text);
 nb::object to_text(std::string_view text);
 nb::object to_text_or_none(const std::optional<std::string_view>& text);
@@ -169,7 +172,8 @@ nb::object to_results(std::vector<PublishResult> results);
 nb::object to_datetime(Timestamp time);
 /// From seconds since 1970.
 Timestamp to_timestamp(double seconds);
-Duration to_duration(double seconds);
+/// What an argument of this name says.
+Duration to_duration(std::string_view name, double seconds);
 
 /// A Python exception of the package's for one of ours. Steals nothing; null with the error set when even that failed.
 void raise_for(const std::exception_ptr& error);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace maestro::python {
 
 namespace {
@@ -9,19 +11,26 @@ namespace {
 ConfigMap to_map(nb::dict from) {
   ConfigMap made;
   for (const auto [key, value] : from) {
+    if (!PyUnicode_Check(key.ptr()))
+      throw MessagingError(errc::invalid_option,
+                           fmt::format("an option's name is {}; allowed is str", name_of_type(key)));
     const auto name = nb::cast<std::string>(key);
     if (PyBool_Check(value.ptr())) {
       made.insert_or_assign(name, OptionValue(value.is(Py_True)));
     } else if (PyLong_Check(value.ptr())) {
-      made.insert_or_assign(name, OptionValue(nb::cast<std::int64_t>(value)));
+      std::int64_t number = 0;
+      if (!nb::try_cast(value, number))
+        throw MessagingError(errc::invalid_option, fmt::format("{}: {}; allowed are whole numbers of 64 bits", name,
+                                                               nb::cast<std::string>(nb::str(value))));
+      made.insert_or_assign(name, OptionValue(number));
     } else if (PyFloat_Check(value.ptr())) {
       made.insert_or_assign(name, OptionValue(nb::cast<double>(value)));
     } else if (PyUnicode_Check(value.ptr())) {
       made.insert_or_assign(name, OptionValue(nb::cast<std::string>(value)));
     } else {
-      throw MessagingError(errc::invalid_option,
-                           fmt::format("{}: a value of type {}; allowed are str, int, float and bool", name,
-                                       nb::cast<std::string>(value.type().attr("__name__"))));
+      throw MessagingError(
+          errc::invalid_option,
+          fmt::format("{}: a value of type {}; allowed are str, int, float and bool", name, name_of_type(value)));
     }
   }
   return made;
@@ -102,7 +111,9 @@ class Publisher {
 
 const Delivery& read_here(nb::handle message) {
   if (!nb::isinstance<Delivery>(message))
-    throw nb::type_error("allowed is a Message that this subscription handed out");
+    throw MessagingError(
+        errc::invalid_argument,
+        fmt::format("message: {}; allowed is a Message that this subscription handed out", name_of_type(message)));
   return nb::cast<const Delivery&>(message);
 }
 
@@ -218,7 +229,12 @@ void bind_broker(nb::module_& module) {
           },
           nb::keep_alive<1, 2>())
       .def("connect", [](Broker& self) { return self.start(self.broker.connect()); })
-      .def("disconnect", [](Broker& self) { return self.start(self.broker.disconnect()); })
+      .def("disconnect",
+           [](Broker& self) {
+             self.unflushed = 0;
+             return self.start(self.broker.disconnect());
+           })
+      .def("unflushed", [](const Broker& self) { return self.unflushed; })
       .def("commit", [](Broker& self) { return self.start(self.broker.commit()); })
       .def(
           "health_check",
@@ -230,7 +246,8 @@ void bind_broker(nb::module_& module) {
              std::optional<std::int32_t> partition, std::optional<double> timestamp, bool confirm) {
             return self.send(to_outgoing(std::move(topic), message, key, headers, partition, timestamp), confirm);
           },
-          nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg())
+          nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+          nb::arg())
       .def(
           "publish_many",
           [](Broker& self, const std::string& topic, nb::iterable messages, nb::handle keys, nb::handle headers) {
@@ -246,12 +263,17 @@ void bind_broker(nb::module_& module) {
               }
               batch.push_back(to_outgoing(topic, each, its_key, headers, std::nullopt, std::nullopt));
             }
+            if (!keys.is_none() && key != nb::iterator::sentinel())
+              throw MessagingError(errc::invalid_argument, "keys: more than messages; allowed is one for each");
             return self.start(self.broker.publish_many(std::move(batch)), to_results);
           },
           nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none())
       .def("flush",
            [](Broker& self) {
-             return self.start(self.broker.flush(), [](FlushReport report) {
+             return self.start(self.broker.flush(), [self = nb::find(self),
+                                                     count = self.unflushed](FlushReport report) {
+               auto& unflushed = nb::cast<Broker&>(self).unflushed;
+               unflushed -= std::min(unflushed, count);
                nb::list failures;
                for (auto& failure : report.failures) {
                  std::vector<PublishResult> one(1);
@@ -343,7 +365,7 @@ void bind_broker(nb::module_& module) {
   nb::class_<Publisher>(module, "Publisher")
       .def(nb::init<Broker&, std::string, std::optional<std::string>>(), nb::arg(), nb::arg(), nb::arg().none(),
            nb::keep_alive<1, 2>())
-      .def("publish", &Publisher::publish, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(),
+      .def("publish", &Publisher::publish, nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg().none(),
            nb::arg().none(), nb::arg());
 
   nb::class_<Reader>(module, "Reader")
@@ -378,9 +400,15 @@ void bind_broker(nb::module_& module) {
            [](const std::shared_ptr<Reader>& self) {
              return nb::cast(Operation::start(self->loop, open(*self).close(), self));
            })
-      .def("acknowledge", [](Reader& self, nb::handle message) { open(self).acknowledge(read_here(message).message); })
-      .def("release", [](Reader& self, nb::handle message,
-                         double delay) { open(self).release(read_here(message).message, to_duration(delay)); })
+      .def(
+          "acknowledge", [](Reader& self, nb::handle message) { open(self).acknowledge(read_here(message).message); },
+          nb::arg().none())
+      .def(
+          "release",
+          [](Reader& self, nb::handle message, double delay) {
+            open(self).release(read_here(message).message, to_duration("delay", delay));
+          },
+          nb::arg().none(), nb::arg())
       .def("pause", [](Reader& self) { open(self).pause(); })
       .def("resume", [](Reader& self) { open(self).resume(); })
       .def("seek",

@@ -11,7 +11,9 @@ class Broker {
 
   nb::object send(OutgoingMessage message, bool confirm) {
     require_not_forked();
-    if (auto receipt = broker.try_publish(message, confirm)) return to_receipt(std::move(*receipt));
+    auto receipt = broker.try_publish(message, confirm);
+    if (!confirm) ++unflushed;
+    if (receipt) return to_receipt(std::move(*receipt));
     return nb::cast(Operation::start(
         loop, confirm ? broker.publish(std::move(message)) : broker.enqueue(std::move(message)), to_receipt, broker));
   }
@@ -28,6 +30,8 @@ class Broker {
 
   ForeignLoop& loop;
   MessageBroker broker;
+  /// Published with `confirm=False` since the last flush that completed.
+  std::size_t unflushed = 0;
 
  private:
   static MessagingConfig with_clock(MessagingConfig config, Loop& loop) {

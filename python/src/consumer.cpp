@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/shared_deduplication.hpp>
+#include <span>
 #include <vector>
 
 #include "broker.hpp"
@@ -75,9 +76,9 @@ class Running : public std::enable_shared_from_this<Running> {
 
 // The exception that a handler raised, in the library's words.
 std::exception_ptr failure_of(nb::handle exception) {
-  if (PyErr_GivenExceptionMatches(exception.ptr(), nb::module_::import_("asyncio").attr("CancelledError").ptr()))
-    return std::make_exception_ptr(boost::system::system_error(asio::error::operation_aborted));
   try {
+    const auto cancelled_error = nb::module_::import_("asyncio").attr("CancelledError");
+    const bool cancelled = PyErr_GivenExceptionMatches(exception.ptr(), cancelled_error.ptr()) != 0;
     const nb::object described = callables().describe(exception);
     const auto verdict = nb::cast<std::string>(described[0]);
     const auto code = verdict == "rejected"        ? errc::rejected
@@ -86,7 +87,7 @@ std::exception_ptr failure_of(nb::handle exception) {
                                                    : errc::broker_error;
     return std::make_exception_ptr(HandlerError(code, nb::cast<std::string>(described[1]),
                                                 nb::cast<std::string>(described[2]),
-                                                nb::cast<std::string>(described[3])));
+                                                nb::cast<std::string>(described[3]), cancelled));
   } catch (nb::python_error& failure) {
     return std::make_exception_ptr(HandlerError(errc::broker_error, "Exception", failure.what(), ""));
   }
@@ -117,6 +118,8 @@ class Route {
         step_(nb::steal(PyCFunction_New(&step_method, nullptr))) {}
 
   static awaitable<void> call(std::shared_ptr<Route> self, const Event& event) {
+    // What is not begun when the program ends stays unsettled: its loop is closed.
+    if (is_ending()) co_await std::make_shared<Running>(self->loop_)->wait();
     // Handlers run when the loop calls us, and for a while at most: then everything else has its turn.
     if (Clock::real()->now() >= self->loop_.run_until())
       co_await asio::post(self->loop_.executor(), asio::use_awaitable);
@@ -126,6 +129,15 @@ class Route {
   /// Ends the tasks that are parked.
   void close() {
     for (const auto& slot : std::exchange(parked_, {})) discard(*slot);
+  }
+
+  /// What it refers to, for Python's collector.
+  int traverse(visitproc visit, void* arg) const {
+    for (const auto* each : {&asyncio_loop_, &handler_, &decode_, &make_slot_, &step_, &base_}) Py_VISIT(each->ptr());
+    return 0;
+  }
+  void clear() {
+    for (auto* each : {&asyncio_loop_, &handler_, &decode_, &make_slot_, &step_, &base_}) each->reset();
   }
 
  private:
@@ -265,13 +277,23 @@ class Consumer {
 
   nb::object start() { return broker_.start(run(shared_state())); }
 
+  /// For Python's collector, which finds a handler that refers to its own consumer. While it runs, more than Python
+  /// holds on to it.
+  [[nodiscard]] std::span<const std::shared_ptr<Route>> routes_at_rest() const {
+    return kept_.expired() ? std::span(routes_) : std::span<const std::shared_ptr<Route>>{};
+  }
+
  private:
   // A copy of the handle keeps everything alive until the last handler has ended.
   struct Kept {
     EventConsumer consumer;
     std::vector<std::shared_ptr<Route>> routes;
   };
-  [[nodiscard]] std::shared_ptr<Kept> shared_state() const { return std::make_shared<Kept>(Kept{consumer, routes_}); }
+  [[nodiscard]] std::shared_ptr<Kept> shared_state() {
+    auto kept = std::make_shared<Kept>(Kept{consumer, routes_});
+    kept_ = kept;
+    return kept;
+  }
   static awaitable<void> run(std::shared_ptr<Kept> kept) {
     struct Close {
       Kept& of;
@@ -284,10 +306,31 @@ class Consumer {
 
   Broker& broker_;
   std::vector<std::shared_ptr<Route>> routes_;
+  std::weak_ptr<Kept> kept_;
 
  public:
   EventConsumer consumer;
 };
+
+int traverse_route(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  return nb::inst_ready(self) ? nb::inst_ptr<Route>(self)->traverse(visit, arg) : 0;
+}
+int clear_route(PyObject* self) {
+  nb::inst_ptr<Route>(self)->clear();
+  return 0;
+}
+PyType_Slot route_slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(&traverse_route)},
+                             {Py_tp_clear, reinterpret_cast<void*>(&clear_route)},
+                             {0, nullptr}};
+
+int traverse_consumer(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  if (!nb::inst_ready(self)) return 0;
+  for (const auto& route : nb::inst_ptr<Consumer>(self)->routes_at_rest()) Py_VISIT(nb::find(route).ptr());
+  return 0;
+}
+PyType_Slot consumer_slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(&traverse_consumer)}, {0, nullptr}};
 
 template <class T>
 std::optional<T> option(nb::dict options, const char* name) {
@@ -298,7 +341,7 @@ std::optional<T> option(nb::dict options, const char* name) {
 
 std::optional<Duration> duration_option(nb::dict options, const char* name) {
   const auto seconds = option<double>(options, name);
-  return seconds ? std::optional(to_duration(*seconds)) : std::nullopt;
+  return seconds ? std::optional(to_duration(name, *seconds)) : std::nullopt;
 }
 
 EventConsumerOptions to_options(nb::dict from) {
@@ -336,18 +379,19 @@ EventConsumerOptions to_options(nb::dict from) {
 void bind_consumer(nb::module_& module) {
   nb::class_<DeduplicationStore>(module, "DeduplicationStore");
   nb::class_<SharedDeduplicationStore, DeduplicationStore>(module, "SharedDeduplicationStore")
-      .def("__init__",
-           [](SharedDeduplicationStore* self, Broker& broker, double window) {
-             new (self) SharedDeduplicationStore(broker.broker, {.window = to_duration(window)});
-           },
-           nb::keep_alive<1, 2>());
+      .def(
+          "__init__",
+          [](SharedDeduplicationStore* self, Broker& broker, double window) {
+            new (self) SharedDeduplicationStore(broker.broker, {.window = to_duration("window", window)});
+          },
+          nb::keep_alive<1, 2>());
   nb::class_<MemoryDeduplicationStore, DeduplicationStore>(
       module, "MemoryDeduplicationStore",
       "Ids that were handled, in this process: `capacity` of them at most, each for `window` seconds.")
       .def(
           "__init__",
           [](MemoryDeduplicationStore* self, std::size_t capacity, double window) {
-            new (self) MemoryDeduplicationStore(Clock::real(), {capacity, to_duration(window)});
+            new (self) MemoryDeduplicationStore(Clock::real(), {capacity, to_duration("window", window)});
           },
           nb::arg("capacity") = 1'000'000, nb::arg("window") = 3600.0)
       .def("__len__", &MemoryDeduplicationStore::size);
@@ -375,15 +419,15 @@ void bind_consumer(nb::module_& module) {
           },
           nb::arg().none())
       .def("task_done", [](Running& self, nb::handle task) {
-        if (nb::cast<bool>(task.attr("cancelled")())) {
-          self.finish(std::make_exception_ptr(boost::system::system_error(asio::error::operation_aborted)));
-        } else {
+        try {
           const nb::object exception = task.attr("exception")();
           self.finish(exception.is_none() ? nullptr : failure_of(exception));
+        } catch (nb::python_error& cancelled) {
+          self.finish(failure_of(cancelled.value()));
         }
       });
 
-  nb::class_<Route>(module, "Route")
+  nb::class_<Route>(module, "Route", nb::type_slots(route_slots))
       .def(
           "__init__",
           [](Route* self, Loop& loop, nb::object asyncio_loop, nb::object handler, const std::string& gives,
@@ -397,7 +441,7 @@ void bind_consumer(nb::module_& module) {
           },
           nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none());
 
-  nb::class_<Consumer>(module, "Consumer")
+  nb::class_<Consumer>(module, "Consumer", nb::type_slots(consumer_slots))
       .def(
           "__init__",
           [](Consumer* self, Broker& broker, nb::dict options) {
@@ -410,6 +454,7 @@ void bind_consumer(nb::module_& module) {
       .def("stop", [](Consumer& self) { self.consumer.stop(); })
       .def("pause", [](Consumer& self) { self.consumer.pause(); })
       .def("resume", [](Consumer& self) { self.consumer.resume(); })
+      .def("group", [](const Consumer& self) { return to_text(self.consumer.group()); })
       .def("explain", [](const Consumer& self) { return to_text(self.consumer.explain()); })
       .def("circuit", [](const Consumer& self) { return to_word(self.consumer.circuit()); })
       .def("counts", [](const Consumer& self) {

@@ -26,20 +26,27 @@ void Operation::finish(nb::object value, std::exception_ptr error) {
     if (!nb::cast<bool>(future.attr("done")())) future.attr("set_result")(nb::none());
   } catch (nb::python_error& failure) {
     // A loop that was closed meanwhile; nobody waits any more.
-    failure.discard_as_unraisable("maestro_core_messaging: the end of an operation");
+    if (!is_ending()) failure.discard_as_unraisable("maestro_core_messaging: the end of an operation");
   }
 }
 
 namespace {
 bool forked = false;
+bool ending = false;
+}  // namespace
+
+bool is_ending() noexcept {
+  return ending;
 }
 
 void require_not_forked() {
-  if (forked)
-    throw std::runtime_error(
-        "maestro_core_messaging was in use when this process was forked, and its threads and connections did not come "
-        "along; "
-        "create brokers in the child alone, or start it by multiprocessing's \"spawn\" method");
+  if (!forked) return;
+  const nb::str text(
+      "maestro_core_messaging was in use when this process was forked, and its threads and connections did not come "
+      "along; create brokers in the child alone, or start it by multiprocessing's \"spawn\" method");
+  const auto made = callables().raise("unsupported", text, text, false);
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
+  throw nb::python_error();
 }
 
 void bind_loop(nb::module_& module) {
@@ -61,6 +68,7 @@ void bind_loop(nb::module_& module) {
       });
   module.def("require_not_forked", &require_not_forked);
   module.def("after_fork", [] { forked = ForeignLoop::in_use(); });
+  module.def("begin_to_end", [] { ending = true; });
   module.def("shut_down", [] {
     if (forked) return;
     set_log_sink({});

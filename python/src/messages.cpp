@@ -11,6 +11,10 @@ std::string_view bytes_of(nb::handle bytes) {
   return {data, static_cast<std::size_t>(size)};
 }
 
+std::string name_of_type(nb::handle value) {
+  return nb::cast<std::string>(value.type().attr("__name__"));
+}
+
 nb::object encode(nb::handle value) {
   if (PyBytes_CheckExact(value.ptr())) return nb::borrow(value);
   if (PyDict_CheckExact(value.ptr())) {
@@ -50,9 +54,8 @@ namespace {
 std::string text_of(nb::handle value, std::string_view what) {
   if (PyBytes_Check(value.ptr())) return std::string(bytes_of(value));
   if (!PyUnicode_Check(value.ptr()))
-    throw nb::type_error(fmt::format("{}: {}; allowed are str and bytes", what,
-                                     nb::cast<std::string>(nb::str(value.type().attr("__name__"))))
-                             .c_str());
+    throw MessagingError(errc::invalid_argument,
+                         fmt::format("{}: {}; allowed are str and bytes", what, name_of_type(value)));
   // What came in as surrogates goes out as the bytes that it was.
   auto* encoded = PyUnicode_AsEncodedString(value.ptr(), "utf-8", "surrogateescape");
   if (!encoded) throw nb::python_error();
@@ -65,6 +68,9 @@ std::string text_of(nb::handle value, std::string_view what) {
 Headers to_headers(nb::handle mapping) {
   Headers headers;
   if (mapping.is_none()) return headers;
+  if (!nb::hasattr(mapping, "items"))
+    throw MessagingError(errc::invalid_argument,
+                         fmt::format("headers: {}; allowed is a mapping of str to str", name_of_type(mapping)));
   for (const auto item : mapping.attr("items")())
     headers.add(text_of(item[0], "a header's name"), text_of(item[1], "a header's value"));
   return headers;
@@ -82,10 +88,10 @@ nb::object to_datetime(Timestamp time) {
   return epoch + module.attr("timedelta")(nb::arg("microseconds") = microseconds);
 }
 
-Duration to_duration(double seconds) {
+Duration to_duration(std::string_view name, double seconds) {
   constexpr double most = 1e9;  // some thirty years
   if (!(seconds >= 0 && seconds <= most))
-    throw MessagingError(errc::invalid_argument, fmt::format("{} s; allowed is 0 to {} s", seconds, most));
+    throw MessagingError(errc::invalid_argument, fmt::format("{}: {} s; allowed is 0 to {} s", name, seconds, most));
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
 }
 
@@ -139,10 +145,12 @@ void bind_messages(nb::module_& module) {
       .def_ro("offset", &Place::offset, "-1 where positions are not numbers.")
       .def("__str__", [](const Place& place) { return place.text; })
       .def("__repr__", [](const Place& place) { return "<Position " + place.text + '>'; })
-      .def("__eq__",
-           [](const Place& self, nb::handle other) {
-             return nb::isinstance<Place>(other) && self.text == nb::cast<const Place&>(other).text;
-           })
+      .def(
+          "__eq__",
+          [](const Place& self, nb::handle other) {
+            return nb::isinstance<Place>(other) && self.text == nb::cast<const Place&>(other).text;
+          },
+          nb::arg().none())
       .def("__hash__", [](const Place& place) { return std::hash<std::string>{}(place.text); });
 
   nb::class_<Receipt>(module, "Receipt", "What the broker said to a message that it took.")
@@ -200,17 +208,35 @@ void bind_messages(nb::module_& module) {
           "delivery_count", [](const Delivery& self) { return self.message.delivery_count(); },
           "How often it was handed out, this time included, where the broker counts; else 1.")
       .def_prop_ro("redelivered", [](const Delivery& self) { return self.message.redelivered(); })
-      .def("__getitem__", [](Delivery& self, nb::handle key) { return nb::object(self.value()[key]); })
-      .def("__contains__", [](Delivery& self, nb::handle item) { return self.value().attr("__contains__")(item); })
+      .def(
+          "__getitem__", [](Delivery& self, nb::handle key) { return nb::object(self.value()[key]); }, nb::arg().none())
+      .def(
+          "__contains__",
+          [](Delivery& self, nb::handle item) {
+            const int found = PySequence_Contains(self.value().ptr(), item.ptr());
+            if (found < 0) throw nb::python_error();
+            return found == 1;
+          },
+          nb::arg().none())
       .def("__iter__", [](Delivery& self) { return nb::iter(self.value()); })
       .def("__len__", [](Delivery& self) { return nb::len(self.value()); })
-      .def("__bool__", [](Delivery& self) { return PyObject_IsTrue(self.value().ptr()) == 1; })
-      .def("__eq__",
-           [](Delivery& self, nb::handle other) -> nb::object {
-             if (nb::isinstance<Delivery>(other))
-               return self.value().attr("__eq__")(nb::cast<Delivery&>(other).value());
-             return self.value().attr("__eq__")(other);
+      .def("__bool__",
+           [](Delivery& self) {
+             const int holds = PyObject_IsTrue(self.value().ptr());
+             if (holds < 0) throw nb::python_error();
+             return holds == 1;
            })
+      .def(
+          "__eq__",
+          [](Delivery& self, nb::handle other) {
+            // As the values compare, the other's own word included.
+            const nb::handle with =
+                nb::isinstance<Delivery>(other) ? nb::handle(nb::cast<Delivery&>(other).value()) : other;
+            auto* equal = PyObject_RichCompare(self.value().ptr(), with.ptr(), Py_EQ);
+            if (!equal) throw nb::python_error();
+            return nb::steal(equal);
+          },
+          nb::arg().none())
       .def("get", [](Delivery& self, nb::args arguments) { return self.value().attr("get")(*arguments); })
       .def("keys", [](Delivery& self) { return self.value().attr("keys")(); })
       .def("values", [](Delivery& self) { return self.value().attr("values")(); })

@@ -2,19 +2,32 @@
 
 import asyncio
 import contextvars
+import gc
 import multiprocessing
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 
 import pytest
 
-from maestro_core_messaging import ClosedError, EventConsumer, EventPublisher, MessageBroker
+from maestro_core_messaging import (
+    ClosedError,
+    ConnectionFailedError,
+    EventConsumer,
+    EventPublisher,
+    MessageBroker,
+    MessagingError,
+    _runtime,
+)
 
 from support import consume, until
+
+GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "python.md"
 
 
 async def test_cancelling_a_wait_loses_no_message(broker, topic):
@@ -329,6 +342,11 @@ def program(text, *arguments, **options):
     )
 
 
+def complaints(err):
+    """What a program wrote to stderr, but for asyncio's word on slow steps, which a busy machine has."""
+    return [line for line in err.splitlines() if not (line.startswith("Executing <") and line.endswith(" seconds"))]
+
+
 CONSUMING = """
     import asyncio, sys
     from maestro_core_messaging import EventConsumer, MessageBroker
@@ -366,7 +384,22 @@ def test_ctrl_c_drains(address, topic):
     out, err = running.communicate(timeout=30)
     assert sorted(out.splitlines()) == ["ended 0", "ended 1", "ended 2", "interrupted"], err
     assert running.returncode == 0, err
-    assert err == ""
+    assert complaints(err) == []
+
+
+def test_sigterm_drains_with_the_line_of_the_guide(topic):
+    (line,) = [line.strip() for line in GUIDE.read_text().splitlines() if "add_signal_handler" in line]
+    text = CONSUMING.replace("await consumer.start()", f"{line}\n        await consumer.start()")
+    running = program("import signal\n" + textwrap.dedent(text), "memory", "memory://sigterm", topic)
+    began = 0
+    for out in running.stdout:
+        began += out.startswith("began")
+        if began == 3:
+            break
+    running.send_signal(signal.SIGTERM)
+    out, err = running.communicate(timeout=30)
+    assert sorted(out.splitlines()) == ["ended 0", "ended 1", "ended 2"], err
+    assert (running.returncode, complaints(err)) == (0, [])
 
 
 def test_a_program_ends_with_work_in_flight(address, topic):
@@ -408,6 +441,155 @@ def test_a_program_ends_with_work_in_flight(address, topic):
     assert "Fatal" not in err and "Segmentation" not in err, err
 
 
+LEAVING = """
+    import asyncio, sys
+    from maestro_core_messaging import MessageBroker
+
+    kept = []
+
+    async def main():
+        broker = MessageBroker(sys.argv[1], sys.argv[2])
+        if sys.argv[4] == "kept":
+            kept.append(broker)
+        for number in range(500):
+            await broker.publish(sys.argv[3], number, confirm=False)
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["kept", "dropped"])
+def test_what_is_in_the_buffer_is_sent_when_the_program_ends(kafka_url, topic, how):
+    asyncio.run(_create(("kafka", kafka_url), topic))
+    running = program(LEAVING, "kafka", kafka_url, topic, how)
+    out, err = running.communicate(timeout=60)
+    assert (out, complaints(err), running.returncode) == ("", [], 0)
+    described = asyncio.run(_describe(("kafka", kafka_url), topic))
+    assert described.messages == 500
+
+
+def test_what_cannot_be_sent_when_the_program_ends_is_said(topic):
+    running = program(
+        "from maestro_core_messaging import _runtime\n_runtime._LAST_FLUSH = 0.3\n" + textwrap.dedent(LEAVING),
+        "kafka",
+        "127.0.0.1:9",
+        topic,
+        "kept",
+    )
+    out, err = running.communicate(timeout=60)
+    assert "500 messages that were published with confirm=False may be lost" in err
+    assert running.returncode == 0
+
+
+def test_a_broker_that_is_left_with_a_full_buffer_warns():
+    async def main():
+        broker = MessageBroker("kafka", "127.0.0.1:9", {"connect_timeout": 100}, producer_config={"publish_timeout": 100})
+        await broker.publish("t", 1, confirm=False)
+        with pytest.warns(ResourceWarning, match="left with messages published with confirm=False"):
+            del broker
+            gc.collect()
+        await until(lambda: not _runtime._leaving)
+
+    asyncio.run(main())
+
+
+async def _create(address, topic):
+    async with MessageBroker(*address) as broker:
+        await broker.create_topic(topic, partitions=1)
+
+
+async def _describe(address, topic):
+    async with MessageBroker(*address) as broker:
+        return await broker.describe_topic(topic)
+
+
+@pytest.mark.parametrize("kind", ["kafka", "redis"])
+async def test_stop_ends_a_consumer_that_waits_for_its_broker(kind, caplog):
+    broker = MessageBroker(kind, "127.0.0.1:9" if kind == "kafka" else "redis://127.0.0.1:9", {"connect_timeout": 200})
+    consumer = EventConsumer(broker, group_id="g")
+    consumer.subscribe("t")(print)
+    running = asyncio.create_task(consumer.start())
+    await until(lambda: any("waits for it" in record.message for record in caplog.records))
+    consumer.stop()
+    await asyncio.wait_for(running, 2)
+    running = asyncio.create_task(consumer.start())
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 2)
+    await broker.disconnect()
+
+
+async def test_stop_ends_a_consumer_that_has_not_taken_its_first_step(memory_broker, topic):
+    consumer = EventConsumer(memory_broker, group_id="g")
+    consumer.subscribe(topic)(print)
+    running = asyncio.create_task(consumer.start())
+    consumer.stop()
+    await asyncio.wait_for(running, 2)
+    running = asyncio.create_task(consumer.start())  # that stop() is over
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    consumer.stop()
+    await asyncio.wait_for(running, 2)
+
+
+async def test_a_cancelled_connect_connected_nothing():
+    broker = MessageBroker("kafka", "127.0.0.1:9", {"connect_timeout": 500})
+    for _ in range(2):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(broker.connect(), 0.1)
+        assert not (await broker.get_status()).connected
+    with pytest.raises(ConnectionFailedError):
+        await broker.connect()
+    await broker.disconnect()
+
+
+def test_a_consumer_that_its_handler_reaches_is_freed(topic):
+    async def main():
+        broker = MessageBroker("memory", f"memory://{topic}")
+
+        async def once(number):
+            consumer = EventConsumer(broker, group_id="g")
+
+            @consumer.subscribe(topic)
+            async def handle(event):
+                await asyncio.sleep(0)
+                consumer.stop()
+
+            await broker.publish(topic, number)
+            await consumer.start()
+            assert consumer.counts.handled == 1
+            return weakref.ref(consumer), weakref.ref(handle)
+
+        references = [reference for number in range(5) for reference in await once(number)]
+        gc.collect()
+        assert [reference() for reference in references] == [None] * 10
+
+        # One that runs is kept, though nobody but itself refers to it.
+        ran = []
+
+        def begin():
+            consumer = EventConsumer(broker, group_id="g")
+
+            @consumer.subscribe(topic)
+            async def handle(event):
+                ran.append(event)
+                consumer.stop()
+
+            running.append(asyncio.ensure_future(consumer.start()))
+
+        running = []
+        begin()
+        await asyncio.sleep(0)
+        gc.collect()
+        await broker.publish(topic, "x")
+        await asyncio.wait_for(running[0], 10)
+        assert ran == ["x"]
+        await broker.disconnect()
+
+    asyncio.run(main())
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python warns of forking where there are threads")
 def test_a_fork_is_refused_with_a_sentence(address, topic):
     async def main():
@@ -420,6 +602,7 @@ def test_a_fork_is_refused_with_a_sentence(address, topic):
                 await broker.publish(topic, 2)
                 said = "published"
             except RuntimeError as error:
+                assert isinstance(error, MessagingError)
                 said = str(error)
             os.write(writing, said.encode())
             os._exit(0)
@@ -432,6 +615,32 @@ def test_a_fork_is_refused_with_a_sentence(address, topic):
         await broker.disconnect()
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python warns of forking where there are threads")
+def test_a_forked_child_ends_at_once(address, topic):
+    running = program(
+        """
+        import asyncio, os, sys, time
+        from maestro_core_messaging import MessageBroker
+
+        broker = MessageBroker(sys.argv[1], sys.argv[2])
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(broker.publish(sys.argv[3], 1))
+        loop.run_until_complete(broker.subscribe(sys.argv[3], "g").next())
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            sys.exit(7)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), time.monotonic() - began < 2)
+        loop.run_until_complete(broker.disconnect())
+        """,
+        *address,
+        topic,
+    )
+    out, err = running.communicate(timeout=60)
+    assert (out, running.returncode) == ("7 True\n", 0), err
 
 
 def _in_a_child(address, topic, queue):

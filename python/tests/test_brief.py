@@ -13,6 +13,7 @@ from maestro_core_messaging import (
     Event,
     EventConsumer,
     EventPublisher,
+    InvalidOptionError,
     MessageBroker,
     MessageHandler,
     MessagingConfig,
@@ -249,6 +250,20 @@ async def test_environment_variables(kafka_url, topic, monkeypatch):
         assert "1 after the first try" in consumer.explain()
         assert f'dead letters to "{topic}.{topic}.dlq"' in consumer.explain()
         await broker.disconnect()
+
+
+@pytest.mark.parametrize(("said", "means"), [("true", True), ("True", True), ("yes", True), ("on", True), ("Off", False), ("0", False)])
+def test_monitoring_is_what_the_environment_says_unless_it_is_configured(monkeypatch, said, means):
+    monkeypatch.setenv("MESSAGING_ENABLE_MONITORING", said)
+    monkeypatch.setenv("MESSAGING_BROKER", "memory")
+    untouched = MessagingConfig("memory", "memory://monitored")
+    for config in (untouched, MessagingConfig.from_env(), MessagingConfig.from_url("memory://monitored")):
+        assert MessageBroker.from_config(config).config.enable_monitoring is means
+    refused = MessagingConfig("memory", "memory://monitored", enable_monitoring=not means)
+    assert MessageBroker.from_config(refused).config.enable_monitoring is not means
+    monkeypatch.setenv("MESSAGING_ENABLE_MONITORING", "perhaps")
+    with pytest.raises(InvalidOptionError, match='"perhaps"; allowed are true and false'):
+        MessageBroker.from_config(untouched)
 
 
 async def test_configuration_object(kafka_url, topic):
@@ -495,4 +510,23 @@ async def test_logs_come_through_the_standard_module(topic, caplog):
     (record,) = [each for each in caplog.records if "at least once" in each.message]
     assert record.name == "maestro_core_messaging"
     assert record.messaging == {"broker": "memory", "group": "g"}
+    await broker.disconnect()
+
+
+async def test_a_level_that_is_set_later_counts(topic, caplog):
+    caplog.set_level(logging.ERROR, logger="maestro_core_messaging")
+    broker = MessageBroker("memory", "memory://levels")
+    consumer = EventConsumer(broker, group_id="g")
+
+    @consumer.subscribe(topic)
+    async def handle(event):
+        consumer.stop()
+
+    for level in (logging.ERROR, logging.INFO):
+        caplog.set_level(level, logger="maestro_core_messaging")
+        await asyncio.sleep(0)
+        await broker.publish(topic, {})
+        await consumer.start()
+        explained = [each for each in caplog.records if "at least once" in each.message]
+        assert len(explained) == (level == logging.INFO)
     await broker.disconnect()

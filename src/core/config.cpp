@@ -8,6 +8,7 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/nearest.hpp>
 
+#include "core/boolean_text.hpp"
 #include "core/readable.hpp"
 
 namespace maestro::messaging {
@@ -155,10 +156,11 @@ BrokerType parse_broker_type(std::string_view name) {
 MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
   MessagingConfig config;
   if (const auto monitoring = environment("MESSAGING_ENABLE_MONITORING"); !monitoring.empty()) {
-    if (monitoring != "true" && monitoring != "false" && monitoring != "1" && monitoring != "0")
+    const auto flag = parse_boolean(monitoring);
+    if (!flag)
       throw MessagingError(errc::invalid_option,
                            fmt::format("MESSAGING_ENABLE_MONITORING: \"{}\"; allowed are true and false", monitoring));
-    config.enable_monitoring = monitoring == "true" || monitoring == "1";
+    config.enable_monitoring = *flag;
   }
   auto decided = broker;
   if (const auto name = environment("MESSAGING_BROKER"); !decided && !name.empty()) decided = parse_broker_type(name);

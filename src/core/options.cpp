@@ -10,6 +10,7 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/nearest.hpp>
 
+#include "core/boolean_text.hpp"
 #include "core/option_range.hpp"
 #include "core/readable.hpp"
 
@@ -78,8 +79,8 @@ std::optional<OptionValue> convert(const OptionSpec& spec, const OptionValue& gi
       return text ? std::optional(given) : std::nullopt;
     case OptionType::boolean:
       if (std::holds_alternative<bool>(given.get())) return given;
-      if (text && (*text == "true" || *text == "1")) return OptionValue(true);
-      if (text && (*text == "false" || *text == "0")) return OptionValue(false);
+      if (text)
+        if (const auto flag = parse_boolean(*text)) return OptionValue(*flag);
       return std::nullopt;
     case OptionType::integer:
       if (std::holds_alternative<std::int64_t>(given.get())) return given;

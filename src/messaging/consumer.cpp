@@ -31,13 +31,18 @@ EventConsumer::Route EventConsumer::subscribe(std::string topic_or_pattern, Even
   return add(std::move(topic_or_pattern), std::move(handler));
 }
 
-awaitable<void> EventConsumer::start() { return state_->start(); }
+awaitable<void> EventConsumer::start() {
+  return state_->start(state_->stops());
+}
 
 void EventConsumer::stop() {
   boost::asio::dispatch(state_->executor(), [state = state_] { state->request_stop(); });
 }
 
 std::string EventConsumer::explain() const { return state_->explain(); }
+const std::string& EventConsumer::group() const noexcept {
+  return state_->group();
+}
 ConsumerCounts EventConsumer::counts() const { return state_->counts; }
 awaitable<ReadinessReport> EventConsumer::readiness() {
   return boost::asio::co_spawn(state_->executor(), State::readiness(state_), boost::asio::use_awaitable);

@@ -53,6 +53,8 @@ std::string label_of(DeadLetterReason reason) {
 bool was_cancelled(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
+  } catch (const HandlerError& failure) {
+    return failure.cancelled();
   } catch (const boost::system::system_error& failure) {
     return failure.code() == asio::error::operation_aborted;
   } catch (...) {
@@ -217,10 +219,11 @@ bool EventConsumer::State::is_dead_letter_of_pattern(const Route::State& route, 
          std::ranges::any_of(routes_, [&](const auto& each) { return each->dead_letter_topic && *each->dead_letter_topic == topic; });
 }
 
-awaitable<void> EventConsumer::State::start() {
+awaitable<void> EventConsumer::State::start(std::uint64_t stops) {
   broker_->require_open();
   if (running_) throw MessagingError(errc::already_started, "this consumer is running; stop() it first, or make another");
   check_promises();
+  if (stops != stops_) co_return;
   running_ = true;
   stopping_ = false;
   fatal_ = nullptr;
@@ -233,27 +236,7 @@ awaitable<void> EventConsumer::State::start() {
     }
   } const finish{*this};
   if (circuit_ && broker_->telemetry) broker_->telemetry->circuit_gauge("consume");
-  co_await broker_->await_connection();  // before that, what the server promises is not known
-  log(LogLevel::info, explain(), {{"broker", broker_->capabilities.broker}, {"group", group_}});
-  for (std::size_t i = 0; i < routes_.size(); ++i) {
-    auto feed = std::make_shared<Feed>(*this, routes_[i], i);
-    feed->subscription = co_await broker_->open({feed->route->topic, group_, reset_, prefetch_});
-    if (paused_) feed->subscription->pause();
-    broker_->attach(feed);
-    feeds_.push_back(std::move(feed));
-  }
-  const auto spawn = [&](awaitable<void> task, asio::cancellation_signal& signal) {
-    ++tasks_;
-    asio::co_spawn(broker_->executor, std::move(task),
-                   asio::bind_cancellation_slot(signal.slot(), [self](std::exception_ptr error) {
-                     --self->tasks_;
-                     if (error && !was_cancelled(error)) self->fail_for_good(error);
-                     self->drained_.notify();
-                   }));
-  };
-  for (const auto& feed : feeds_) spawn(run_fetcher(self, feed), feed->cancel);
-  spawn(run_timekeeper(self), cancel_timekeeper_);
-  if (broker_->telemetry) spawn(run_reporter(self), cancel_reporter_);
+  spawn(open(self), cancel_opening_);
 
   co_await asio::this_coro::throw_if_cancelled(false);
   bool cancelled = false;
@@ -273,7 +256,36 @@ awaitable<void> EventConsumer::State::start() {
   if (cancelled) throw boost::system::system_error(asio::error::operation_aborted);
 }
 
+awaitable<void> EventConsumer::State::open(std::shared_ptr<State> self) {
+  const auto& broker = self->broker_;
+  co_await broker->await_connection();  // before that, what the server promises is not known
+  log(LogLevel::info, self->explain(), {{"broker", broker->capabilities.broker}, {"group", self->group_}});
+  // What was opened is in `feeds_`, and closed by the drain, whenever we are cancelled.
+  for (std::size_t i = 0; i < self->routes_.size(); ++i) {
+    auto feed = std::make_shared<Feed>(*self, self->routes_[i], i);
+    feed->subscription = co_await broker->open({feed->route->topic, self->group_, self->reset_, self->prefetch_});
+    if (self->paused_) feed->subscription->pause();
+    broker->attach(feed);
+    self->feeds_.push_back(std::move(feed));
+  }
+  if (self->stopping_) co_return;
+  for (const auto& feed : self->feeds_) self->spawn(run_fetcher(self, feed), feed->cancel);
+  self->spawn(run_timekeeper(self), self->cancel_timekeeper_);
+  if (broker->telemetry) self->spawn(run_reporter(self), self->cancel_reporter_);
+}
+
+void EventConsumer::State::spawn(awaitable<void> task, asio::cancellation_signal& signal) {
+  ++tasks_;
+  asio::co_spawn(broker_->executor, std::move(task),
+                 asio::bind_cancellation_slot(signal.slot(), [self = shared_from_this()](std::exception_ptr error) {
+                   --self->tasks_;
+                   if (error && !was_cancelled(error)) self->fail_for_good(error);
+                   self->drained_.notify();
+                 }));
+}
+
 void EventConsumer::State::request_stop() {
+  ++stops_;
   if (!running_) return;
   stopping_ = true;
   stop_.notify();
@@ -289,11 +301,13 @@ awaitable<ReadinessReport> EventConsumer::State::readiness(std::shared_ptr<State
 
 void EventConsumer::State::fail_for_good(std::exception_ptr error) {
   if (!fatal_) fatal_ = error;
-  request_stop();
+  stopping_ = true;
+  stop_.notify();
 }
 
 awaitable<void> EventConsumer::State::drain() {
   stopping_ = true;
+  cancel_opening_.emit(asio::cancellation_type::terminal);
   for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
   cancel_timekeeper_.emit(asio::cancellation_type::terminal);
   cancel_reporter_.emit(asio::cancellation_type::terminal);

@@ -27,7 +27,9 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   State(std::shared_ptr<MessageBroker::State> broker, EventConsumerOptions options);
 
   void add(std::shared_ptr<Route::State> route);
-  awaitable<void> start();
+  /// `stops` is that of when it was called: a stop() before its first step ends it.
+  awaitable<void> start(std::uint64_t stops);
+  [[nodiscard]] std::uint64_t stops() const noexcept { return stops_; }
   void request_stop();
   static awaitable<ReadinessReport> readiness(std::shared_ptr<State> self);
   [[nodiscard]] std::string explain() const;
@@ -36,6 +38,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void resume();
 
   ConsumerCounts counts;
+  [[nodiscard]] const std::string& group() const noexcept { return group_; }
   [[nodiscard]] boost::asio::any_io_executor executor() const { return broker_->executor; }
 
  private:
@@ -91,6 +94,9 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void settle(Lanes::LaneId lane);
   void finish(Lanes::LaneId lane);
   void park(Lanes::LaneId lane, Duration pause);
+  /// Opens the subscriptions and sets them to work; waits for a broker that is not there.
+  static awaitable<void> open(std::shared_ptr<State> self);
+  void spawn(awaitable<void> task, boost::asio::cancellation_signal& signal);
   awaitable<void> drain();
   static awaitable<void> run_reporter(std::shared_ptr<State> self);
   awaitable<void> report_lag(Feed& feed);
@@ -125,6 +131,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   CircuitBreaker::Call call_;  // what the last `may_take` was allowed
 
   std::vector<std::shared_ptr<Route::State>> routes_;
+  std::uint64_t stops_ = 0;  // requests to stop
   bool running_ = false;
   bool stopping_ = false;
   bool paused_ = false;
@@ -133,6 +140,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   Notifier stop_;
   Notifier drained_;
   Notifier timekeeper_;
+  boost::asio::cancellation_signal cancel_opening_;
   boost::asio::cancellation_signal cancel_timekeeper_;
   boost::asio::cancellation_signal cancel_reporter_;
   std::vector<std::shared_ptr<Feed>> feeds_;
@@ -142,7 +150,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   std::vector<Worker*> idle_;
   bool wake_pending_ = false;
   bool flush_scheduled_ = false;
-  std::size_t tasks_ = 0;        // fetchers, workers, the timekeeper and the reporter
+  std::size_t tasks_ = 0;        // the opening, fetchers, workers, the timekeeper and the reporter
   std::size_t handlers_ = 0;     // messages in process
   std::uint64_t unkeyed_ = 0;
 };

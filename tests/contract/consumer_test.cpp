@@ -546,6 +546,22 @@ TEST_P(Consumer, StopFromWithinAHandlerAndStartTwice) {
   });
 }
 
+TEST_P(Consumer, StopBeforeTheFirstStepEndsThatStartAlone) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventConsumer consumer(client, {.group_id = group("g")});
+    consumer.subscribe(topic, [](const Event&) -> awaitable<void> { co_return; });
+    auto first = consumer.start();
+    consumer.stop();
+    co_await std::move(first);
+    auto started = start(consumer);
+    co_await client.publish(topic, Value(1));
+    co_await until([&] { return consumer.counts().handled == 1; });
+    co_await finish(consumer, started);
+  });
+}
+
 TEST_P(Consumer, ASlowHandlerHoldsNoMoreThanPrefetch) {
   run([&]() -> awaitable<void> {
     auto client = broker();

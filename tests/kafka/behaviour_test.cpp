@@ -1,4 +1,6 @@
 // What Kafka's own options do, on a real broker.
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <random>
 
 #include "runtime/notifier.hpp"
@@ -62,6 +64,43 @@ TEST_F(KafkaBehaviour, ASlowHandlerKeepsItsMembership) {
     EXPECT_EQ(consumer.counts().received, 1U);
     consumer.stop();
     while (!ended) co_await sleep_for(*clock, 10ms);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, WhatWaitsForABrokerThatIsNotThereEndsWhenItIsTold) {
+  run_real([](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    auto nowhere = MessagingConfig::from_url("127.0.0.1:1");
+    nowhere.connection_config = {{"connect_timeout", 20'000}};
+    MessageBroker broker(context.get_executor(), nowhere);
+    const auto began = clock->now();
+    // Neither does a cancelled connect() count as one that succeeded.
+    for (int i = 0; i < 2; ++i) {
+      boost::asio::cancellation_signal cancel;
+      bool ended = false;
+      boost::asio::co_spawn(context, broker.connect(),
+                            boost::asio::bind_cancellation_slot(cancel.slot(), [&](std::exception_ptr error) {
+                              EXPECT_TRUE(error) << "connected to nothing";
+                              ended = true;
+                            }));
+      co_await sleep_for(*clock, 100ms);
+      cancel.emit(boost::asio::cancellation_type::terminal);
+      while (!ended) co_await sleep_for(*clock, 1ms);
+      EXPECT_FALSE((co_await broker.get_status()).connected);
+    }
+    EventConsumer consumer(broker, {.group_id = "g"});
+    consumer.subscribe("t", [](const Event&) -> awaitable<void> { co_return; });
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr error) {
+      EXPECT_FALSE(error);
+      ended = true;
+    });
+    co_await sleep_for(*clock, 100ms);
+    EXPECT_FALSE(ended);
+    consumer.stop();
+    while (!ended) co_await sleep_for(*clock, 1ms);
+    EXPECT_LT(clock->now() - began, 5s);
     co_await broker.disconnect();
   });
 }

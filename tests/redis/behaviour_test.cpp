@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <maestro/messaging/shared_deduplication.hpp>
 #include <set>
 
@@ -113,6 +115,35 @@ TEST_F(RedisBehaviour, WhatAMemberLeavesAtItsCloseIsTakenOverSoonAndCounted) {
     EXPECT_GE(message->delivery_count(), 2U);
     EXPECT_TRUE(message->redelivered());
     EXPECT_LT(Clock::real()->now() - began, 3s);
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisBehaviour, AStartThatIsCancelledOnItsWayHoldsNothingBack) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    const auto topic = unique("cancelled");
+    auto client = broker(context);  // claim_idle is half a minute
+    constexpr int count = 1000;
+    std::vector<OutgoingMessage> messages(count);
+    for (auto& message : messages) message = {.topic = topic, .payload = Payload(std::string("1"))};
+    co_await client.publish_many(std::move(messages));
+    for (int round = 0; round < 40; ++round) {
+      EventConsumer consumer(client, {.group_id = "g", .drain_timeout = 1ms});
+      consumer.subscribe(topic, [&](const Event&) -> awaitable<void> { co_await sleep_for(*clock, 1h); });
+      boost::asio::cancellation_signal cancel;
+      bool ended = false;
+      boost::asio::co_spawn(
+          context, consumer.start(),
+          boost::asio::bind_cancellation_slot(cancel.slot(), [&](std::exception_ptr) { ended = true; }));
+      co_await sleep_for(*clock, round % 10 * 200us);
+      cancel.emit(boost::asio::cancellation_type::terminal);
+      while (!ended) co_await sleep_for(*clock, 100us);
+    }
+    const auto began = clock->now();
+    auto reader = co_await client.subscribe(topic, {.group_id = "g"});
+    for (int i = 0; i < count; ++i) co_await reader.next();
+    EXPECT_LT(clock->now() - began, 10s);
     co_await client.disconnect();
   });
 }

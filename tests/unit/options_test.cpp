@@ -135,7 +135,7 @@ TEST(Options, ValuesOfTheWrongTypeAreRefused) {
   EXPECT_THAT(why_not("prefetch", ""), HasSubstr("\"\""));
   EXPECT_THAT(why_not("prefetch", "99999999999999999999"), HasSubstr("whole number"));
   EXPECT_THAT(why_not("enable_auto_commit", 1), HasSubstr("true or false"));
-  EXPECT_THAT(why_not("enable_auto_commit", "yes"), HasSubstr("true or false"));
+  EXPECT_THAT(why_not("enable_auto_commit", "yeah"), HasSubstr("true or false"));
   EXPECT_THAT(why_not("group_id", 7), HasSubstr("text"));
 }
 
@@ -180,6 +180,17 @@ TEST(Options, ABadVariableIsNamed) {
   const EnvironmentVariable dlq("MESSAGING_ENABLE_DLQ", "perhaps");
   EXPECT_THAT(why_not(errc::invalid_option, {}),
               HasSubstr("enable_dead_letter_queue in MESSAGING_ENABLE_DLQ: \"perhaps\""));
+}
+
+TEST(Options, ABooleanIsWhatPeopleWriteForOne) {
+  for (const auto* text : {"true", "True", "YES", "on", "1"}) {
+    const EnvironmentVariable dlq("MESSAGING_ENABLE_DLQ", text);
+    EXPECT_TRUE(Options(MessagingConfig{}).boolean("enable_dead_letter_queue")) << text;
+  }
+  for (const auto* text : {"false", "False", "no", "Off", "0"}) {
+    const EnvironmentVariable dlq("MESSAGING_ENABLE_DLQ", text);
+    EXPECT_FALSE(Options(MessagingConfig{}).boolean("enable_dead_letter_queue")) << text;
+  }
 }
 
 TEST(Options, KafkasVariablesAreForKafka) {

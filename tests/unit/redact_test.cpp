@@ -202,8 +202,10 @@ TEST_F(FromEnv, MonitoringIsTrueOrFalse) {
   EXPECT_TRUE(MessagingConfig::from_env().enable_monitoring);
   set("MESSAGING_ENABLE_MONITORING", "0");
   EXPECT_FALSE(MessagingConfig::from_env().enable_monitoring);
-  set("MESSAGING_ENABLE_MONITORING", "on");
-  EXPECT_THAT(refusal(errc::invalid_option, [] { (void)MessagingConfig::from_env(); }), HasSubstr("\"on\""));
+  set("MESSAGING_ENABLE_MONITORING", "True");
+  EXPECT_TRUE(MessagingConfig::from_env().enable_monitoring);
+  set("MESSAGING_ENABLE_MONITORING", "perhaps");
+  EXPECT_THAT(refusal(errc::invalid_option, [] { (void)MessagingConfig::from_env(); }), HasSubstr("\"perhaps\""));
 }
 
 }  // namespace

@@ -54,18 +54,21 @@ class Rejected : public MessagingError {
 /// `throw Rejected(reason)`.
 [[noreturn]] void reject(const std::string& reason);
 
-/// An exception of another language, thrown by a handler that is written in it: what it says of itself goes into the dead letter.
-/// `verdict` is `broker_error` for what may be tried again, else `rejected`, `undecodable` or `invalid_event`.
+/// An exception of another language, thrown by a handler that is written in it: what it says of itself goes into the
+/// dead letter. `verdict` is `broker_error` for what may be tried again, else `rejected`, `undecodable` or
+/// `invalid_event`. `cancelled`: the handler was cancelled, which is no failure of the message when the consumer stops.
 class HandlerError : public MessagingError {
  public:
-  HandlerError(errc verdict, std::string type, const std::string& text, std::string stack)
-      : MessagingError(verdict, text), type_(std::move(type)), stack_(std::move(stack)) {}
+  HandlerError(errc verdict, std::string type, const std::string& text, std::string stack, bool cancelled = false)
+      : MessagingError(verdict, text), type_(std::move(type)), stack_(std::move(stack)), cancelled_(cancelled) {}
   [[nodiscard]] const std::string& type() const noexcept { return type_; }
   [[nodiscard]] const std::string& stack() const noexcept { return stack_; }
+  [[nodiscard]] bool cancelled() const noexcept { return cancelled_; }
 
  private:
   std::string type_;
   std::string stack_;
+  bool cancelled_;
 };
 
 struct ConsumerCounts {
@@ -117,11 +120,14 @@ class EventConsumer {
   /// `unsupported` when the broker cannot keep a promise that the options ask for, `invalid_topic` when a dead-letter
   /// topic cannot be, and what ended a subscription for good.
   awaitable<void> start();
-  /// Ends `start()`; returns at once. May be called from any thread and from within a handler.
+  /// Ends `start()`, also one that waits for the broker or has not begun; returns at once. May be called from any
+  /// thread and from within a handler.
   void stop();
 
   /// What is in force for each subscription: guarantee, owner of the retries, dead-letter topic, contradictions.
   [[nodiscard]] std::string explain() const;
+  /// The group in force: the option's, else the configured one, else the default.
+  [[nodiscard]] const std::string& group() const noexcept;
   [[nodiscard]] ConsumerCounts counts() const;
   [[nodiscard]] CircuitState circuit() const;
   /// Whether it runs and its circuit lets messages through: a check for `MonitoringServer::add_readiness`. Any executor. Whether its

@@ -1,5 +1,7 @@
 #include "brokers/kafka/blocking.hpp"
 
+#include <unistd.h>
+
 #include <condition_variable>
 #include <deque>
 #include <thread>
@@ -11,6 +13,7 @@ class Pool {
  public:
   // What still runs at the end of the process gets this long; librdkafka may hang in a close that never comes.
   ~Pool() {
+    if (is_fork()) return;
     std::unique_lock lock(state_->mutex);
     state_->idle.wait_for(lock, std::chrono::seconds(5), [this] { return state_->work.empty() && state_->busy == 0; });
     state_->ended = true;
@@ -18,6 +21,7 @@ class Pool {
   }
 
   void post(std::function<void()> work) {
+    if (is_fork()) return;
     const std::lock_guard lock(state_->mutex);
     if (state_->ended) return;
     state_->work.push_back(std::move(work));
@@ -57,7 +61,11 @@ class Pool {
     }
   }
 
+  /// The threads stayed in the other process, and the mutex may be one of theirs for ever.
+  [[nodiscard]] bool is_fork() const noexcept { return ::getpid() != process_; }
+
   std::shared_ptr<State> state_ = std::make_shared<State>();
+  pid_t process_ = ::getpid();
 };
 
 }  // namespace

@@ -117,9 +117,15 @@ awaitable<void> Producer::connect(Duration limit) {
     }
   });
   struct Stop {
+    Producer& of;
     std::atomic<int>& reached;
-    ~Stop() { reached.store(2); }
-  } const stop{*reached};
+    ~Stop() {
+      if (reached.exchange(2) == 1) return;
+      // Nor is a cancelled connect() one that succeeded.
+      of.watch_->stop();
+      of.client_.reset();
+    }
+  } const stop{*this, *reached};
   constexpr Duration look = std::chrono::milliseconds(20);
   while (reached->load() == 0 && !decisive_failure_ && session_->clock->now() < deadline)
     co_await answered_.wait_until(std::min(deadline, session_->clock->now() + look));
@@ -131,8 +137,6 @@ awaitable<void> Producer::connect(Duration limit) {
     failure.detail = fmt::format("no Kafka at {} within {} ms (connect_timeout): {}", session_->servers, milliseconds(limit),
                                  failure.detail);
   }
-  watch_->stop();
-  client_.reset();
   throw MessagingError(failure.code, failure.detail);
 }
 

@@ -5,11 +5,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <map>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <maestro/messaging/log.hpp>
+#include <map>
 #include <set>
 
 namespace maestro::messaging::redis {
+
+namespace asio = boost::asio;
 
 namespace {
 
@@ -280,6 +284,22 @@ awaitable<void> GroupReader::commit() {
                                                 : "Redis did not answer the acknowledgements in time");
   }
   if (const auto why = std::exchange(refused_, std::nullopt)) throw MessagingError(why->code, why->detail);
+}
+
+awaitable<void> GroupReader::start() {
+  try {
+    co_await StreamReader::start();
+  } catch (...) {
+    // It may have been given messages already: it leaves like any member, and others need not wait for them.
+    if (connection_)
+      asio::co_spawn(session_->executor, leave(std::static_pointer_cast<GroupReader>(shared_from_this())),
+                     asio::detached);
+    throw;
+  }
+}
+
+awaitable<void> GroupReader::leave(std::shared_ptr<GroupReader> self) {
+  co_await self->close();
 }
 
 awaitable<void> GroupReader::close() {

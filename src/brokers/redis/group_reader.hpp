@@ -14,6 +14,7 @@ class GroupReader final : public StreamReader {
  public:
   GroupReader(std::shared_ptr<Session> session, SubscribeRequest request);
 
+  awaitable<void> start() override;
   void acknowledge(std::span<const DeliveryTag> tags) override;
   void release(std::span<const DeliveryTag> tags, Duration delay) override;
   awaitable<void> commit() override;
@@ -52,6 +53,7 @@ class GroupReader final : public StreamReader {
   };
   class Acknowledging;
 
+  static awaitable<void> leave(std::shared_ptr<GroupReader> self);
   void deliver(std::size_t stream, std::span<const Value> entries, const Kept& reply, std::span<const std::uint32_t> counts);
   awaitable<void> read_pending(Connection& connection);
   awaitable<bool> has_group(Connection& connection, std::string key) const;
