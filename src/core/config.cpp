@@ -7,6 +7,7 @@
 #include <maestro/messaging/config.hpp>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/nearest.hpp>
+#include <utility>
 
 #include "core/boolean_text.hpp"
 #include "core/readable.hpp"
@@ -206,22 +207,23 @@ MessagingConfig MessagingConfig::from_url(std::string_view url) {
                     "bare host:port, redis:// and rediss://, amqp:// and amqps://, nats:// and tls://",
                     redact(url)));
   }
-  if (config.broker_type == BrokerType::memory) {
-    if (const auto query = url.find('?'); query != std::string_view::npos) {
-      for (auto rest = url.substr(query + 1); !rest.empty();) {
-        const auto pair = rest.substr(0, rest.find('&'));
-        rest = pair.size() < rest.size() ? rest.substr(pair.size() + 1) : std::string_view{};
-        const auto equals = pair.find('=');
-        if (equals == std::string_view::npos)
-          throw MessagingError(errc::invalid_option,
-                               fmt::format("\"{}\" in {}: not key=value", readable(pair), readable(redact(url))));
-        config.connection_config.insert_or_assign(std::string(pair.substr(0, equals)),
-                                                  OptionValue(pair.substr(equals + 1)));
-      }
-      url = url.substr(0, query);
-    }
-  }
   config.connection_string = url;
+  return with_options_of_url(std::move(config));
+}
+
+MessagingConfig with_options_of_url(MessagingConfig config) {
+  const auto query = config.connection_string.find('?');
+  if (config.broker_type != BrokerType::memory || query == std::string::npos) return config;
+  const auto url = std::exchange(config.connection_string, config.connection_string.substr(0, query));
+  for (auto rest = std::string_view(url).substr(query + 1); !rest.empty();) {
+    const auto pair = rest.substr(0, rest.find('&'));
+    rest = pair.size() < rest.size() ? rest.substr(pair.size() + 1) : std::string_view{};
+    const auto equals = pair.find('=');
+    if (equals == std::string_view::npos)
+      throw MessagingError(errc::invalid_option,
+                           fmt::format("\"{}\" in {}: not key=value", readable(pair), readable(redact(url))));
+    config.connection_config.try_emplace(std::string(pair.substr(0, equals)), OptionValue(pair.substr(equals + 1)));
+  }
   return config;
 }
 

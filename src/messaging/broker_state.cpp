@@ -57,7 +57,7 @@ auto how_to_ask(const asio::any_io_executor& executor) noexcept {
 
 MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
     : executor(std::move(ex)),
-      config(std::move(given)),
+      config(with_options_of_url(std::move(given))),
       clock(config.clock ? config.clock : Clock::real()),
       options(config),
       random(config.seed ? *config.seed : std::random_device{}()),

@@ -627,11 +627,14 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
   auto failure = describe_failure(error);
   const auto now = broker_->clock->now();
   const auto wall = broker_->clock->wall();
-  if (item.failures++ == 0) item.first_failed_at = wall;
+  const bool final_verdict = failure.reason != DeadLetterReason::retries_exhausted;
+  // A probe fails for what opened the circuit: that costs its message no try, or an outage would empty the topic probe by probe.
+  const bool costs_a_try = final_verdict || !item.call.is_probe();
+  if (item.first_failed_at == Timestamp{}) item.first_failed_at = wall;
+  if (costs_a_try) ++item.failures;
   failure.attempts = item.failures;
   failure.first_failed_at = item.first_failed_at;
   failure.failed_at = wall;
-  const bool final_verdict = failure.reason != DeadLetterReason::retries_exhausted;
   if (circuit_) {
     if (final_verdict) {
       circuit_->on_abandoned(item.call);
@@ -643,10 +646,10 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
   }
   if (broker_->telemetry) broker_->telemetry->error("handle", label_of(failure.reason));
   if (item.feed->cells.failed) item.feed->cells.failed->add();
-  if (!final_verdict && !retry_.exhausted(item.failures)) {
+  if (!costs_a_try || (!final_verdict && !retry_.exhausted(item.failures))) {
     ++counts.retried;
     if (item.feed->cells.retries) item.feed->cells.retries->add();
-    park(lane, retry_.backoff(item.failures, broker_->random));
+    park(lane, retry_.backoff(std::max(item.failures, 1), broker_->random));
     co_return;
   }
   item.dead_letter = std::make_unique<Failure>(std::move(failure));

@@ -29,6 +29,7 @@ int run(asio::awaitable<void> work) {
   std::exception_ptr failure;
   asio::co_spawn(context, std::move(work), asio::bind_cancellation_slot(cancel.slot(), [&](std::exception_ptr error) {
                    failure = error;
+                   signals.clear();
                    signals.cancel();
                  }));
   context.run();

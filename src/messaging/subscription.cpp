@@ -17,7 +17,10 @@ awaitable<std::vector<Message>> Subscription::next_batch(std::size_t at_most) { 
 void Subscription::acknowledge(const Message& message) { state_->acknowledge({&message, 1}); }
 void Subscription::acknowledge(std::span<const Message> messages) { state_->acknowledge(messages); }
 void Subscription::release(const Message& message, Duration delay) { state_->release(message, delay); }
-awaitable<void> Subscription::commit() { return state_->commit_handed_out(); }
+awaitable<void> Subscription::commit() {
+  state_->require_open();
+  return state_->commit_handed_out();
+}
 void Subscription::pause() { state_->pause(); }
 void Subscription::resume() { state_->resume(); }
 awaitable<void> Subscription::seek(std::string topic, std::int32_t partition, std::int64_t offset) {

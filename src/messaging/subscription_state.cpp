@@ -156,8 +156,13 @@ std::vector<Message> Subscription::State::take_batch(std::size_t at_most) {
   return batch;
 }
 
+void Subscription::State::require_open() const {
+  if (closed_) throw MessagingError(errc::closed, fmt::format("the subscription to \"{}\" was closed; what was not acknowledged goes to another", request_.topic));
+}
+
 void Subscription::State::acknowledge(std::span<const Message> messages) {
-  if (closed_ || !request_.group) return;
+  require_open();
+  if (!request_.group) return;
   for (const auto& message : messages) {
     std::erase(handed_out_, message.tag());
     acknowledger_.settle(message.tag());
@@ -169,7 +174,7 @@ void Subscription::State::release(const Message& message, Duration delay) {
   if (!broker_->capabilities.release_with_delay)
     throw MessagingError(errc::unsupported,
                          fmt::format("{} cannot give a message back; leave it unsettled", broker_->capabilities.broker));
-  if (closed_) return;
+  require_open();
   std::erase(handed_out_, message.tag());
   const auto tag = message.tag();
   transport_->release({&tag, 1}, delay);

@@ -20,6 +20,8 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   std::vector<Message> try_next_batch(std::size_t at_most);
   awaitable<bool> ready();
   awaitable<std::vector<Message>> next_batch(std::size_t at_most);
+  /// Throws `closed`.
+  void require_open() const;
   void acknowledge(std::span<const Message> messages);
   void release(const Message& message, Duration delay);
   void pause();

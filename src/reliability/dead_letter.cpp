@@ -89,7 +89,9 @@ OutgoingMessage make_dead_letter(const Message& message, std::string topic, std:
   headers.add("dlq-reason", to_string(failure.reason));
   headers.add("dlq-error-type", clean(failure.error_type, longest_message));
   headers.add("dlq-error-message", clean(failure.message, longest_message));
-  if (!failure.stack.empty()) headers.add("dlq-error-stack", clean(failure.stack, longest_stack, "\n\t"));
+  // A long message (a field each that is wrong) is whole where there is more room.
+  const auto& stack = failure.stack.empty() && failure.message.size() > longest_message ? failure.message : failure.stack;
+  if (!stack.empty()) headers.add("dlq-error-stack", clean(stack, longest_stack, "\n\t"));
   headers.add("dlq-attempts", std::to_string(failure.attempts));
   headers.add("dlq-first-failed-at", rfc3339(failure.first_failed_at));
   headers.add("dlq-failed-at", rfc3339(failure.failed_at));

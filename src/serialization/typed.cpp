@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json/serialize.hpp>
 #include <maestro/messaging/typed.hpp>
 #include <maestro/messaging/utf8.hpp>
+
+#include "core/readable.hpp"
 
 namespace maestro::messaging {
 
@@ -28,6 +31,11 @@ void FieldErrors::raise() const {
 namespace detail {
 std::string nested(const std::string& path, std::string_view field) {
   return path.empty() ? std::string(field) : fmt::format("{}.{}", path, field);
+}
+
+std::string at_key(const std::string& path, std::string_view key) {
+  const auto is_plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-'; };
+  return std::ranges::all_of(key, is_plain) && !key.empty() ? nested(path, key) : fmt::format("{}[\"{}\"]", path, readable(key));
 }
 
 void refuse_unnamed(std::string_view field, const std::string& number, const std::string& names) {

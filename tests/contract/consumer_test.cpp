@@ -427,6 +427,35 @@ TEST_P(Consumer, ACrashBetweenClaimAndDoneRepeatsTheMessage) {
   });
 }
 
+TEST_P(Consumer, ProbesOfAnOpenCircuitCostNoMessageItsTries) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    constexpr std::uint64_t messages = 20;
+    for (std::uint64_t i = 0; i < messages; ++i) co_await client.publish(topic, Value(i), {.key = std::to_string(i)});
+    bool broken = true;
+    int tries = 0;
+    EventConsumer consumer(client, {.group_id = group("g"),
+                                    .concurrency = 1,
+                                    .max_retry_attempts = 0,
+                                    .initial_backoff = 1ms,
+                                    .circuit_breaker = CircuitBreakerOptions{.failure_threshold = 5, .reset_timeout = scaled(10s)}});
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      ++tries;
+      EXPECT_EQ(event.attempt(), 1);
+      if (broken) throw std::runtime_error("downstream is out");
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return tries >= 40; });  // two probes for each that is left
+    EXPECT_EQ(consumer.counts().dead_lettered, 5U) << "those whose failures opened it";
+    broken = false;
+    co_await until([&] { return consumer.counts().handled == messages - 5; });
+    co_await finish(consumer, started);
+    EXPECT_EQ(consumer.counts().dead_lettered, 5U);
+  });
+}
+
 TEST_P(Consumer, AnOpenCircuitPausesAndDoesNotEmptyTheTopic) {
   run([&]() -> awaitable<void> {
     auto client = broker();

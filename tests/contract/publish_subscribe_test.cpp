@@ -379,8 +379,16 @@ TEST_P(PublishSubscribe, AfterDisconnectEverythingSaysClosed) {
     auto client = broker();
     const auto topic = unique();
     auto subscription = co_await client.subscribe(topic, {.group_id = group("g")});
+    co_await client.publish(topic, Value(0));
+    const auto message = co_await subscription.next();
     co_await client.disconnect();
     EXPECT_EQ(co_await error_of(ignore(client.publish(topic, Value(1)))), errc::closed);
+    EXPECT_EQ(co_await error_of([](Subscription& of) -> awaitable<void> { co_await of.commit(); }(subscription)), errc::closed);
+    EXPECT_EQ(co_await error_of([](Subscription& of, const Message& what) -> awaitable<void> {
+                of.acknowledge(what);
+                co_return;
+              }(subscription, *message)),
+              errc::closed);
     EXPECT_EQ(co_await error_of(ignore(client.subscribe(topic))), errc::closed);
     EXPECT_FALSE((co_await subscription.next()).has_value());
     EXPECT_FALSE(co_await client.health_check());

@@ -86,6 +86,15 @@ TEST(DeadLetter, StackAndTextAreCutBetweenCharacters) {
   EXPECT_TRUE(is_utf8(*out.headers.find("dlq-error-stack")));
 }
 
+TEST(DeadLetter, AMessageThatIsTooLongIsWholeInPlaceOfTheStack) {
+  auto why = failure();
+  why.stack.clear();
+  why.message = std::string(3000, 'x') + " the end";
+  const auto out = make_dead_letter(message_of("b"), "d", "g", why);
+  EXPECT_EQ(out.headers.find("dlq-error-message")->size(), 1024U);
+  EXPECT_EQ(*out.headers.find("dlq-error-stack"), why.message);
+}
+
 TEST(DeadLetter, TheCutIsRightAtEveryOffset) {
   for (std::size_t lead = 0; lead < 8; ++lead) {
     auto why = failure();

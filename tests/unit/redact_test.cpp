@@ -1,4 +1,6 @@
+#include <boost/asio/io_context.hpp>
 #include <list>
+#include <maestro/messaging/broker.hpp>
 #include <maestro/messaging/config.hpp>
 
 #include "unit/unit.hpp"
@@ -129,6 +131,22 @@ TEST(FromUrl, AMemoryUrlCarriesOptions) {
   EXPECT_EQ(Options(config).number("fault_delay"), 0.5);
   EXPECT_THAT(refusal(errc::invalid_option, [] { (void)MessagingConfig::from_url("memory://demo?partitions"); }),
               HasSubstr("not key=value"));
+}
+
+TEST(FromUrl, OptionsOfAMemoryUrlCountWhereverItIsGiven) {
+  MessagingConfig config;
+  config.connection_string = "memory://demo?partitions=3&max_messages=9";
+  config.connection_config = {{"max_messages", 7}};
+  const auto made = with_options_of_url(config);
+  EXPECT_EQ(made.connection_string, "memory://demo");
+  EXPECT_EQ(Options(made).integer("partitions"), 3);
+  EXPECT_EQ(Options(made).integer("max_messages"), 7);
+  boost::asio::io_context context;
+  const MessageBroker broker(context.get_executor(), BrokerType::memory, "memory://other?partitions=2");
+  EXPECT_EQ(broker.options().integer("partitions"), 2);
+  EXPECT_THAT(refusal(errc::unknown_option,
+                      [&] { MessageBroker(context.get_executor(), BrokerType::memory, "memory://other?partitons=2"); }),
+              HasSubstr("partitions"));
 }
 
 class FromEnv : public testing::Test {

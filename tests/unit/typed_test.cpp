@@ -167,6 +167,7 @@ TEST(Typed, NestedFieldsHavePaths) {
   EXPECT_EQ(with("billing", boost::json::object{}), "billing.city: missing");
   EXPECT_EQ(with("stops", boost::json::object{}), "stops: expected array, got {}");
   EXPECT_EQ(with("stock", 4), "stock: expected object, got 4");
+  EXPECT_EQ(with("stock", {{"a\nb; c: x", "many"}}), R"(stock["a\x0ab; c: x"]: expected integer, got "many")");
 }
 
 TEST(Typed, NullIsOnlyForOptionalFields) {

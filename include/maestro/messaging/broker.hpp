@@ -66,7 +66,8 @@ class MessageBroker {
   /// Completes when the broker has answered. Everything else connects by itself on first use. Throws
   /// `connection_failed`, `authentication_failed` or `tls_failed` within `connect_timeout`.
   awaitable<void> connect();
-  /// Flushes, closes the subscriptions, leaves the groups. Afterwards every call throws `closed`, and `next()` ends.
+  /// Flushes, closes the subscriptions, leaves the groups. Afterwards every call throws `closed` but `flush()`, which tells what failed,
+  /// and `next()` ends.
   awaitable<void> disconnect();
 
   /// Publishes a JSON value. Completes when the broker has it by the strongest means that it offers.

@@ -28,6 +28,8 @@ class CircuitBreaker {
   class Call {
    public:
     Call() = default;  ///< One that was allowed while the circuit was closed.
+    [[nodiscard]] bool is_probe() const noexcept { return probe_ != 0; }
+
    private:
     friend class CircuitBreaker;
     explicit Call(std::uint64_t probe) : probe_(probe) {}

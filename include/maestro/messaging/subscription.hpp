@@ -49,7 +49,8 @@ class Subscription {
   /// At least one message and at most `at_most`; empty once closed. Acknowledges the batch before it, like `next()`.
   awaitable<std::vector<Message>> next_batch(std::size_t at_most = 500);
 
-  /// Accepts the message as done; sent to the broker with the next batch of acknowledgements or `commit()`.
+  /// Accepts the message as done; sent to the broker with the next batch of acknowledgements or `commit()`. Like `release` and `commit`
+  /// it throws `closed` once the subscription or its broker is.
   void acknowledge(const Message& message);
   void acknowledge(std::span<const Message> messages);
   /// Gives the message back, to be delivered again after `delay`. Throws `unsupported` where the broker cannot.

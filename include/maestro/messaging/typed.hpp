@@ -55,6 +55,8 @@ struct is_map<std::unordered_map<std::string, T>> : std::true_type {};
 inline constexpr auto members = boost::describe::mod_public | boost::describe::mod_inherited;
 
 std::string nested(const std::string& path, std::string_view field);
+/// Of an entry of a map, whose key is another program's.
+std::string at_key(const std::string& path, std::string_view key);
 
 template <class T>
 void read(const Value& value, T& to, const std::string& path, FieldErrors& errors) {
@@ -131,7 +133,7 @@ void read(const Value& value, T& to, const std::string& path, FieldErrors& error
     const auto* object = value.if_object();
     if (!object) return errors.expected(path, "object", value);
     to.clear();
-    for (const auto& entry : *object) read(entry.value(), to[std::string(entry.key())], nested(path, entry.key()), errors);
+    for (const auto& entry : *object) read(entry.value(), to[std::string(entry.key())], at_key(path, entry.key()), errors);
   } else {
     static_assert(DescribedEvent<T>, "an event's field must be a number, text, time, optional, vector, map, Value, or a "
                                      "struct or enum with BOOST_DESCRIBE_STRUCT or BOOST_DESCRIBE_ENUM");
