@@ -213,7 +213,11 @@ std::size_t Consumer::take_from(Lane& lane, std::vector<Message>& into, std::siz
     into.push_back(Chunk::message(chunk, i, lane.id, 1));
   }
   lane.offsets.hand_out(chunk->last_offset());
-  while (!lane.handed_out.empty() && lane.handed_out.front().chunk.expired()) lane.handed_out.pop_front();
+  // A private reader settles nothing: the last ones are kept for a release.
+  constexpr std::size_t kept = 1024;
+  while (!lane.handed_out.empty() &&
+         (lane.handed_out.front().chunk.expired() || (is_private() && lane.handed_out.size() >= kept)))
+    lane.handed_out.pop_front();
   lane.handed_out.push_back({chunk, chunk->last_offset()});
   return count;
 }

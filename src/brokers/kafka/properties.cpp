@@ -250,10 +250,8 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   // Small requests, for what is under way when fetching pauses is thrown away and fetched again. A larger message comes all the
   // same (KIP-74).
   const auto fetch = std::clamp<std::int64_t>(options.integer("fetch_buffer_bytes") / 32, 1'048'576, 16'777'216);
-  // They are met only while this process does not turn its loop.
-  made.set("queued.min.messages", 100'000);
-  made.set("queued.max.messages.kbytes",
-           std::min<std::int64_t>(options.integer("fetch_buffer_bytes") / 1024, 2'097'151));
+  made.set("queued.min.messages", 10'000'000);
+  made.set("queued.max.messages.kbytes", 2'097'151);
   made.set("fetch.max.bytes", fetch);
   made.set("fetch.message.max.bytes", std::min<std::int64_t>(fetch, 1'048'576));
   made.set("message.max.bytes", fetch);
