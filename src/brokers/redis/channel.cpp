@@ -58,9 +58,14 @@ bool is_of_each_event(std::string_view header) {
 
 }  // namespace
 
-void append_publish(std::string& to, const OutgoingMessage& message, bool envelope) {
-  to += "*3\r\n$7\r\nPUBLISH\r\n";
-  append_word(to, message.topic);
+std::string publish_to(std::string_view topic) {
+  std::string command = "*3\r\n$7\r\nPUBLISH\r\n";
+  append_word(command, topic);
+  return command;
+}
+
+void append_publish(std::string& to, std::string_view beginning_of_command, const OutgoingMessage& message, bool envelope) {
+  to += beginning_of_command;
   append_word(to, envelope ? in_envelope(message) : message.payload.view());
 }
 

@@ -11,7 +11,9 @@ namespace maestro::messaging::redis {
 
 /// Appends the `PUBLISH` of a message: its payload alone, or in an envelope that has its key and headers too:
 /// `{"maestro":1,"key":…,"headers":[[name,value],…],"payload":text}`, with `payload_base64` for bytes that are no UTF-8.
-void append_publish(std::string& to, const OutgoingMessage& message, bool envelope);
+/// `beginning_of_command` is `publish_to` of its topic.
+void append_publish(std::string& to, std::string_view beginning_of_command, const OutgoingMessage& message, bool envelope);
+[[nodiscard]] std::string publish_to(std::string_view topic);
 
 /// What of a message a bare payload cannot carry, in words; none when that is nothing but what the library adds by itself.
 [[nodiscard]] std::optional<std::string> lost_without_envelope(const OutgoingMessage& message);

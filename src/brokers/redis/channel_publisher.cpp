@@ -20,7 +20,13 @@ std::optional<Failure> ChannelPublisher::refusal(const OutgoingMessage& message)
   return std::nullopt;
 }
 
-void ChannelPublisher::append(std::string& to, const OutgoingMessage& message) { append_publish(to, message, envelope_); }
+void ChannelPublisher::append(std::string& to, const OutgoingMessage& message) {
+  if (topic_ != message.topic || beginning_.empty()) {
+    topic_ = message.topic;
+    beginning_ = publish_to(topic_);
+  }
+  append_publish(to, beginning_, message, envelope_);
+}
 
 void ChannelPublisher::confirm(PublishResult& result, OutgoingMessage& message, const Value& reply) {
   if (reply.number == 0 && require_routing_) {

@@ -18,6 +18,8 @@ class ChannelPublisher final : public Publisher {
 
  private:
   bool envelope_;
+  std::string topic_;      // messages of a topic come in runs,
+  std::string beginning_;  // whose commands begin alike
   bool require_routing_;
 };
 

@@ -16,7 +16,8 @@ namespace {
 
 // The most that one read brings, so that the members of a group share what is there, and how long it waits at the server: shorter than
 // the silence that is taken for a dead connection.
-constexpr std::size_t most_at_once = 128;
+constexpr std::size_t few_at_once = 128;
+constexpr std::size_t most_at_once = 512;  // of a backlog
 constexpr Duration block = std::chrono::seconds(4);
 // A pattern's topics are looked up so often.
 constexpr Duration pattern_period = std::chrono::seconds(1);
@@ -126,12 +127,13 @@ awaitable<void> StreamReader::mend(std::string error) {
 awaitable<void> StreamReader::read_until_broken() {
   auto looked = session_->clock->now();
   auto heard = looked;
+  auto at_once = few_at_once;
   while (!closed_) {
     if (is_pattern_ && session_->clock->now() - looked >= pattern_period) {
       co_await discover(*connection_);
       looked = session_->clock->now();
     }
-    const auto free = std::min(room(), most_at_once);
+    const auto free = std::min(room(), at_once);
     if (paused_ || free == 0 || std::ranges::none_of(streams_, &Stream::ready)) {
       // Nothing is read ahead of a consumer that has enough.
       co_await wait_for_room(is_pattern_ ? pattern_period : block);
@@ -149,10 +151,13 @@ awaitable<void> StreamReader::read_until_broken() {
       co_await on_silence(*connection_);
       heard = session_->clock->now();
     }
+    std::size_t entries = 0;
     for (const auto& each : reply->items()) {
       if (each.count != 2) continue;
+      entries += each.items()[1].count;
       if (const auto stream = find_stream(each.items()[0].text)) on_entries(*stream, each.items()[1].items(), reply);
     }
+    at_once = entries == at_once ? std::min(2 * at_once, most_at_once) : few_at_once;
   }
 }
 
