@@ -33,6 +33,18 @@ struct PublishBuffer::Batch {
   [[nodiscard]] bool has_to_be_retried() const {
     return results.back().error.failed() && std::ranges::any_of(results, [](const auto& result) { return result.error == errc::connection_failed; });
   }
+  /// To be used again.
+  void reset() {
+    messages.clear();
+    answered = false;
+    if (!std::ranges::all_of(results, &PublishResult::ok)) results.clear();
+    // What an answer leaves behind is told from none by these; making results anew costs more than filling them in.
+    for (auto& result : results) {
+      result.receipt.topic.clear();
+      result.receipt.offset = -1;
+      result.receipt.routed = true;
+    }
+  }
   void fail_what_has_no_answer(const boost::system::system_error& failure) {
     const auto* known = dynamic_cast<const MessagingError*>(&failure);
     for (auto& result : results) {
@@ -109,9 +121,7 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
       self.under_way_.pop_front();
       self.report(*batch);
       if (batch.use_count() > 1 || self.idle_batches_.size() >= most_idle_batches) continue;
-      batch->messages.clear();
-      batch->results.clear();
-      batch->answered = false;
+      batch->reset();
       self.idle_batches_.push_back(std::move(batch));
       continue;
     }
