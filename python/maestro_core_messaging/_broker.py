@@ -148,6 +148,7 @@ def require_broker(broker: object) -> None:
         raise _check.kind("broker", broker, "a MessageBroker")
 
 
+@_check.keywords
 class MessageBroker:
     """The one door to a broker.
 

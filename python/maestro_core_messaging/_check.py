@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import collections.abc
 import datetime as dt
+import difflib
+import functools
+import inspect
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _errors
 
 _LONGEST = 1e9  # seconds; some thirty years
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def keywords(cls: _Class) -> _Class:
+    """The class, whose constructor names the nearest of its keywords for one that it does not have."""
+    make = vars(cls)["__init__"]
+    allowed = list(inspect.signature(make).parameters)[1:]
+
+    @functools.wraps(make)
+    def checked(self: object, *args: Any, **given: Any) -> None:
+        for name in given:
+            if name in allowed:
+                continue
+            near = difflib.get_close_matches(name, allowed, 1)
+            hint = f'did you mean "{near[0]}"? ' if near else ""
+            raise _errors.InvalidArgumentError(f"{name}: {cls.__name__} has no such argument; {hint}allowed are {', '.join(allowed)}")
+        make(self, *args, **given)
+
+    setattr(cls, "__init__", checked)  # noqa: B010
+    return cls
 
 
 def kind(name: str, value: object, allowed: str) -> _errors.InvalidArgumentError:

@@ -37,6 +37,7 @@ def _shown(options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
     }
 
 
+@_check.keywords
 @dataclasses.dataclass(repr=False)
 class MessagingConfig:
     """Everything that a broker needs to be opened.

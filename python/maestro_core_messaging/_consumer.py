@@ -63,6 +63,7 @@ class _Route:
     decode: Callable[[bytes], Any] | None
 
 
+@_check.keywords
 class EventConsumer:
     """Runs handlers over the events of its topics. Options that are absent take the configured value, else the default.
 

@@ -12,6 +12,7 @@ from . import _broker, _check, _codec, _core, _runtime, _tracing
 _Receipt = _core.Receipt
 
 
+@_check.keywords
 class EventPublisher:
     """Publishes events: serialized data with its CloudEvents 1.0 attributes (binary content mode) and a trace context.
 

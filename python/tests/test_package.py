@@ -196,3 +196,20 @@ def test_the_extension_brings_what_it_links_to():
     if (PACKAGE.parent / "maestro_core_messaging.libs").exists():
         (kafka,) = [line for line in linked.splitlines() if "rdkafka" in line]
         assert "maestro_core_messaging.libs" in kafka
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda broker: mcm.EventConsumer(broker, concurency=3), 'concurency: EventConsumer has no such argument; did you mean "concurrency"? '),
+        (lambda broker: mcm.EventPublisher(broker, sourc="a"), 'sourc: EventPublisher has no such argument; did you mean "source"? '),
+        (lambda _: mcm.MessageBroker("memory", "memory://x", enable_monitorin=True), 'did you mean "enable_monitoring"? '),
+        (lambda _: mcm.MessagingConfig("memory", "memory://x", consumer_configs={}), 'did you mean "consumer_config"? '),
+        (lambda broker: mcm.EventConsumer(broker, zzz=3), "zzz: EventConsumer has no such argument; allowed are broker, group_id, "),
+    ],
+)
+def test_a_misspelt_keyword_names_the_nearest(make, says):
+    with pytest.raises(mcm.InvalidArgumentError) as refused:
+        make(mcm.MessageBroker("memory", "memory://x"))
+    assert says in str(refused.value)
+    assert isinstance(refused.value, TypeError)
