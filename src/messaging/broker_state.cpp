@@ -75,7 +75,6 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
   transport->report_to(Telemetry::reports(telemetry));
 }
 
-
 template <class Result, class... Arguments>
 awaitable<Result> MessageBroker::State::hop(awaitable<Result> (State::*work)(Arguments...), Arguments... arguments) {
   // A coroutine of its own keeps the state and the arguments alive.
@@ -182,7 +181,6 @@ MessageBroker::State::PublishCall MessageBroker::State::ask_breaker(std::uint64_
 // What the buffer is refused is counted with its batch.
 MessageBroker::State::PublishCall MessageBroker::State::require_closed_circuit(
     std::span<const OutgoingMessage> messages) {
-  if (!circuit_suspect_) return require_closed_circuit();
   try {
     return require_closed_circuit();
   } catch (const MessagingError& refusal) {

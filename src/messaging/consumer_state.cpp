@@ -325,7 +325,7 @@ awaitable<void> EventConsumer::State::drain() {
     answers = co_await told(item.is_done ? store.complete(group_, item.message.id(), *item.claim)
                                          : store.abandon(group_, item.message.id(), *item.claim));
     if (!answers || !item.is_done) continue;
-    if (!item.dead_letter) ++counts.handled;
+    count_done(item);
     item.feed->acknowledger.settle(item.tag);
   }
   for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
@@ -535,12 +535,14 @@ void EventConsumer::State::tell_circuit_of_success(CircuitBreaker::Call call) {
 }
 
 void EventConsumer::State::finish_done(Lanes::LaneId lane) {
-  auto& item = lanes_.front(lane);
-  if (!item.dead_letter) {
-    ++counts.handled;
-    if (item.feed->cells.handled) item.feed->cells.handled->add_alone();
-  }
+  count_done(lanes_.front(lane));
   settle(lane);
+}
+
+void EventConsumer::State::count_done(const Item& item) {
+  if (item.dead_letter) return;  // counted when it was written
+  ++counts.handled;
+  if (item.feed->cells.handled) item.feed->cells.handled->add_alone();
 }
 
 awaitable<bool> EventConsumer::State::claimed(Lanes::LaneId lane, Item& item) {

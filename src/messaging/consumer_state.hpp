@@ -89,6 +89,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void tell_circuit_of_success(CircuitBreaker::Call call);
   /// What is done is counted and settled.
   void finish_done(Lanes::LaneId lane);
+  void count_done(const Item& item);
   awaitable<void> failed(Lanes::LaneId lane, std::exception_ptr error);
   awaitable<void> write_dead_letter(Lanes::LaneId lane);
   void settle(Lanes::LaneId lane);

@@ -233,8 +233,7 @@ Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition
   auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
   const QueueHandle pause(rd_kafka_queue_new(client));  // nothing ever comes: a wait that needs no clock of ours
   constexpr int between = 50;
-  const int all = std::max(milliseconds(limit), 1);
-  for (int left = all; left > 0; left -= between) {
+  for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
     error = rd_kafka_query_watermark_offsets(client, topic.c_str(), partition, &found.first, &found.next, left);
     if (!error || !is_transient(error) || error == RD_KAFKA_RESP_ERR__TIMED_OUT) break;
     static_cast<void>(EventHandle(rd_kafka_queue_poll(pause.get(), between)));

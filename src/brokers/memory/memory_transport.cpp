@@ -207,7 +207,6 @@ std::unique_ptr<Transport> make_memory_transport(asio::any_io_executor executor,
   constexpr std::string_view scheme = "memory://";
   std::string name = connection_string;
   if (name.starts_with(scheme)) name.erase(0, scheme.size());
-  if (const auto query = name.find('?'); query != std::string::npos) name.erase(query);
   return std::make_unique<MemoryTransport>(std::move(executor), std::move(clock), name, options);
 }
 
