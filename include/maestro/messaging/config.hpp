@@ -61,9 +61,11 @@ struct MessagingConfig {
   static MessagingConfig from_url(std::string_view url);
 };
 
-/// Throws `MessagingError(invalid_option)` for a connection string whose scheme is another broker's.
 /// The same with the options that stand in the connection string (`memory://name?key=value`) as options; what `connection_config` has stays.
+/// Throws `MessagingError(invalid_option)` for one that is not `key=value`.
 MessagingConfig with_options_of_url(MessagingConfig config);
+
+/// Throws `MessagingError(invalid_option)` for a connection string whose scheme is another broker's.
 void require_scheme_of(BrokerType type, std::string_view connection_string);
 
 /// A connection string without its password, for logs and errors.

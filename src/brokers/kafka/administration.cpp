@@ -208,8 +208,7 @@ std::string hindrance(const Client& client, const std::string& topic, Duration l
   if (wanted && fewest->isr_cnt >= *wanted) return {};
   return fmt::format(
       "its partition {} has {} of {} replicas in sync, and min.insync.replicas is {}: bring the missing brokers back, "
-      "or lower "
-      "the topic's min.insync.replicas",
+      "or lower the topic's min.insync.replicas",
       fewest->id, fewest->isr_cnt, fewest->replica_cnt, wanted ? std::to_string(*wanted) : "not known");
 } catch (const MessagingError&) {
   return {};
