@@ -22,11 +22,6 @@ rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const Outg
   auto* payload = const_cast<char*>(message.payload.data());
   auto* key = message.key ? const_cast<char*>(message.key->data()) : nullptr;
   const auto key_size = message.key ? message.key->size() : 0;
-  if (message.headers.empty() && !message.timestamp) {
-    const int refused =
-        rd_kafka_produce(topic, partition, RD_KAFKA_MSG_F_COPY, payload, message.payload.size(), key, key_size, opaque);
-    return refused ? rd_kafka_last_error() : RD_KAFKA_RESP_ERR_NO_ERROR;
-  }
   rd_kafka_vu_t values[8];
   std::size_t count = 0;
   const auto add = [&](rd_kafka_vtype_t type) -> rd_kafka_vu_t& {
@@ -46,6 +41,44 @@ rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const Outg
   if (failure) return rd_kafka_error_code(failure.get());
   static_cast<void>(headers.release());  // the message's now
   return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+rd_kafka_message_t plain_record(const OutgoingMessage& message, void* opaque) noexcept {
+  rd_kafka_message_t record{};
+  record.partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
+  record.payload = const_cast<char*>(message.payload.data());
+  record.len = message.payload.size();
+  if (message.key) {
+    record.key = const_cast<char*>(message.key->data());
+    record.key_len = message.key->size();
+  }
+  record._private = opaque;
+  return record;
+}
+
+void give_plain(rd_kafka_topic_t* topic, std::span<rd_kafka_message_t> records) {
+  rd_kafka_produce_batch(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY | RD_KAFKA_MSG_F_PARTITION, records.data(),
+                         static_cast<int>(records.size()));
+}
+
+OutgoingMessage message_of(const rd_kafka_message_t& report) {
+  OutgoingMessage message;
+  message.topic = rd_kafka_topic_name(report.rkt);
+  if (report.payload) message.payload = Payload(std::string(static_cast<const char*>(report.payload), report.len));
+  if (report.key) message.key.emplace(static_cast<const char*>(report.key), report.key_len);
+  message.partition = report.partition;
+  rd_kafka_headers_t* headers = nullptr;
+  if (rd_kafka_message_headers(&report, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    const char* name = nullptr;
+    const void* value = nullptr;
+    std::size_t size = 0;
+    for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i)
+      message.headers.add(name, {static_cast<const char*>(value), size});
+  }
+  rd_kafka_timestamp_type_t kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+  if (const auto at = rd_kafka_message_timestamp(&report, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
+    message.timestamp = Timestamp(std::chrono::milliseconds(at));
+  return message;
 }
 
 }  // namespace maestro::messaging::kafka

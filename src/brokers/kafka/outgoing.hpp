@@ -1,6 +1,7 @@
 #pragma once
 
 #include <maestro/messaging/message.hpp>
+#include <span>
 
 #include "brokers/kafka/handles.hpp"
 
@@ -8,5 +9,15 @@ namespace maestro::messaging::kafka {
 
 /// Puts a message into librdkafka's queue, which copies it. `opaque` comes back with its delivery report.
 [[nodiscard]] rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const OutgoingMessage& message, void* opaque);
+
+/// Whether it can go by `give_plain`: a batch has no room for headers and times.
+[[nodiscard]] inline bool is_plain(const OutgoingMessage& message) noexcept { return message.headers.empty() && !message.timestamp; }
+/// As a record of a batch, which refers to it.
+[[nodiscard]] rd_kafka_message_t plain_record(const OutgoingMessage& message, void* opaque) noexcept;
+/// Many at once, for less than it costs one by one. `err` of each record says what became of it.
+void give_plain(rd_kafka_topic_t* topic, std::span<rd_kafka_message_t> records);
+
+/// The message that a delivery report is of, in so far as the report has it; the partition is the one that it was put into.
+[[nodiscard]] OutgoingMessage message_of(const rd_kafka_message_t& report);
 
 }  // namespace maestro::messaging::kafka

@@ -21,12 +21,12 @@ namespace asio = boost::asio;
 
 namespace {
 
-struct Slot {
-  void* batch = nullptr;
-  std::size_t index = 0;
-};
-
 Timestamp from_milliseconds(std::int64_t milliseconds) { return Timestamp(std::chrono::milliseconds(milliseconds)); }
+
+void refuse(PublishResult& result, Failure failure) {
+  result.error = make_error_code(failure.code);
+  result.detail = std::move(failure.detail);
+}
 
 // All are down although no attempt was said to have failed, or one broke when it was made: connections are taken, and
 // closed.
@@ -37,6 +37,12 @@ bool is_hang_up(rd_kafka_resp_err_t error, std::string_view text, bool heard_bef
 }
 
 }  // namespace
+
+/// What a delivery report comes back with.
+struct Producer::Slot {
+  Batch* batch = nullptr;
+  std::size_t index = 0;
+};
 
 struct Producer::Batch : Listed {
   std::span<OutgoingMessage> messages;
@@ -200,7 +206,7 @@ void Producer::on_error(const rd_kafka_event_t& event) {
 
 void Producer::on_delivery(const rd_kafka_message_t& message) {
   auto& slot = *static_cast<Slot*>(message._private);
-  auto& batch = *static_cast<Batch*>(slot.batch);
+  auto& batch = *slot.batch;
   --outstanding_;
   --batch.outstanding;
   if (!batch.results.empty()) {
@@ -232,11 +238,6 @@ void Producer::settle(Batch& batch) {
   }
 }
 
-void Producer::refuse(PublishResult& result, Failure failure) const {
-  result.error = make_error_code(failure.code);
-  result.detail = std::move(failure.detail);
-}
-
 rd_kafka_topic_t* Producer::handle_of(const std::string& topic) {
   if (last_handle_.second && last_handle_.first == topic) return last_handle_.second;
   auto& handle = handles_[topic];
@@ -252,30 +253,54 @@ void Producer::forget(const std::string& topic) {
   last_handle_ = {};
 }
 
-Producer::Attempt Producer::attempt(OutgoingMessage& message, PublishResult& result, Batch& batch, std::size_t index) {
-  if (auto why = over_limit(message, max_message_bytes_)) {
-    refuse(result, {errc::message_too_large, *std::move(why)});
-    return Attempt::refused;
-  }
-  auto* topic = handle_of(message.topic);
-  auto& slot = batch.slots[index];
-  slot = {&batch, index};
-  const auto error = give(client_->get(), topic, message, &slot);
-  if (!error) {
-    ++batch.outstanding;
-    ++outstanding_;
-    return Attempt::taken;
-  }
-  if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL) return Attempt::full;
+std::optional<Failure> Producer::refusal_of(rd_kafka_resp_err_t error, const OutgoingMessage& message) {
+  if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL) return std::nullopt;
   if (error == RD_KAFKA_RESP_ERR__FATAL) failed_for_good_ = true;
-  if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && message.partition) {
-    refuse(result, {errc::invalid_argument,
-                    fmt::format("partition {}: \"{}\" has none of this number", *message.partition, message.topic)});
-  } else {
-    if (is_of_topic(error) || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(message.topic);
-    refuse(result, describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_));
+  if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && message.partition)
+    return Failure{errc::invalid_argument,
+                   fmt::format("partition {}: \"{}\" has none of this number", *message.partition, message.topic)};
+  if (is_of_topic(error) || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(message.topic);
+  return describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_);
+}
+
+std::size_t Producer::give_all(std::span<const OutgoingMessage> messages, Batch& batch, auto slot_of, auto refuse) {
+  const auto took = [&](std::size_t count) {
+    batch.outstanding += count;
+    outstanding_ += count;
+  };
+  for (std::size_t first = 0; first < messages.size();) {
+    const auto& leader = messages[first];
+    if (auto why = over_limit(leader, max_message_bytes_)) {
+      refuse(first++, Failure{errc::message_too_large, *std::move(why)});
+      continue;
+    }
+    auto* topic = handle_of(leader.topic);
+    std::size_t count = 0;
+    const auto goes_along = [&](const OutgoingMessage& message) {
+      return is_plain(message) && size_of(message) <= max_message_bytes_ && message.topic == leader.topic;
+    };
+    while (count < records_.size() && first + count < messages.size() && goes_along(messages[first + count])) {
+      records_[count] = plain_record(messages[first + count], slot_of(first + count));
+      ++count;
+    }
+    if (count > 0) {
+      give_plain(topic, std::span(records_).first(count));
+    } else {
+      records_[0].err = give(client_->get(), topic, leader, slot_of(first));
+      count = 1;
+    }
+    for (const auto& record : std::span(records_).first(count)) {
+      if (!record.err) {
+        took(1);
+      } else if (auto failure = refusal_of(record.err, messages[first])) {
+        refuse(first, *std::move(failure));
+      } else {
+        return first;
+      }
+      ++first;
+    }
   }
-  return Attempt::refused;
+  return messages.size();
 }
 
 bool Producer::ready_for(std::span<const OutgoingMessage> messages) {
@@ -348,16 +373,23 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
     }
   }
   const bool alone = outstanding_ == 0;
-  for (std::size_t i = 0; i < messages.size(); ++i) {
-    if (results[i].error) continue;
-    while (attempt(messages[i], results[i], batch, i) == Attempt::full) {
-      if (!std::exchange(use.in_line, true)) line_.push_front(&batch);
-      hurry();
-      if (co_await moved_.wait_until(deadline)) continue;
-      refuse(results[i], {errc::queue_full, fmt::format("queue_messages ({}) messages wait for the broker",
-                                                        session_->options.integer("queue_messages"))});
-      break;
+  for (std::size_t next = 0; next < messages.size();) {
+    if (!results[next].ok()) {
+      ++next;
+      continue;
     }
+    const auto rest = results.subspan(next);
+    const auto count = static_cast<std::size_t>(std::ranges::find_if_not(rest, &PublishResult::ok) - rest.begin());
+    const auto slot_of = [&](std::size_t i) { return &(batch.slots[next + i] = {&batch, next + i}); };
+    const auto refused = [&](std::size_t i, Failure failure) { refuse(rest[i], std::move(failure)); };
+    const auto given = give_all(messages.subspan(next, count), batch, slot_of, refused);
+    next += given;
+    if (given == count) continue;
+    if (!std::exchange(use.in_line, true)) line_.push_front(&batch);
+    hurry();
+    if (co_await moved_.wait_until(deadline)) continue;
+    refuse(results[next++], {errc::queue_full, fmt::format("queue_messages ({}) messages wait for the broker",
+                                                           session_->options.integer("queue_messages"))});
   }
   use.leave_line();
   if (batch.outstanding > 0) {

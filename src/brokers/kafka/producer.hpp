@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <boost/intrusive/list.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <deque>
@@ -30,7 +31,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
 
  private:
   struct Batch;
-  enum class Attempt { taken, refused, full };
+  struct Slot;
 
   void open();
   void serve();
@@ -39,8 +40,11 @@ class Producer : public std::enable_shared_from_this<Producer> {
   void settle(Batch& batch);
   Batch& new_batch();
   void recycle(Batch& batch);
-  Attempt attempt(OutgoingMessage& message, PublishResult& result, Batch& batch, std::size_t index);
-  void refuse(PublishResult& result, Failure failure) const;
+  /// Gives messages to the client, in order and as many at once as can go together, until its queue is full: how many it dealt with.
+  /// `slot_of(i)` is the opaque of message i; `refuse(i, failure)` hears of one that was not taken.
+  std::size_t give_all(std::span<const OutgoingMessage> messages, Batch& batch, auto slot_of, auto refuse);
+  /// What librdkafka's refusal of a message means; none when its queue is full.
+  std::optional<Failure> refusal_of(rd_kafka_resp_err_t error, const OutgoingMessage& message);
   [[nodiscard]] bool ready_for(std::span<const OutgoingMessage> messages);
   awaitable<void> ensure_topics(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
   rd_kafka_topic_t* handle_of(const std::string& topic);
@@ -61,6 +65,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::shared_ptr<EventWatch> watch_;
   boost::unordered_flat_map<std::string, TopicHandle> handles_;
   std::pair<std::string, rd_kafka_topic_t*> last_handle_;  // messages of a topic come in runs
+  static constexpr std::size_t most_at_once = 128;
+  std::array<rd_kafka_message_t, most_at_once> records_;   // of messages that are being given
   std::size_t max_message_bytes_;
   bool creates_topics_;
 
