@@ -334,7 +334,7 @@ awaitable<Figure> publish_many(const Setting& setting, std::string topic, Messag
   const Payload payload(std::string(setting.size, 'x'));
   co_await broker.publish(topic, payload);
   constexpr std::int64_t size = 10'000;
-  constexpr int at_once = 16;
+  constexpr int at_once = 4;
   co_return co_await by_many(setting, broker, at_once, [&](std::int64_t& left) -> awaitable<void> {
     while (left > 0) {
       std::vector<OutgoingMessage> batch(static_cast<std::size_t>(std::min(left, size)));

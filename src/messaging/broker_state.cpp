@@ -403,10 +403,25 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
     (result.error == errc::outcome_unknown ? cells.unknown : cells.failed)->add();
     telemetry->error("publish", result.error);
   }
+  if (circuit_suspect_) conclude(now, call, std::ranges::all_of(results, &PublishResult::ok));
+}
+
+void MessageBroker::State::finish_taken(TopicTelemetry& cells, std::size_t count, TimePoint began, PublishCall call) {
+  const auto now = clock->now();
+  sent_ += count;
+  if (telemetry) {
+    cells.published->add_alone(count);
+    cells.publish_duration->observe_alone(now - began, count);
+  }
   if (!circuit_suspect_) return;
+  breaker_.on_success(now, call);
+  conclude(now, call, true);
+}
+
+void MessageBroker::State::conclude(TimePoint now, PublishCall call, bool all_ok) {
   breaker_.on_abandoned(call);  // should no result have said anything about the broker
   const auto state = breaker_.state(now);
-  if (state == CircuitState::closed && std::ranges::all_of(results, &PublishResult::ok)) circuit_suspect_ = false;
+  if (state == CircuitState::closed && all_ok) circuit_suspect_ = false;
   if (telemetry) telemetry->circuit("publish", static_cast<int>(state));
 }
 

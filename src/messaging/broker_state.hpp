@@ -103,11 +103,15 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   /// Counts them and tells the breaker. True when all went well.
   bool finish(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
               PublishCall call);
+  /// The same for messages of one topic that the broker took, of which nothing else is left.
+  void finish_taken(TopicTelemetry& cells, std::size_t count, TimePoint began, PublishCall call);
   void count_ordinary(std::span<const PublishResult> results, TimePoint began);
   /// Tries again what surely was not done, until `publish_timeout` after `began`.
   awaitable<void> retry_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint began);
   void judge(std::span<const OutgoingMessage> messages, std::span<const PublishResult> results, TimePoint began,
              PublishCall call);
+  /// The breaker has heard all that a call says; `all_ok` closes the case when it is closed.
+  void conclude(TimePoint now, PublishCall call, bool all_ok);
   std::vector<std::shared_ptr<Attached>> open_subscriptions();
 
   using IsRunningHere = bool (*)(const boost::asio::any_io_executor&) noexcept;

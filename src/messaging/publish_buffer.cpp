@@ -27,6 +27,8 @@ struct PublishBuffer::Batch {
   std::vector<PublishResult> results;
   TimePoint began;  // when its first message came
   MessageBroker::State::PublishCall call;
+  std::uint64_t number = 0;     // in the order in which they were sent
+  bool begun = false;           // the transport has its messages, or a line for them
   bool answered = false;
 
   // All after the first message that met a broken connection failed with it, so the last one tells.
@@ -36,6 +38,7 @@ struct PublishBuffer::Batch {
   /// To be used again.
   void reset() {
     messages.clear();
+    begun = false;
     answered = false;
     if (!std::ranges::all_of(results, &PublishResult::ok)) results.clear();
     // What an answer leaves behind is told from none by these; making results anew costs more than filling them in.
@@ -55,8 +58,53 @@ struct PublishBuffer::Batch {
   }
 };
 
+/// Messages that the transport has in custody: who they were counted for, and those of them that came back.
+class PublishBuffer::Charge final : public HandedOver {
+ public:
+  Charge(std::weak_ptr<MessageBroker::State> owner, TimePoint began) : began(began), owner_(std::move(owner)) {}
+
+  void on_failure(std::size_t index, OutgoingMessage message, PublishResult result) override {
+    if (result.error == errc::connection_failed && !std::exchange(has_to_be_retried, true))
+      if (const auto owner = owner_.lock()) ++owner->buffer.coming_back_;
+    failures.push_back({index, std::move(message), std::move(result)});
+  }
+  void on_end(std::size_t taken) override {
+    if (const auto owner = owner_.lock()) owner->buffer.on_end(*this, taken);
+  }
+
+  struct Topic {
+    TopicTelemetry* cells;
+    std::size_t count;
+  };
+  struct Failure {
+    std::size_t index;
+    OutgoingMessage message;
+    PublishResult result;
+  };
+  /// So many of the last messages are not its own.
+  void forget_last(std::size_t messages_too_many) {
+    for (; messages_too_many > 0; --messages_too_many)
+      if (--topics.back().count == 0) topics.pop_back();
+  }
+  void forget(const TopicTelemetry* cells) {
+    const auto of_it = std::ranges::find_if(topics, [&](const Topic& each) { return each.cells == cells && each.count > 0; });
+    if (of_it != topics.end()) --of_it->count;
+  }
+
+  TimePoint began;
+  MessageBroker::State::PublishCall call;
+  std::uint64_t number = 0;
+  std::vector<Topic> topics;
+  std::vector<Failure> failures;
+  bool has_to_be_retried = false;  // some of those
+
+ private:
+  std::weak_ptr<MessageBroker::State> owner_;
+};
+
 PublishBuffer::PublishBuffer(MessageBroker::State& state, std::size_t limit)
     : state_(state),
+      custody_(dynamic_cast<Custody*>(state.transport.get())),
       limit_(limit),
       at_once_(state.capabilities.orders_concurrent_publishes ? most_under_way : most_in_batch),
       moved_(state.clock, state.executor),
@@ -115,14 +163,12 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
   auto& self = owner->buffer;
   while (self.unconfirmed_ > 0) {
     self.send_what_may_go();
-    if (self.under_way_.front()->answered) {
+    if (!self.under_way_.empty() && self.under_way_.front()->answered) {
       if (self.under_way_.front()->has_to_be_retried()) co_await self.retry();
       auto batch = std::move(self.under_way_.front());
       self.under_way_.pop_front();
       self.report(*batch);
-      if (batch.use_count() > 1 || self.idle_batches_.size() >= most_idle_batches) continue;
-      batch->reset();
-      self.idle_batches_.push_back(std::move(batch));
+      self.recycle(std::move(batch));
       continue;
     }
     self.idle_ = self.waiting_.empty();
@@ -132,13 +178,30 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
   self.running_ = false;
 }
 
+void PublishBuffer::recycle(std::shared_ptr<Batch> batch) {
+  if (batch.use_count() > 1 || idle_batches_.size() >= most_idle_batches) return;
+  batch->reset();
+  idle_batches_.push_back(std::move(batch));
+}
+
+// Where one failed, what comes after it waits until that is settled: else it would overtake what is tried again.
+bool PublishBuffer::may_send() const {
+  return !waiting_.empty() && (messages_under_way_ == 0 || messages_under_way_ + most_in_batch <= at_once_) && !is_held_up();
+}
+
+bool PublishBuffer::is_held_up() const {
+  return coming_back_ > 0 || std::ranges::any_of(under_way_, [](const auto& batch) { return batch->results.back().error.failed(); });
+}
+
 void PublishBuffer::send_what_may_go() {
-  // Where one failed, what comes after it waits until that is settled: else it would overtake what is tried again.
-  const auto fails = [](const auto& batch) { return batch->results.back().error.failed(); };
-  if (std::ranges::any_of(under_way_, fails)) return;
-  while (!waiting_.empty() && (messages_under_way_ == 0 || messages_under_way_ + most_in_batch <= at_once_)) {
+  while (may_send()) {
     auto batch = std::move(waiting_.front());
     waiting_.pop_front();
+    if (hand_over(*batch)) {
+      recycle(std::move(batch));
+      continue;
+    }
+    batch->number = ++batches_;
     batch->results.resize(batch->messages.size());
     messages_under_way_ += batch->messages.size();
     under_way_.push_back(batch);
@@ -146,9 +209,63 @@ void PublishBuffer::send_what_may_go() {
   }
 }
 
+bool PublishBuffer::hand_over(Batch& batch) {
+  if (!custody_ || !state_.connected_ || state_.circuit_suspect_) return false;
+  // Not past what has to be sent first, nor what has used up some of its time already.
+  if (!std::ranges::all_of(under_way_, [](const auto& each) { return each->begun || each->answered; })) return false;
+  if (state_.clock->now() - batch.began > longest_wait) return false;
+  const auto size = batch.messages.size();
+  const auto charge = std::make_shared<Charge>(state_.weak_from_this(), batch.began);
+  charge->call = state_.require_closed_circuit();
+  charge->number = ++batches_;
+  for (const auto& message : batch.messages) {
+    auto* cells = &state_.topic(message.topic);
+    if (charge->topics.empty() || charge->topics.back().cells != cells) charge->topics.push_back({cells, 0});
+    ++charge->topics.back().count;
+  }
+  ++charges_;
+  messages_under_way_ += size;
+  const auto taken = custody_->hand_over(batch.messages, charge);
+  messages_under_way_ -= size - taken;
+  if (taken == 0) --charges_;
+  charge->forget_last(size - taken);
+  batch.messages.erase(batch.messages.begin(), batch.messages.begin() + static_cast<std::ptrdiff_t>(taken));
+  return taken == size;
+}
+
+// What came back is a batch like one that was sent and failed.
+void PublishBuffer::on_end(Charge& charge, std::size_t taken) {
+  --charges_;
+  coming_back_ -= charge.has_to_be_retried;
+  for (const auto& failure : charge.failures) charge.forget(&state_.topic(failure.message.topic));
+  if (taken > 0)
+    for (const auto& [cells, count] : charge.topics) state_.finish_taken(*cells, count, charge.began, charge.call);
+  report_.confirmed += taken;
+  messages_under_way_ -= taken;
+  unconfirmed_ -= taken;
+  if (!charge.failures.empty()) {
+    std::ranges::sort(charge.failures, {}, &Charge::Failure::index);
+    auto batch = std::make_shared<Batch>();
+    for (auto& failure : charge.failures) {
+      batch->messages.push_back(std::move(failure.message));
+      batch->results.push_back(std::move(failure.result));
+    }
+    batch->began = charge.began;
+    batch->call = charge.call;
+    batch->number = charge.number;
+    batch->answered = true;
+    const auto later = std::ranges::find_if(under_way_, [&](const auto& each) { return each->number > charge.number; });
+    under_way_.insert(later, std::move(batch));
+  }
+  moved_.ring();
+  if (unconfirmed_ == 0 || !waiting_.empty() || !under_way_.empty()) changed_.ring();
+}
+
 awaitable<void> PublishBuffer::send(std::shared_ptr<MessageBroker::State> owner, std::shared_ptr<Batch> batch) {
   try {
     batch->call = owner->require_closed_circuit();
+    if (owner->buffer.is_held_up()) throw MessagingError(errc::connection_failed, "what was published before it has to be tried again first");
+    batch->begun = owner->connected_;
     co_await owner->transmit(batch->messages, batch->results, batch->began);
   } catch (const boost::system::system_error& failure) {
     batch->fail_what_has_no_answer(failure);
@@ -159,7 +276,7 @@ awaitable<void> PublishBuffer::send(std::shared_ptr<MessageBroker::State> owner,
 
 // What surely was not done is tried again only when nothing else is under way, oldest first, and so keeps its order.
 awaitable<void> PublishBuffer::retry() {
-  while (!std::ranges::all_of(under_way_, &Batch::answered)) co_await changed_.wait_until(TimePoint::max());
+  while (charges_ > 0 || !std::ranges::all_of(under_way_, &Batch::answered)) co_await changed_.wait_until(TimePoint::max());
   std::vector<std::pair<Batch*, std::size_t>> which;
   std::vector<OutgoingMessage> messages;
   std::vector<PublishResult> results;

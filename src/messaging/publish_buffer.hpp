@@ -10,7 +10,8 @@
 namespace maestro::messaging {
 
 /// What was published with `confirm = false` and is not confirmed yet: bounded, sent in batches, in order. Where the broker keeps
-/// the order of publishes that are under way at once, several batches are.
+/// the order of publishes that are under way at once, several batches are. A transport that has `Custody` keeps the messages itself,
+/// and only those that it could not publish come back.
 class PublishBuffer {
  public:
   PublishBuffer(MessageBroker::State& state, std::size_t limit);
@@ -30,21 +31,32 @@ class PublishBuffer {
 
  private:
   struct Batch;
+  class Charge;
 
   static awaitable<void> run(std::shared_ptr<MessageBroker::State> owner);
   static awaitable<void> send(std::shared_ptr<MessageBroker::State> owner, std::shared_ptr<Batch> batch);
+  [[nodiscard]] bool may_send() const;
+  [[nodiscard]] bool is_held_up() const;
   void send_what_may_go();
+  /// True when the transport took all of it for good; what it did not take is left in the batch.
+  bool hand_over(Batch& batch);
+  void on_end(Charge& charge, std::size_t taken);
   awaitable<void> retry();
   void report(Batch& batch);
   std::shared_ptr<Batch> new_batch();
+  void recycle(std::shared_ptr<Batch> batch);
 
   MessageBroker::State& state_;
+  Custody* custody_;             // null where the transport has none
   std::size_t limit_;
   std::size_t at_once_;
   std::deque<std::shared_ptr<Batch>> waiting_;  // the last is being filled
   std::deque<std::shared_ptr<Batch>> under_way_;
   std::vector<std::shared_ptr<Batch>> idle_batches_;  // their memory is used again
   std::size_t messages_under_way_ = 0;
+  std::size_t charges_ = 0;      // of the transport's, that have not ended
+  std::size_t coming_back_ = 0;  // of those, with messages that have to be tried again
+  std::uint64_t batches_ = 0;    // that were begun to be sent
   std::size_t unconfirmed_ = 0;  // waiting or under way
   bool running_ = false;
   bool idle_ = false;            // the sender could take another message

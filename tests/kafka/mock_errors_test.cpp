@@ -2,6 +2,8 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
+#include <set>
+
 #include "support/real_time.hpp"
 
 namespace maestro::messaging::testing {
@@ -85,6 +87,42 @@ TEST_F(KafkaMockErrors, WhatMayNotBePublishedIsRefusedByName) {
 TEST_F(KafkaMockErrors, ALostProducerStateBreaksNothing) {
   next(produce_request, RD_KAFKA_RESP_ERR_NO_ERROR, RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID);
   all_arrive_in_order();
+}
+
+// The client gives up for good and is replaced: what it kept and surely did not send goes again, in order, and all is accounted for.
+TEST_F(KafkaMockErrors, WhatAFailedClientKeptForTheBufferIsSentByTheNext) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto small_requests = config();
+    small_requests.producer_config.insert_or_assign("raw.batch.num.messages", "100");
+    MessageBroker broker(context.get_executor(), small_requests);
+    co_await broker.publish("orders", Value(-1), {.key = "k"});
+    next(produce_request, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER);
+    constexpr int count = 5000;
+    for (int i = 0; i < count; ++i) co_await broker.publish("orders", Value(i), {.key = "k", .confirm = false});
+    const auto report = co_await broker.flush();
+    EXPECT_EQ(report.confirmed + report.failures.size(), static_cast<std::size_t>(count));
+    std::set<std::int64_t> failed;
+    for (const auto& failure : report.failures) {
+      EXPECT_TRUE(failure.error == errc::outcome_unknown || failure.error == errc::timed_out) << failure.detail;
+      EXPECT_EQ(failure.message.topic, "orders");
+      EXPECT_EQ(failure.message.key, "k");
+      EXPECT_FALSE(failure.message.partition);
+      failed.insert(std::stoll(failure.message.payload.to_string()));
+    }
+    EXPECT_LT(failed.size(), static_cast<std::size_t>(count));
+    auto reader = co_await broker.subscribe("orders");
+    EXPECT_EQ((co_await reader.next())->value(), -1);
+    std::int64_t last = -1;
+    std::size_t known = 0;
+    while (known < report.confirmed) {
+      const auto number = (co_await reader.next())->value().as_int64();
+      if (failed.contains(number)) continue;  // on its way when the client failed: the old connection may be read later
+      EXPECT_GT(number, last) << "in order, and once";
+      last = number;
+      ++known;
+    }
+    co_await broker.disconnect();
+  });
 }
 
 TEST_F(KafkaMockErrors, ACommitThatFailsIsSaidAgain) {

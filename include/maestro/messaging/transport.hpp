@@ -175,6 +175,26 @@ class Administration {
   virtual awaitable<std::int64_t> purge_topic(std::string topic) = 0;
 };
 
+/// Hears what became of messages that were handed over together. Called on the transport's executor.
+class HandedOver {
+ public:
+  virtual ~HandedOver() = default;
+  /// The one that was number `index` of them was not published: made anew from what was kept of it. They fail in any order.
+  virtual void on_failure(std::size_t index, OutgoingMessage message, PublishResult result) = 0;
+  /// The last call: every message has its answer, and `taken` of them are the broker's.
+  virtual void on_end(std::size_t taken) = 0;
+};
+
+/// A transport whose client keeps by itself what waits to be published, tries it again and gives it up after `publish_timeout`.
+class Custody {
+ public:
+  virtual ~Custody() = default;
+  /// Takes for good as many of the first messages as it can without waiting, and returns how many; `outcome` hears of them, perhaps
+  /// before this returns, and of nothing when there are none. Where one cannot be taken, the usual way is `Transport::publish`, and
+  /// nothing is taken until what went that way before is the client's.
+  virtual std::size_t hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome) = 0;
+};
+
 struct TransactionAcknowledgement {
   TransportSubscription* subscription = nullptr;
   DeliveryTag tag;

@@ -19,7 +19,7 @@ namespace ask = kafka::ask;
 
 constexpr Duration ask_limit = std::chrono::seconds(10);
 
-class KafkaTransport final : public Transport, public Administration, public Transactions {
+class KafkaTransport final : public Transport, public Custody, public Administration, public Transactions {
  public:
   explicit KafkaTransport(std::shared_ptr<kafka::Session> session)
       : session_(std::move(session)),
@@ -69,6 +69,10 @@ class KafkaTransport final : public Transport, public Administration, public Tra
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) override {
     return producer_->publish(messages, results, timeout);
+  }
+
+  std::size_t hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome) override {
+    return producer_->hand_over(messages, std::move(outcome));
   }
 
   awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {

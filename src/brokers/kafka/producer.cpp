@@ -41,7 +41,10 @@ bool is_hang_up(rd_kafka_resp_err_t error, std::string_view text, bool heard_bef
 /// What a delivery report comes back with.
 struct Producer::Slot {
   Batch* batch = nullptr;
-  std::size_t index = 0;
+  std::uint32_t index = 0;
+  // Whether the sender chose them, for a message that is made anew from its report.
+  bool has_partition = false;
+  bool has_timestamp = false;
 };
 
 struct Producer::Batch : Listed {
@@ -54,6 +57,9 @@ struct Producer::Batch : Listed {
   TimePoint deadline;
   std::vector<Slot> slots;
   Waiter waiter;
+  std::shared_ptr<HandedOver> outcome;  // of messages that were handed over: they have no results
+  std::size_t taken = 0;                // of those
+  std::string topic;                    // of the first of those
 };
 
 Producer::Batch& Producer::new_batch() {
@@ -61,6 +67,7 @@ Producer::Batch& Producer::new_batch() {
   if (!idle_.empty()) idle_.pop_back();
   batch->expired = false;
   batch->in_use = true;
+  batch->taken = 0;
   pending_.push_front(*batch);
   return *batch.release();
 }
@@ -91,6 +98,7 @@ Producer::~Producer() {
 
 void Producer::open() {
   if (client_) {
+    rd_kafka_purge(client_->get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     serve();
     expire([](const Batch&) { return true; });  // the old client's last answers are in
   }
@@ -204,34 +212,59 @@ void Producer::on_error(const rd_kafka_event_t& event) {
   log(error == RD_KAFKA_RESP_ERR__FATAL ? LogLevel::error : LogLevel::info, failure.detail, {{"broker", "kafka"}});
 }
 
-void Producer::on_delivery(const rd_kafka_message_t& message) {
-  auto& slot = *static_cast<Slot*>(message._private);
+void Producer::on_delivery(const rd_kafka_message_t& report) {
+  const auto& slot = *static_cast<Slot*>(report._private);
   auto& batch = *slot.batch;
   --outstanding_;
   --batch.outstanding;
-  if (!batch.results.empty()) {
-    auto& result = batch.results[slot.index];
-    auto& topic = batch.messages[slot.index].topic;
-    if (!message.err) {
-      session_->answered();
-      result.receipt.topic = std::move(topic);
-      result.receipt.partition = message.partition;
-      result.receipt.offset = message.offset;
-      rd_kafka_timestamp_type_t kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-      if (const auto at = rd_kafka_message_timestamp(&message, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-        result.receipt.timestamp = from_milliseconds(at);
-    } else {
-      auto failure = describe_delivery(message.err, rd_kafka_message_status(&message), batch.messages[slot.index],
-                                       creates_topics_, hindrance_of(topic));
-      if (is_of_topic(message.err) || message.err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(topic);
-      refuse(result, std::move(failure));
-    }
+  if (!report.err) session_->answered();
+  if (batch.outcome) {
+    on_kept_delivery(batch, slot, report);
+  } else if (!batch.results.empty()) {
+    on_own_delivery(batch, slot, report);
   }
   if (batch.outstanding == 0) settle(batch);
 }
 
+void Producer::on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report) {
+  auto& result = batch.results[slot.index];
+  if (report.err) {
+    refuse(result, failure_of(report, batch.messages[slot.index]));
+    return;
+  }
+  result.receipt.topic = std::move(batch.messages[slot.index].topic);
+  result.receipt.partition = report.partition;
+  result.receipt.offset = report.offset;
+  rd_kafka_timestamp_type_t kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+  if (const auto at = rd_kafka_message_timestamp(&report, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
+    result.receipt.timestamp = from_milliseconds(at);
+}
+
+void Producer::on_kept_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report) {
+  if (!report.err) {
+    ++batch.taken;
+    return;
+  }
+  auto message = message_of(report);
+  if (!slot.has_partition) message.partition.reset();
+  if (!slot.has_timestamp) message.timestamp.reset();
+  PublishResult result;
+  refuse(result, failure_of(report, message));
+  batch.outcome->on_failure(slot.index, std::move(message), std::move(result));
+}
+
+Failure Producer::failure_of(const rd_kafka_message_t& report, const OutgoingMessage& message) {
+  auto failure = describe_delivery(report.err, rd_kafka_message_status(&report), message, creates_topics_, hindrance_of(message.topic));
+  if (is_of_topic(report.err) || report.err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(message.topic);
+  return failure;
+}
+
 void Producer::settle(Batch& batch) {
-  if (batch.in_use) {
+  if (const auto outcome = std::exchange(batch.outcome, nullptr)) {
+    const auto taken = batch.taken;
+    recycle(batch);
+    outcome->on_end(taken);
+  } else if (batch.in_use) {
     settled_.push_back(&batch);
   } else {
     recycle(batch);
@@ -271,7 +304,8 @@ std::size_t Producer::give_all(std::span<const OutgoingMessage> messages, Batch&
   for (std::size_t first = 0; first < messages.size();) {
     const auto& leader = messages[first];
     if (auto why = over_limit(leader, max_message_bytes_)) {
-      refuse(first++, Failure{errc::message_too_large, *std::move(why)});
+      if (!refuse(first, Failure{errc::message_too_large, *std::move(why)})) return first;
+      ++first;
       continue;
     }
     auto* topic = handle_of(leader.topic);
@@ -292,10 +326,9 @@ std::size_t Producer::give_all(std::span<const OutgoingMessage> messages, Batch&
     for (const auto& record : std::span(records_).first(count)) {
       if (!record.err) {
         took(1);
-      } else if (auto failure = refusal_of(record.err, messages[first])) {
-        refuse(first, *std::move(failure));
       } else {
-        return first;
+        auto failure = refusal_of(record.err, messages[first]);
+        if (!failure || !refuse(first, *std::move(failure))) return first;
       }
       ++first;
     }
@@ -335,6 +368,12 @@ awaitable<void> Producer::ensure_topics(std::span<OutgoingMessage> messages, std
 awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) {
   const auto self = shared_from_this();
   if (messages.empty()) co_return;
+  if (failed_for_good_ && outstanding_ > 0) {
+    open();
+    // What comes back from the old client is older, and has to go first when all of it is tried again.
+    for (auto& result : results) refuse(result, {errc::connection_failed, "the Kafka client failed for good, and was replaced"});
+    co_return;
+  }
   if (!client_ || failed_for_good_) open();
   const auto deadline = session_->clock->now() + timeout;
   auto& batch = new_batch();
@@ -380,8 +419,11 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
     }
     const auto rest = results.subspan(next);
     const auto count = static_cast<std::size_t>(std::ranges::find_if_not(rest, &PublishResult::ok) - rest.begin());
-    const auto slot_of = [&](std::size_t i) { return &(batch.slots[next + i] = {&batch, next + i}); };
-    const auto refused = [&](std::size_t i, Failure failure) { refuse(rest[i], std::move(failure)); };
+    const auto slot_of = [&](std::size_t i) { return &(batch.slots[next + i] = {&batch, static_cast<std::uint32_t>(next + i)}); };
+    const auto refused = [&](std::size_t i, Failure failure) {
+      refuse(rest[i], std::move(failure));
+      return true;
+    };
     const auto given = give_all(messages.subspan(next, count), batch, slot_of, refused);
     next += given;
     if (given == count) continue;
@@ -402,6 +444,41 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
         throw boost::system::system_error(asio::error::operation_aborted);
     }
   }
+}
+
+std::size_t Producer::hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome) {
+  if (messages.empty() || !client_ || failed_for_good_ || !line_.empty() || !ready_for(messages)) return 0;
+  const auto self = shared_from_this();
+  const bool alone = outstanding_ == 0;
+  auto& batch = new_batch();
+  batch.in_use = false;
+  batch.messages = {};
+  batch.results = {};
+  batch.began = session_->clock->now();
+  batch.topic = messages.front().topic;
+  batch.slots.resize(messages.size());
+  const auto slot_of = [&](std::size_t i) {
+    const auto& message = messages[i];
+    return &(batch.slots[i] = {&batch, static_cast<std::uint32_t>(i), message.partition.has_value(), message.timestamp.has_value()});
+  };
+  const auto refused = [&](std::size_t i, Failure failure) {
+    // It would come back before those that were taken, and may have to be tried again behind them.
+    if (failure.code == errc::connection_failed) return false;
+    PublishResult result;
+    refuse(result, std::move(failure));
+    outcome->on_failure(i, std::move(messages[i]), std::move(result));
+    return true;
+  };
+  const auto count = give_all(messages, batch, slot_of, refused);
+  if (batch.outstanding > 0) {
+    batch.outcome = std::move(outcome);
+    if (alone) hurry_after_this_turn();
+    schedule_sweep();
+  } else {
+    recycle(batch);
+    if (count > 0) outcome->on_end(0);
+  }
+  return count;
 }
 
 // A lone publish is not held back by the time for which librdkafka gathers batches: a flush suspends that while it runs.
@@ -450,11 +527,11 @@ void Producer::look_for_hindrances(TimePoint now) {
   if (looking_ || now < look_due_) return;
   for (auto each = pending_.rbegin(); each != pending_.rend(); ++each) {  // the oldest is the last
     const auto& batch = static_cast<Batch&>(*each);
-    if (!batch.in_use || batch.expired || batch.outstanding == 0) continue;
+    if (!(batch.in_use || batch.outcome) || batch.expired || batch.outstanding == 0) continue;
     if (now - batch.began < patience) return;
     looking_ = true;
-    asio::co_spawn(session_->executor, look_for_hindrance(shared_from_this(), batch.messages.front().topic),
-                   asio::detached);
+    auto topic = batch.outcome ? batch.topic : batch.messages.front().topic;
+    asio::co_spawn(session_->executor, look_for_hindrance(shared_from_this(), std::move(topic)), asio::detached);
     return;
   }
 }

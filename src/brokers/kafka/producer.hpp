@@ -15,7 +15,8 @@
 
 namespace maestro::messaging::kafka {
 
-/// The idempotent producer. A publish is one `Batch`: its messages are counted down by the delivery reports, which come in bursts.
+/// The idempotent producer. A publish is one `Batch`: its messages are counted down by the delivery reports, which come in bursts. Of
+/// messages that were handed over only librdkafka keeps anything.
 class Producer : public std::enable_shared_from_this<Producer> {
  public:
   Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> topics);
@@ -26,6 +27,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
   /// Waits for what is outstanding, for `limit` at most.
   awaitable<void> close(Duration limit);
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout);
+  std::size_t hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome);
 
   [[nodiscard]] const std::shared_ptr<Client>& client() const noexcept { return client_; }
 
@@ -36,12 +38,16 @@ class Producer : public std::enable_shared_from_this<Producer> {
   void open();
   void serve();
   void on_error(const rd_kafka_event_t& event);
-  void on_delivery(const rd_kafka_message_t& message);
+  void on_delivery(const rd_kafka_message_t& report);
+  void on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report);
+  void on_kept_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report);
+  /// Why a report's message was not published; a topic that is gone is looked for again.
+  Failure failure_of(const rd_kafka_message_t& report, const OutgoingMessage& message);
   void settle(Batch& batch);
   Batch& new_batch();
   void recycle(Batch& batch);
   /// Gives messages to the client, in order and as many at once as can go together, until its queue is full: how many it dealt with.
-  /// `slot_of(i)` is the opaque of message i; `refuse(i, failure)` hears of one that was not taken.
+  /// `slot_of(i)` is the opaque of message i; `refuse(i, failure)` hears of one that is not taken, and says whether to go on.
   std::size_t give_all(std::span<const OutgoingMessage> messages, Batch& batch, auto slot_of, auto refuse);
   /// What librdkafka's refusal of a message means; none when its queue is full.
   std::optional<Failure> refusal_of(rd_kafka_resp_err_t error, const OutgoingMessage& message);
