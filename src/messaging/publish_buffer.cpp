@@ -105,6 +105,7 @@ class PublishBuffer::Charge final : public HandedOver {
 PublishBuffer::PublishBuffer(MessageBroker::State& state, std::size_t limit)
     : state_(state),
       custody_(dynamic_cast<Custody*>(state.transport.get())),
+      gathering_time_(custody_ ? custody_->gathering_time() : Duration::zero()),
       limit_(limit),
       at_once_(state.capabilities.orders_concurrent_publishes ? most_under_way : most_in_batch),
       moved_(state.clock, state.executor),
@@ -172,7 +173,8 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
       continue;
     }
     self.idle_ = self.waiting_.empty();
-    co_await self.changed_.wait_until(TimePoint::max());
+    const auto gathered = self.gathers_until();
+    co_await self.changed_.wait_until(gathered > owner->clock->now() ? gathered : TimePoint::max());
     self.idle_ = false;
   }
   self.running_ = false;
@@ -193,7 +195,14 @@ bool PublishBuffer::is_held_up() const {
   return coming_back_ > 0 || std::ranges::any_of(under_way_, [](const auto& batch) { return batch->results.back().error.failed(); });
 }
 
+TimePoint PublishBuffer::gathers_until() const {
+  constexpr std::size_t enough = 8;  // batches
+  const bool gathers = charges_ > 0 && !waiting_.empty() && waiting_.size() < enough && unconfirmed_ - messages_under_way_ < messages_under_way_;
+  return gathers ? waiting_.front()->began + gathering_time_ : TimePoint::min();
+}
+
 void PublishBuffer::send_what_may_go() {
+  if (gathers_until() > state_.clock->now()) return;
   while (may_send()) {
     auto batch = std::move(waiting_.front());
     waiting_.pop_front();

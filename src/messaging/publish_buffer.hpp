@@ -37,6 +37,8 @@ class PublishBuffer {
   static awaitable<void> send(std::shared_ptr<MessageBroker::State> owner, std::shared_ptr<Batch> batch);
   [[nodiscard]] bool may_send() const;
   [[nodiscard]] bool is_held_up() const;
+  /// Until when what waits gathers more; now or earlier when it does not.
+  [[nodiscard]] TimePoint gathers_until() const;
   void send_what_may_go();
   /// True when the transport took all of it for good; what it did not take is left in the batch.
   bool hand_over(Batch& batch);
@@ -48,6 +50,7 @@ class PublishBuffer {
 
   MessageBroker::State& state_;
   Custody* custody_;             // null where the transport has none
+  Duration gathering_time_;
   std::size_t limit_;
   std::size_t at_once_;
   std::deque<std::shared_ptr<Batch>> waiting_;  // the last is being filled

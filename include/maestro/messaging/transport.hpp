@@ -193,6 +193,8 @@ class Custody {
   /// before this returns, and of nothing when there are none. Where one cannot be taken, the usual way is `Transport::publish`, and
   /// nothing is taken until what went that way before is the client's.
   virtual std::size_t hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome) = 0;
+  /// For how long messages had better wait for others while what was handed over before has no answer: few large requests cost less.
+  [[nodiscard]] virtual Duration gathering_time() const = 0;
 };
 
 struct TransactionAcknowledgement {

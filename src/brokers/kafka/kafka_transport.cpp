@@ -75,6 +75,8 @@ class KafkaTransport final : public Transport, public Custody, public Administra
     return producer_->hand_over(messages, std::move(outcome));
   }
 
+  [[nodiscard]] Duration gathering_time() const override { return session_->options.duration("linger"); }
+
   awaitable<std::unique_ptr<TransportSubscription>> subscribe(SubscribeRequest request) override {
     const auto limit = session_->options.duration("connect_timeout");
     if (!is_pattern(request.topic)) {

@@ -6,7 +6,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/system/system_error.hpp>
 #include <maestro/messaging/log.hpp>
 
@@ -53,6 +53,7 @@ struct Producer::Batch : Listed {
   std::size_t outstanding = 0;
   bool expired = false;              // its results were written although answers are missing
   bool in_use = true;                // by the coroutine that published it
+  std::size_t gathered = 0;          // of its messages, that wait to be given to the client
   TimePoint began;
   TimePoint deadline;
   std::vector<Slot> slots;
@@ -68,6 +69,7 @@ Producer::Batch& Producer::new_batch() {
   batch->expired = false;
   batch->in_use = true;
   batch->taken = 0;
+  batch->gathered = 0;
   pending_.push_front(*batch);
   return *batch.release();
 }
@@ -88,11 +90,14 @@ Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> top
       creates_topics_(topics_->creates()),
       moved_(session_->clock, session_->executor),
       answered_(session_->clock, session_->executor),
-      sweeper_(session_->clock->make_timer(session_->executor)) {}
+      sweeper_(session_->clock->make_timer(session_->executor)),
+      linger_(session_->options.duration("linger")),
+      linger_timer_(session_->clock->make_timer(session_->executor)) {}
 
 Producer::~Producer() {
   if (watch_) watch_->stop();
   sweeper_->cancel();
+  linger_timer_->cancel();
   pending_.clear_and_dispose([](Listed* batch) { delete static_cast<Batch*>(batch); });
 }
 
@@ -100,7 +105,7 @@ void Producer::open() {
   if (client_) {
     rd_kafka_purge(client_->get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     serve();
-    expire([](const Batch&) { return true; });  // the old client's last answers are in
+    expire([](const Batch& batch) { return batch.outstanding > 0; });  // the old client's last answers are in
   }
   handles_.clear();
   last_handle_ = {};
@@ -157,8 +162,8 @@ awaitable<void> Producer::connect(Duration limit) {
 awaitable<void> Producer::close(Duration limit) {
   const auto self = shared_from_this();
   const auto deadline = session_->clock->now() + limit;
+  give_gathered();
   while (outstanding_ > 0 && session_->clock->now() < deadline) {
-    hurry();
     co_await answered_.wait_until(std::min(deadline, session_->clock->now() + std::chrono::milliseconds(100)));
   }
   if (watch_) watch_->stop();
@@ -182,9 +187,9 @@ void Producer::serve() {
         break;
     }
   }
-  if (!line_.empty()) moved_.ring();
   answered_.ring();
-  for (auto* batch : std::exchange(settled_, {})) batch->waiter.wake();
+  wake_settled();
+  give_gathered();  // with what those publish who were woken now
 }
 
 void Producer::on_error(const rd_kafka_event_t& event) {
@@ -223,7 +228,7 @@ void Producer::on_delivery(const rd_kafka_message_t& report) {
   } else if (!batch.results.empty()) {
     on_own_delivery(batch, slot, report);
   }
-  if (batch.outstanding == 0) settle(batch);
+  if (batch.outstanding == 0 && batch.gathered == 0) settle(batch);
 }
 
 void Producer::on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report) {
@@ -296,44 +301,105 @@ std::optional<Failure> Producer::refusal_of(rd_kafka_resp_err_t error, const Out
   return describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_);
 }
 
-std::size_t Producer::give_all(std::span<const OutgoingMessage> messages, Batch& batch, auto slot_of, auto refuse) {
-  const auto took = [&](std::size_t count) {
-    batch.outstanding += count;
-    outstanding_ += count;
-  };
-  for (std::size_t first = 0; first < messages.size();) {
-    const auto& leader = messages[first];
+std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of, auto refuse) {
+  for (std::size_t first = 0; first < count;) {
+    const OutgoingMessage& leader = message_of(first);
     if (auto why = over_limit(leader, max_message_bytes_)) {
       if (!refuse(first, Failure{errc::message_too_large, *std::move(why)})) return first;
       ++first;
       continue;
     }
     auto* topic = handle_of(leader.topic);
-    std::size_t count = 0;
     const auto goes_along = [&](const OutgoingMessage& message) {
       return is_plain(message) && size_of(message) <= max_message_bytes_ && message.topic == leader.topic;
     };
-    while (count < records_.size() && first + count < messages.size() && goes_along(messages[first + count])) {
-      records_[count] = plain_record(messages[first + count], slot_of(first + count));
-      ++count;
+    std::size_t together = 0;
+    while (together < records_.size() && first + together < count && goes_along(message_of(first + together))) {
+      records_[together] = plain_record(message_of(first + together), slot_of(first + together));
+      ++together;
     }
-    if (count > 0) {
-      give_plain(topic, std::span(records_).first(count));
+    if (together > 0) {
+      give_plain(topic, std::span(records_).first(together));
     } else {
-      records_[0].err = give(client_->get(), topic, leader, slot_of(first));
-      count = 1;
+      auto* slot = slot_of(first);
+      records_[0]._private = slot;
+      records_[0].err = give(client_->get(), topic, leader, slot);
+      together = 1;
     }
-    for (const auto& record : std::span(records_).first(count)) {
+    for (const auto& record : std::span(records_).first(together)) {
       if (!record.err) {
-        took(1);
+        ++static_cast<Slot*>(record._private)->batch->outstanding;
+        ++outstanding_;
       } else {
-        auto failure = refusal_of(record.err, messages[first]);
+        auto failure = refusal_of(record.err, message_of(first));
         if (!failure || !refuse(first, *std::move(failure))) return first;
       }
       ++first;
     }
   }
-  return messages.size();
+  return count;
+}
+
+// Publishes of one turn are given together, and while others have no answer yet those of `linger` too, as many as are worth a request: one
+// by one they would leave in as many requests (Nagle's algorithm, RFC 896). A lone publish waits for nothing.
+void Producer::gather(Batch& batch) {
+  for (std::size_t i = 0; i < batch.messages.size(); ++i) {
+    if (!batch.results[i].ok()) continue;
+    batch.slots[i] = {&batch, static_cast<std::uint32_t>(i)};
+    gathered_.push_back(&batch.slots[i]);
+    ++batch.gathered;
+    if (gathered_.size() % worth_a_request == 0) give_gathered();
+  }
+  if (batch.messages.size() > 1) give_gathered();
+  if (!gathered_.empty()) at_end_of_turn();
+}
+
+void Producer::at_end_of_turn() {
+  if (std::exchange(end_of_turn_scheduled_, true)) return;
+  asio::post(session_->executor, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->end_of_turn_scheduled_ = false;
+    if (self->gathered_.empty()) return;
+    if (self->outstanding_ == 0 || self->linger_ == Duration::zero()) {
+      self->give_gathered();
+    } else if (!std::exchange(self->lingering_, true)) {
+      self->linger_timer_->expires_at(self->session_->clock->now() + self->linger_);
+      self->linger_timer_->async_wait([weak](const boost::system::error_code& error) {
+        const auto alive = weak.lock();
+        if (!alive) return;
+        alive->lingering_ = false;
+        if (!error) alive->give_gathered();
+      });
+    }
+  });
+}
+
+void Producer::give_gathered() {
+  if (gathered_.empty() || !client_) return;
+  const auto message_of = [&](std::size_t i) -> const OutgoingMessage& { return gathered_[i]->batch->messages[gathered_[i]->index]; };
+  const auto slot_of = [&](std::size_t i) { return gathered_[i]; };
+  const auto refused = [&](std::size_t i, Failure failure) {
+    refuse(gathered_[i]->batch->results[gathered_[i]->index], std::move(failure));
+    return true;
+  };
+  const auto count = give_all(gathered_.size(), message_of, slot_of, refused);
+  for (const auto* slot : std::span(gathered_).first(count))
+    if (--slot->batch->gathered == 0 && slot->batch->outstanding == 0) settled_.push_back(slot->batch);
+  gathered_.erase(gathered_.begin(), gathered_.begin() + static_cast<std::ptrdiff_t>(count));
+  wake_settled();
+}
+
+void Producer::take_back(Batch& batch) {
+  if (std::exchange(batch.gathered, 0) > 0) std::erase_if(gathered_, [&](const Slot* slot) { return slot->batch == &batch; });
+}
+
+void Producer::wake_settled() {
+  for (auto* batch : std::exchange(settled_, {})) batch->waiter.wake();
+}
+
+Failure Producer::no_room() const {
+  return {errc::queue_full, fmt::format("queue_messages ({}) messages wait for the broker", session_->options.integer("queue_messages"))};
 }
 
 bool Producer::ready_for(std::span<const OutgoingMessage> messages) {
@@ -391,6 +457,7 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
       batch.in_use = false;
       batch.results = {};
       std::erase(producer.settled_, &batch);
+      producer.take_back(batch);
       if (batch.outstanding == 0) producer.recycle(batch);
     }
     void leave_line() {
@@ -411,45 +478,22 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
       for (auto& result : results) refuse(result, {errc::timed_out, "earlier publishes did not get through in time"});
     }
   }
-  const bool alone = outstanding_ == 0;
-  for (std::size_t next = 0; next < messages.size();) {
-    if (!results[next].ok()) {
-      ++next;
-      continue;
-    }
-    const auto rest = results.subspan(next);
-    const auto count = static_cast<std::size_t>(std::ranges::find_if_not(rest, &PublishResult::ok) - rest.begin());
-    const auto slot_of = [&](std::size_t i) { return &(batch.slots[next + i] = {&batch, static_cast<std::uint32_t>(next + i)}); };
-    const auto refused = [&](std::size_t i, Failure failure) {
-      refuse(rest[i], std::move(failure));
-      return true;
-    };
-    const auto given = give_all(messages.subspan(next, count), batch, slot_of, refused);
-    next += given;
-    if (given == count) continue;
-    if (!std::exchange(use.in_line, true)) line_.push_front(&batch);
-    hurry();
-    if (co_await moved_.wait_until(deadline)) continue;
-    refuse(results[next++], {errc::queue_full, fmt::format("queue_messages ({}) messages wait for the broker",
-                                                           session_->options.integer("queue_messages"))});
-  }
   use.leave_line();
-  if (batch.outstanding > 0) {
-    if (alone) hurry_after_this_turn();
-    schedule_sweep();
-    while (!batch.expired && batch.outstanding > 0) {
-      co_await batch.waiter.async_wait(asio::use_awaitable);
-      const auto cancellation = co_await asio::this_coro::cancellation_state;
-      if (cancellation.cancelled() != asio::cancellation_type::none && batch.outstanding > 0)
-        throw boost::system::system_error(asio::error::operation_aborted);
-    }
+  gather(batch);
+  if (batch.outstanding > 0 || batch.gathered > 0) schedule_sweep();
+  while (!batch.expired && (batch.outstanding > 0 || batch.gathered > 0)) {
+    co_await batch.waiter.async_wait(asio::deferred);
+    const auto cancellation = co_await asio::this_coro::cancellation_state;
+    if (cancellation.cancelled() != asio::cancellation_type::none && (batch.outstanding > 0 || batch.gathered > 0))
+      throw boost::system::system_error(asio::error::operation_aborted);
   }
 }
 
 std::size_t Producer::hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome) {
   if (messages.empty() || !client_ || failed_for_good_ || !line_.empty() || !ready_for(messages)) return 0;
   const auto self = shared_from_this();
-  const bool alone = outstanding_ == 0;
+  give_gathered();
+  if (!gathered_.empty()) return 0;
   auto& batch = new_batch();
   batch.in_use = false;
   batch.messages = {};
@@ -469,36 +513,16 @@ std::size_t Producer::hand_over(std::span<OutgoingMessage> messages, std::shared
     outcome->on_failure(i, std::move(messages[i]), std::move(result));
     return true;
   };
-  const auto count = give_all(messages, batch, slot_of, refused);
+  const auto message_of = [&](std::size_t i) -> const OutgoingMessage& { return messages[i]; };
+  const auto count = give_all(messages.size(), message_of, slot_of, refused);
   if (batch.outstanding > 0) {
     batch.outcome = std::move(outcome);
-    if (alone) hurry_after_this_turn();
     schedule_sweep();
   } else {
     recycle(batch);
     if (count > 0) outcome->on_end(0);
   }
   return count;
-}
-
-// A lone publish is not held back by the time for which librdkafka gathers batches: a flush suspends that while it runs.
-void Producer::hurry() {
-  if (hurrying_->exchange(true)) return;
-  run_blocking([client = client_, flag = hurrying_] {
-    flag->store(false);
-    rd_kafka_flush(client->get(), 1);
-  });
-}
-
-// Not at once: whoever else was woken by the same answers publishes in this turn too, and one by one they would leave in as many requests.
-void Producer::hurry_after_this_turn() {
-  if (std::exchange(hurry_scheduled_, true)) return;
-  asio::post(session_->executor, [weak = weak_from_this()] {
-    const auto self = weak.lock();
-    if (!self) return;
-    self->hurry_scheduled_ = false;
-    if (self->outstanding_ > 0) self->hurry();
-  });
 }
 
 void Producer::schedule_sweep() {
@@ -555,9 +579,12 @@ void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
   std::vector<Batch*> late;
   for (auto& each : pending_) {
     auto& batch = static_cast<Batch&>(each);
-    if (batch.in_use && !batch.expired && batch.outstanding > 0 && is_late(batch)) late.push_back(&batch);
+    if (batch.in_use && !batch.expired && (batch.outstanding > 0 || batch.gathered > 0) && is_late(batch)) late.push_back(&batch);
   }
   for (auto* batch : late) {
+    for (const auto* slot : gathered_)
+      if (slot->batch == batch) refuse(batch->results[slot->index], no_room());
+    take_back(*batch);
     for (std::size_t i = 0; i < batch->results.size(); ++i) {
       auto& result = batch->results[i];
       if (result.error || result.receipt.offset >= 0) continue;

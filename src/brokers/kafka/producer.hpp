@@ -44,19 +44,25 @@ class Producer : public std::enable_shared_from_this<Producer> {
   /// Why a report's message was not published; a topic that is gone is looked for again.
   Failure failure_of(const rd_kafka_message_t& report, const OutgoingMessage& message);
   void settle(Batch& batch);
+  void wake_settled();
   Batch& new_batch();
   void recycle(Batch& batch);
   /// Gives messages to the client, in order and as many at once as can go together, until its queue is full: how many it dealt with.
   /// `slot_of(i)` is the opaque of message i; `refuse(i, failure)` hears of one that is not taken, and says whether to go on.
-  std::size_t give_all(std::span<const OutgoingMessage> messages, Batch& batch, auto slot_of, auto refuse);
+  std::size_t give_all(std::size_t count, auto message_of, auto slot_of, auto refuse);
+  /// Gives a publish's messages to the client, at once or with others.
+  void gather(Batch& batch);
+  void give_gathered();
+  /// Those of its messages that were not given yet.
+  void take_back(Batch& batch);
   /// What librdkafka's refusal of a message means; none when its queue is full.
   std::optional<Failure> refusal_of(rd_kafka_resp_err_t error, const OutgoingMessage& message);
+  [[nodiscard]] Failure no_room() const;
   [[nodiscard]] bool ready_for(std::span<const OutgoingMessage> messages);
   awaitable<void> ensure_topics(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
   rd_kafka_topic_t* handle_of(const std::string& topic);
   void forget(const std::string& topic);
-  void hurry();
-  void hurry_after_this_turn();
+  void at_end_of_turn();
   void schedule_sweep();
   void sweep();
   void look_for_hindrances(TimePoint now);
@@ -71,8 +77,10 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::shared_ptr<EventWatch> watch_;
   boost::unordered_flat_map<std::string, TopicHandle> handles_;
   std::pair<std::string, rd_kafka_topic_t*> last_handle_;  // messages of a topic come in runs
-  static constexpr std::size_t most_at_once = 128;
+  static constexpr std::size_t worth_a_request = 128;
+  static constexpr std::size_t most_at_once = 512;
   std::array<rd_kafka_message_t, most_at_once> records_;   // of messages that are being given
+  std::vector<Slot*> gathered_;                            // messages to be given, in order
   std::size_t max_message_bytes_;
   bool creates_topics_;
 
@@ -81,17 +89,19 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::vector<std::unique_ptr<Batch>> idle_;  // to be used again
   std::vector<Batch*> settled_;
   std::size_t outstanding_ = 0;
-  /// Publishers that wait for a topic or for room, in order; nobody overtakes them.
+  /// Publishers that wait for a topic, in order; nobody overtakes them.
   std::deque<const void*> line_;
   Signal moved_;
   Signal answered_;
   std::unique_ptr<Timer> sweeper_;
   bool sweeping_ = false;
-  bool hurry_scheduled_ = false;
+  bool end_of_turn_scheduled_ = false;
+  Duration linger_;
+  std::unique_ptr<Timer> linger_timer_;
+  bool lingering_ = false;
   bool looking_ = false;
   TimePoint look_due_ = TimePoint::min();
   std::pair<std::string, std::string> hindrance_;  // of this topic, at the last look
-  std::shared_ptr<std::atomic<bool>> hurrying_ = std::make_shared<std::atomic<bool>>(false);
   std::optional<Failure> connecting_failure_;
   bool decisive_failure_ = false;
   bool failed_for_good_ = false;

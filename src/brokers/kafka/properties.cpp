@@ -134,7 +134,7 @@ void set_producing(Properties& to, const Options& options) {
   to.set("acks", options.text("acks"), "acks");
   to.set("compression.type", options.text("compression_type"), "compression_type");
   to.set("max.in.flight.requests.per.connection", options.integer("max_in_flight_requests_per_connection"));
-  to.set("linger.ms", std::to_string(std::chrono::duration<double, std::milli>(options.duration("linger")).count()), "linger");
+  to.set("linger.ms", "0");  // the producer gathers by itself
   to.set("message.timeout.ms", milliseconds(message_timeout(options)));
   to.set("queue.buffering.max.messages", options.integer("queue_messages"));
   // The one that Java's clients use, so that a key is in the same partition for all programs.

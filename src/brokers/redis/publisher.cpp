@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/system/system_error.hpp>
 
 #include "core/size_limit.hpp"
@@ -182,7 +182,7 @@ awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::spa
   deadlines_.emplace_back(deadline, batch);
   schedule_sweep();
   while (!batch->is_done() && !batch->late) {
-    co_await batch->waiter.async_wait(asio::use_awaitable);
+    co_await batch->waiter.async_wait(asio::deferred);
     const auto cancellation = co_await asio::this_coro::cancellation_state;
     if (cancellation.cancelled() != asio::cancellation_type::none && batch->answered < batch->sent.size())
       throw boost::system::system_error(asio::error::operation_aborted);
