@@ -7,6 +7,7 @@
 #include <maestro/messaging/config.hpp>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/nearest.hpp>
+#include <ranges>
 #include <utility>
 
 #include "core/boolean_text.hpp"
@@ -45,6 +46,12 @@ std::string_view scheme_of(std::string_view url) {
 std::optional<BrokerType> broker_of_scheme(std::string_view url) {
   const auto found = std::ranges::find(schemes, scheme_of(url), &std::pair<std::string_view, BrokerType>::first);
   return found == schemes.end() ? std::nullopt : std::optional(found->second);
+}
+
+/// What was probably meant by a scheme that nobody has, or that is not followed by `//`.
+std::string scheme_hint(std::string_view url) {
+  const auto meant = near(url.substr(0, url.find(':')), std::views::keys(schemes));
+  return meant ? fmt::format(" did you mean {}://?", *meant) : "";
 }
 
 /// `host:port[,host:port]`, of which one at least has its port.
@@ -144,14 +151,17 @@ std::string hide_secrets(std::string_view text) {
 }  // namespace
 
 std::string_view to_string(BrokerType type) noexcept {
-  return names[static_cast<std::size_t>(type)];
+  const auto at = static_cast<std::size_t>(type);
+  return at < names.size() ? names[at] : "unknown";
 }
 
 BrokerType parse_broker_type(std::string_view name) {
   const auto found = std::ranges::find(names, name);
   if (found != names.end()) return static_cast<BrokerType>(found - names.begin());
-  throw MessagingError(errc::invalid_option, fmt::format("broker_type: \"{}\"; did you mean \"{}\"? Allowed are {}",
-                                                         readable(name), nearest(name, names), fmt::join(names, ", ")));
+  const auto meant = near(name, names);
+  throw MessagingError(errc::invalid_option,
+                       fmt::format("broker_type: \"{}\";{} allowed are {}", readable(name),
+                                   meant ? fmt::format(" did you mean \"{}\"?", *meant) : "", fmt::join(names, ", ")));
 }
 
 MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
@@ -203,9 +213,9 @@ MessagingConfig MessagingConfig::from_url(std::string_view url) {
   } else {
     throw MessagingError(
         errc::invalid_option,
-        fmt::format("connection string \"{}\"; allowed are memory://name, kafka://host:port[,host:port] or "
+        fmt::format("connection string \"{}\";{} allowed are memory://name, kafka://host:port[,host:port] or "
                     "bare host:port, redis:// and rediss://, amqp:// and amqps://, nats:// and tls://",
-                    redact(url)));
+                    readable(redact(url)), scheme_hint(url)));
   }
   config.connection_string = url;
   return with_options_of_url(std::move(config));

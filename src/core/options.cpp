@@ -136,7 +136,7 @@ bool belongs(const OptionSpec& spec, OptionGroup map) {
 }
 
 /// The nearest key of this broker in any map, for what was meant may be right there; or that of another broker, if it
-/// is much nearer.
+/// is much nearer. Empty where none is near.
 std::string what_was_meant(std::string_view key, OptionGroup map, BrokerType broker) {
   constexpr std::size_t much_nearer = 3;
   std::vector<std::string_view> own;
@@ -145,8 +145,9 @@ std::string what_was_meant(std::string_view key, OptionGroup map, BrokerType bro
   const auto distance = [key](std::string_view name) { return edit_distance(key.substr(0, 64), name); };
   auto meant = nearest(key, own);
   if (const auto other = nearest(key, others); distance(other) + much_nearer <= distance(meant)) meant = other;
+  if (!is_near(key, meant)) return "";
   const auto& its = *std::ranges::find(option_table(), meant, &OptionSpec::name);
-  return fmt::format("\"{}\"{}{}", meant, belongs(its, map) ? "" : fmt::format(" in {}", map_name(its.group)),
+  return fmt::format(" did you mean \"{}\"{}{}?", meant, belongs(its, map) ? "" : fmt::format(" in {}", map_name(its.group)),
                      applies(its, broker)
                          ? ""
                          : fmt::format(", an option of {} (this broker is {})", broker_names(its), to_string(broker)));
@@ -241,7 +242,7 @@ Options::Options(const MessagingConfig& config) {
           if (applies(each, config.broker_type) && belongs(each, group)) allowed.push_back(each.name);
         throw MessagingError(
             errc::unknown_option,
-            fmt::format("\"{}\" in {}; did you mean {}? Allowed are {}", readable(key), map_name(group),
+            fmt::format("\"{}\" in {}: there is no such option;{} allowed are {}", readable(key), map_name(group),
                         what_was_meant(key, group, config.broker_type), fmt::join(allowed, ", ")));
       }
       if (!belongs(*spec, group))

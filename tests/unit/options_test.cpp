@@ -118,6 +118,16 @@ TEST(Options, ValuesOutOfRangeSayWhatIsAllowed) {
   EXPECT_THAT(why_not("drain_timeout", -1), HasSubstr("0 to 86400000 ms"));
 }
 
+TEST(Options, WhatIsNearNothingIsNotGuessedAt) {
+  for (const auto* key : {"", "x", "zzzzzz"}) {
+    MessagingConfig config;
+    config.connection_config.emplace(key, 1);
+    EXPECT_THAT(
+        why_not(errc::unknown_option, config),
+        AllOf(HasSubstr("there is no such option; allowed are client_id"), testing::Not(HasSubstr("did you mean"))));
+  }
+}
+
 TEST(Options, NotANumberIsNeverInRange) {
   const auto nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_THAT(why_not("backoff_multiplier", nan), HasSubstr("nan"));
