@@ -18,7 +18,7 @@ using namespace maestro::cli;
 constexpr auto* exit_codes =
     "Exit codes:\n"
     "  0  done\n"
-    "  1  failed: the broker or the input said no\n"
+    "  1  failed: the broker said no, or the input is not what it should be\n"
     "  2  wrong use: an option, a topic name or a configuration that cannot be\n"
     "  3  the broker could not be reached, or refused the credentials\n"
     "  4  not found, or nothing there\n"

@@ -123,6 +123,8 @@ int report_failure(const std::exception_ptr& failure) {
     print_error(error.what());
     return exit_usage;
   } catch (const MessagingError& error) {
+  } catch (const InputError& error) {
+    print_error(error.what());
     print_error(describe(error));
     return exit_code_of(error);
   } catch (const boost::system::system_error& error) {

@@ -18,6 +18,12 @@ class UsageError : public std::runtime_error {
 };
 
 /// The configuration that `--broker`, `--option` and the environment ask for.
+/// Input that cannot be read, or is not what it should be; ends the command with `exit_failed`.
+class InputError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 [[nodiscard]] messaging::MessagingConfig make_config(const Settings& settings);
 /// Puts what `--option` says into the configuration.
 void apply_options(messaging::MessagingConfig& config, const Settings& settings);
