@@ -29,6 +29,15 @@ maestro_command_test(publish_broken_line 1 "publish|orders|--jsonl" INPUT "{}\nn
 maestro_command_test(publish_no_key 1 "publish|orders|--key-field|id" INPUT "{}" ERRORS "line 1 has no text, number or boolean in 'id'")
 maestro_command_test(publish_broken_value 1 "publish|orders|--jsonl|--value|nope" ERRORS "line 1 is not JSON")
 maestro_command_test(publish_bad_header 2 "publish|orders|--header|nope" INPUT "{}" ERRORS "--header takes name=value")
+foreach(mode throughput latency sequential)
+  maestro_command_test(bench_nothing_${mode} 1
+    "bench|--mode|${mode}|--messages|20|--timeout|0.1|--json|-o|fault_publish_failure=1|-o|publish_timeout=20|-o|fault_seed=1"
+    OUTPUT "\"publish_per_second\":0,\"consume_per_second\":0,\"p50_ms\":null,\"p99_ms\":null,.*\"first_delivery_ms\":null,"
+    ERRORS "20 messages were not published")
+endforeach()
+maestro_command_test(bench_nothing_told 1
+  "bench|--messages|20|--timeout|0.1|-o|fault_publish_failure=1|-o|publish_timeout=20|-o|fault_seed=1"
+  OUTPUT "p50_ms +-\np99_ms +-\n")
 maestro_command_test(publish_directory 1 "publish|orders|--file|/usr" ERRORS "cannot read '/usr': Is a directory")
 maestro_command_test(publish_last_line 0 "publish|orders|--json" INPUT "one\ntwo" OUTPUT "\"published\":2,\"failed\":0")
 maestro_command_test(publish_pattern 2 "publish|orders.*|--value|1" ERRORS "pattern cannot be published to")
