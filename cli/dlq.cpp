@@ -201,7 +201,7 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
     command->callback([=, &settings, &action] {
       action = [=, &settings] {
         return with_broker(settings, [&, task, arguments](MessageBroker broker) {
-          return task(std::move(broker), settings, *arguments);
+          return near_topic(broker, arguments->topic, task(broker, settings, *arguments));
         });
       };
     });

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <exception>
+#include <maestro/messaging/nearest.hpp>
 #include <maestro/messaging/run.hpp>
 #include <random>
 
@@ -122,9 +123,9 @@ int report_failure(const std::exception_ptr& failure) {
   } catch (const UsageError& error) {
     print_error(error.what());
     return exit_usage;
-  } catch (const MessagingError& error) {
   } catch (const InputError& error) {
     print_error(error.what());
+  } catch (const MessagingError& error) {
     print_error(describe(error));
     return exit_code_of(error);
   } catch (const boost::system::system_error& error) {
@@ -135,6 +136,25 @@ int report_failure(const std::exception_ptr& failure) {
     print_error(error.what());
   }
   return exit_failed;
+}
+
+awaitable<int> near_topic(MessageBroker broker, std::string topic, awaitable<int> task) {
+  std::optional<MessagingError> missed;
+  try {
+    co_return co_await std::move(task);
+  } catch (const MessagingError& error) {
+    if (error.reason() != errc::topic_not_found) throw;
+    missed = error;
+  }
+  std::vector<std::string> topics;
+  try {
+    topics = co_await broker.administration().list_topics();
+  } catch (const MessagingError&) {
+    // Whoever may not list them is not helped.
+  }
+  const auto meant = near(topic, topics);
+  if (!meant) throw *missed;
+  throw MessagingError(errc::topic_not_found, fmt::format("{}; did you mean '{}'?", missed->detail(), *meant));
 }
 
 void apply_options(MessagingConfig& config, const Settings& settings) {

@@ -17,13 +17,13 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The configuration that `--broker`, `--option` and the environment ask for.
 /// Input that cannot be read, or is not what it should be; ends the command with `exit_failed`.
 class InputError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
+/// The configuration that `--broker`, `--option` and the environment ask for.
 [[nodiscard]] messaging::MessagingConfig make_config(const Settings& settings);
 /// Puts what `--option` says into the configuration.
 void apply_options(messaging::MessagingConfig& config, const Settings& settings);
@@ -34,6 +34,10 @@ using BrokerTask = std::function<messaging::awaitable<int>(messaging::MessageBro
 /// Opens the broker, runs the task to its end or until SIGINT or SIGTERM cancels it, disconnects, and returns the exit
 /// code. What the task throws is printed.
 int with_broker(const Settings& settings, BrokerTask task);
+
+/// Runs the task; where that misses the topic, the error names the nearest that there is.
+messaging::awaitable<int> near_topic(messaging::MessageBroker broker, std::string topic,
+                                     messaging::awaitable<int> task);
 
 /// Prints what was thrown; returns the exit code for it.
 int report_failure(const std::exception_ptr& failure);
