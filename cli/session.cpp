@@ -157,6 +157,17 @@ awaitable<int> near_topic(MessageBroker broker, std::string topic, awaitable<int
   throw MessagingError(errc::topic_not_found, fmt::format("{}; did you mean '{}'?", missed->detail(), *meant));
 }
 
+bool is_given(const MessagingConfig& config, std::string_view name) {
+  return config.connection_config.contains(name) || config.consumer_config.contains(name) ||
+         config.producer_config.contains(name);
+}
+
+void refuse_options(const MessagingConfig& config, std::initializer_list<std::string_view> names,
+                    std::string_view why) {
+  for (const auto name : names)
+    if (is_given(config, name)) throw UsageError(fmt::format("{}: {}. Leave it out", name, why));
+}
+
 void apply_options(MessagingConfig& config, const Settings& settings) {
   for (const auto& option : settings.options) apply_option(config, option);
 }
