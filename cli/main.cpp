@@ -132,6 +132,9 @@ int main(int argc, char** argv) {
   add_bench(app, settings, action);
   add_completion(app, settings, action);
 
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words.front() == "__complete")
+    return finish(print_candidates(app, {words.begin() + 1, words.end()}));
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
