@@ -125,11 +125,11 @@ void add_config(CLI::App& app, const Settings& settings, Action& action) {
   auto name = std::make_shared<std::optional<std::string>>();
   auto markdown = std::make_shared<bool>(false);
   verb->fallthrough();
-  verb->add_option(
+  auto* subject = verb->add_option(
       "NAME", *name,
       "A broker: only the options that it takes; or an option: only this one. Default: all, and what is in "
       "force for the broker that a verb would use");
-  verb->add_flag("--markdown", *markdown, "The whole reference page, as in docs/options.md");
+  verb->add_flag("--markdown", *markdown, "The whole reference page, as in docs/options.md")->excludes(subject);
   verb->callback([=, &settings, &action] { action = [=, &settings] { return show(settings, *name, *markdown); }; });
 }
 

@@ -75,6 +75,7 @@ maestro_command_test(option_without_value 2 "status|-o|sasl_password:hunter2" ER
 maestro_command_test(option_of_another 2 "status|-o|sasl_pasword=x" ERRORS "did you mean .sasl_password., an option of kafka")
 maestro_command_test(no_url 2 "status|--broker|memory:" ERRORS "allowed are memory://name")
 maestro_command_test(config_nothing_near 2 "config|foo" ERRORS "no option 'foo'. Brokers are memory, kafka, redis, rabbitmq, nats")
+maestro_command_test(config_markdown_of_one 2 "config|kafka|--markdown" ERRORS "excludes")
 maestro_command_test(config_misspelt 2 "config|prefetsch" ERRORS "Did you mean 'prefetch'")
 maestro_command_test(config_one 0 "config|linger|--json" OUTPUT "^[^\n]*\"name\":\"linger\"[^\n]*\n$")
 maestro_command_test(empty_option 2 "status|-o|=3" ERRORS "no name in front of a =")
