@@ -91,7 +91,7 @@ int exit_code_of(const MessagingError& error) {
 std::string describe(const MessagingError& error) {
   auto advice = error.code().message();
   if (!advice.empty()) advice[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(advice[0])));
-  return error.detail() + ". " + advice;
+  return error.detail() + (error.detail().ends_with('?') ? " " : ". ") + advice;
 }
 
 awaitable<void> session(const Settings& settings, const BrokerTask& task, int& code) {
