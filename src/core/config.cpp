@@ -8,6 +8,7 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/nearest.hpp>
 #include <ranges>
+#include <set>
 #include <utility>
 
 #include "core/boolean_text.hpp"
@@ -155,13 +156,19 @@ std::string_view to_string(BrokerType type) noexcept {
   return at < names.size() ? names[at] : "unknown";
 }
 
-BrokerType parse_broker_type(std::string_view name) {
+namespace {
+BrokerType parse_broker(std::string_view name, std::string_view origin) {
   const auto found = std::ranges::find(names, name);
   if (found != names.end()) return static_cast<BrokerType>(found - names.begin());
   const auto meant = near(name, names);
   throw MessagingError(errc::invalid_option,
-                       fmt::format("broker_type: \"{}\";{} allowed are {}", readable(name),
+                       fmt::format("{}: \"{}\";{} allowed are {}", origin, readable(name),
                                    meant ? fmt::format(" did you mean \"{}\"?", *meant) : "", fmt::join(names, ", ")));
+}
+}  // namespace
+
+BrokerType parse_broker_type(std::string_view name) {
+  return parse_broker(name, "broker_type");
 }
 
 MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
@@ -174,7 +181,8 @@ MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
     config.enable_monitoring = *flag;
   }
   auto decided = broker;
-  if (const auto name = environment("MESSAGING_BROKER"); !decided && !name.empty()) decided = parse_broker_type(name);
+  if (const auto name = environment("MESSAGING_BROKER"); !decided && !name.empty())
+    decided = parse_broker(name, "MESSAGING_BROKER");
   std::vector<Address> set;
   for (const auto& address : addresses)
     if (!environment(address.variable).empty()) set.push_back(address);
@@ -225,6 +233,7 @@ MessagingConfig with_options_of_url(MessagingConfig config) {
   const auto query = config.connection_string.find('?');
   if (config.broker_type != BrokerType::memory || query == std::string::npos) return config;
   const auto url = std::exchange(config.connection_string, config.connection_string.substr(0, query));
+  std::set<std::string> seen;
   for (auto rest = std::string_view(url).substr(query + 1); !rest.empty();) {
     const auto pair = rest.substr(0, rest.find('&'));
     rest = pair.size() < rest.size() ? rest.substr(pair.size() + 1) : std::string_view{};
@@ -232,7 +241,11 @@ MessagingConfig with_options_of_url(MessagingConfig config) {
     if (equals == std::string_view::npos)
       throw MessagingError(errc::invalid_option,
                            fmt::format("\"{}\" in {}: not key=value", readable(pair), readable(redact(url))));
-    config.connection_config.try_emplace(std::string(pair.substr(0, equals)), OptionValue(pair.substr(equals + 1)));
+    const std::string key(pair.substr(0, equals));
+    if (!seen.insert(key).second)
+      throw MessagingError(errc::invalid_option,
+                           fmt::format("{} in {}: it is there twice", readable(key), readable(redact(url))));
+    config.connection_config.try_emplace(key, OptionValue(pair.substr(equals + 1)));
   }
   return config;
 }

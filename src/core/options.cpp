@@ -106,7 +106,7 @@ std::optional<OptionValue> convert(const OptionSpec& spec, const OptionValue& gi
 
 bool in_range(const OptionSpec& spec, const OptionValue& value) {
   if (const auto* text = std::get_if<std::string>(&value.get())) {
-    if (spec.type == OptionType::name) return is_group(*text);
+    if (spec.type == OptionType::name) return is_group(*text) && text->size() <= max_topic_length;
     if (!spec.allowed.empty()) return std::ranges::find(spec.allowed, *text) != spec.allowed.end();
     // A native client would take a NUL for the end.
     return !text->empty() && text->find('\0') == std::string::npos;

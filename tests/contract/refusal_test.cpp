@@ -149,6 +149,16 @@ TEST_P(Refusal, PlacesAndCountsBelowZero) {
     co_await client.publish(topic, Value(1));
     auto reader = co_await client.subscribe(topic);
     EXPECT_EQ(co_await error_of(reader.seek(topic, 0, -7)), errc::invalid_argument);
+    EXPECT_EQ(co_await error_of(ignore(reader.next_batch(0))), errc::invalid_argument);
+    EXPECT_EQ(refused([&] { (void)reader.try_next_batch(0); }).first, errc::invalid_argument);
+    if (client.capabilities().release_with_delay) {
+      auto member = co_await client.subscribe(topic, {.group_id = group("g")});
+      const auto message = co_await member.next();
+      for (const auto delay : {Duration(-1), Duration::max()})
+        EXPECT_EQ(refused([&] { member.release(*message, delay); }).first, errc::invalid_argument);
+      member.release(*message);
+      EXPECT_EQ((co_await member.next())->body(), message->body()) << "the refused ones changed nothing";
+    }
     DeadLetters console(client, topic);
     EXPECT_EQ(co_await error_of(ignore(console.replay({.max_replays = -1}))), errc::invalid_argument);
     EXPECT_EQ(co_await error_of(ignore(console.replay({.wait_for_others = -1ms}))), errc::invalid_argument);
@@ -204,6 +214,11 @@ TEST_P(RefusalOfAnAddress, WhatIsNoBrokerAndWhatDoesNotRun) {
   };
   EXPECT_EQ(refused([&] { MessageBroker(context_->get_executor(), static_cast<BrokerType>(9), "memory://x"); }),
             "broker_type: 9; allowed are memory, kafka, redis, rabbitmq, nats");
+  EXPECT_EQ(refused([&] {
+              MessageBroker(context_->get_executor(), BrokerType::memory, "memory://x?partitions=2&partitions=3");
+            }),
+            "partitions in memory://x?partitions=2&partitions=3: it is there twice");
+  EXPECT_NE(refused([&] { MessageBroker(context_->get_executor(), BrokerType::memory, "memory://a\n"); }), "");
   EXPECT_EQ(refused([&] { MessageBroker({}, BrokerType::memory, "memory://x"); }).substr(0, 22),
             "executor: an empty one");
 }

@@ -207,7 +207,7 @@ TEST_F(FromEnv, OfSeveralMessagingBrokerDecides) {
   refusal(errc::invalid_option, [] { (void)MessagingConfig::from_env(); });
   set("MESSAGING_BROKER", "nat");
   EXPECT_THAT(refusal(errc::invalid_option, [] { (void)MessagingConfig::from_env(); }),
-              HasSubstr("did you mean \"nats\""));
+              HasSubstr("MESSAGING_BROKER: \"nat\"; did you mean \"nats\""));
 }
 
 TEST_F(FromEnv, WhatIsMissingIsNamed) {
