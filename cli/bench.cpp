@@ -53,7 +53,8 @@ awaitable<void> publish_batches(std::shared_ptr<Bench> bench) {
     const auto sent = bench->now();
     const auto results =
         co_await bench->broker.publish_many(bench_messages(bench->topic, first, count, bench->arguments.size, sent));
-    bench->record.add_latency(bench->now() - sent);
+    // A batch of which nothing was published says nothing of how long publishing takes.
+    if (std::ranges::any_of(results, &PublishResult::ok)) bench->record.add_latency(bench->now() - sent);
     for (std::size_t i = 0; i < results.size(); ++i) bench->settle(first + i, results[i]);
     bench->progress->update(bench->published);
   }
@@ -82,11 +83,11 @@ awaitable<void> publish_one(std::shared_ptr<Bench> bench, std::uint64_t sequence
   try {
     co_await bench->broker.publish(std::move(message.front()));
     bench->record.confirm(sequence);
+    if (bench->arguments.mode == "sequential") bench->record.add_latency(bench->now() - sent);
   } catch (const MessagingError& error) {
     bench->record.fail(sequence, error.code(), error.detail());
   }
   ++bench->published;
-  if (bench->arguments.mode == "sequential") bench->record.add_latency(bench->now() - sent);
 }
 
 awaitable<void> publish_sequentially(std::shared_ptr<Bench> bench) {
@@ -225,7 +226,8 @@ awaitable<int> run_bench(MessageBroker broker, const Settings& settings, const B
     Table table({"measured on " + can.broker, ">" + arguments.mode});
     for (const auto& [name, value] : report)
       if (name != "mode" && name != "broker")
-        table.add({name, value.is_string()   ? std::string(value.as_string())
+        table.add({name, value.is_null()     ? std::string("-")
+                         : value.is_string() ? std::string(value.as_string())
                          : value.is_double() ? fmt::format("{:.3f}", value.as_double())
                                              : thousands(value.to_number<std::int64_t>())});
     table.print();

@@ -48,12 +48,12 @@ class BenchRecord {
   [[nodiscard]] const std::string& first_failure() const noexcept { return first_failure_; }
   [[nodiscard]] const std::string& first_doubt() const noexcept { return first_doubt_; }
   void add_latency(messaging::Duration latency) { latencies_.push_back(latency.count()); }
-  /// In milliseconds; 0 when nothing was measured. `part` 0.5 is the median.
-  [[nodiscard]] double percentile_ms(double part);
+  /// In milliseconds; none when nothing was measured. `part` 0.5 is the median.
+  [[nodiscard]] std::optional<double> percentile_ms(double part);
 
   double publish_seconds = 0;
   double consume_seconds = 0;
-  double first_delivery_ms = 0;
+  std::optional<double> first_delivery_ms;
   std::string latency_of;
 
  private:

@@ -39,8 +39,8 @@ std::uint64_t BenchRecord::lost() const {
   return lost;
 }
 
-double BenchRecord::percentile_ms(double part) {
-  if (latencies_.empty()) return 0;
+std::optional<double> BenchRecord::percentile_ms(double part) {
+  if (latencies_.empty()) return std::nullopt;
   const auto rank = static_cast<std::size_t>(std::ceil(part * static_cast<double>(latencies_.size())));
   const auto at = latencies_.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(rank, 1) - 1);
   std::nth_element(latencies_.begin(), at, latencies_.end());
@@ -71,6 +71,9 @@ boost::json::object bench_report(const BenchArguments& arguments, const std::str
   const auto per_second = [](std::uint64_t count, double seconds) {
     return seconds > 0 ? std::llround(static_cast<double>(count) / seconds) : 0;
   };
+  const auto if_any = [](std::optional<double> ms) {
+    return ms ? boost::json::value(*ms) : boost::json::value(nullptr);
+  };
   return {{"mode", arguments.mode},
           {"broker", broker},
           {"messages", record.messages()},
@@ -79,10 +82,10 @@ boost::json::object bench_report(const BenchArguments& arguments, const std::str
           {"publish_per_second",
            per_second(record.messages() - record.failed() - record.unknown(), record.publish_seconds)},
           {"consume_per_second", per_second(record.distinct() + record.duplicated(), record.consume_seconds)},
-          {"p50_ms", record.percentile_ms(0.50)},
-          {"p99_ms", record.percentile_ms(0.99)},
+          {"p50_ms", if_any(record.percentile_ms(0.50))},
+          {"p99_ms", if_any(record.percentile_ms(0.99))},
           {"latency_of", record.latency_of},
-          {"first_delivery_ms", record.first_delivery_ms},
+          {"first_delivery_ms", if_any(record.first_delivery_ms)},
           {"lost", record.lost()},
           {"duplicated", record.duplicated()},
           {"failed", record.failed()},

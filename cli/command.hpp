@@ -39,4 +39,7 @@ void add_config(CLI::App& app, const Settings& settings, Action& action);
 void add_bench(CLI::App& app, const Settings& settings, Action& action);
 void add_completion(CLI::App& app, const Settings& settings, Action& action);
 
+/// What the shells ask for while a line is typed: what its last word may become, one a line.
+int print_candidates(const CLI::App& app, const std::vector<std::string>& line);
+
 }  // namespace maestro::cli

@@ -1,9 +1,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <maestro/messaging/config.hpp>
 #include <memory>
-#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "command.hpp"
@@ -13,169 +14,177 @@ namespace maestro::cli {
 
 namespace {
 
-using Options = std::vector<const CLI::Option*>;
+using Words = std::vector<std::string>;
 
-/// The options that may follow a verb: its own, and those of the whole command.
-Options options_of(const CLI::App& app, const CLI::App& root) {
-  Options all = app.get_options();
-  if (&app == &root) return all;
-  for (const auto* option : root.get_options())
-    if (!option->check_lname("help") && !option->check_lname("version")) all.push_back(option);
-  return all;
+/// The option of the verb, or of the whole command, that is written so.
+const CLI::Option* find_option(const CLI::App& verb, std::string_view word) {
+  for (const auto* app = &verb; app != nullptr; app = app->get_parent())
+    for (const auto* option : app->get_options()) {
+      const auto is = [&](std::string_view dashes, const std::string& name) {
+        return word.starts_with(dashes) && word.substr(dashes.size()) == name;
+      };
+      for (const auto& name : option->get_lnames())
+        if (is("--", name)) return option;
+      for (const auto& name : option->get_snames())
+        if (is("-", name)) return option;
+    }
+  return nullptr;
+}
+
+bool takes_value(const CLI::Option& option) {
+  return option.get_items_expected_max() > 0;
+}
+
+/// `NAME=` of every setting, or behind that what the setting may be, where it is one of a few.
+Words settings(std::string_view written) {
+  Words words;
+  const auto equals = written.find('=');
+  for (const auto& spec : messaging::option_table()) {
+    if (equals == std::string_view::npos) words.push_back(fmt::format("{}=", spec.name));
+    if (equals == std::string_view::npos || written.substr(0, equals) != spec.name) continue;
+    for (const auto value : spec.allowed) words.push_back(fmt::format("{}={}", spec.name, value));
+    if (spec.type == messaging::OptionType::boolean)
+      for (const auto* value : {"true", "false"}) words.push_back(fmt::format("{}={}", spec.name, value));
+  }
+  return words;
 }
 
 /// What an option may be, where that is one of a few: its check puts `{a,b}` behind its type.
-std::string values_of(const CLI::Option& option) {
+Words values_of(const CLI::Option& option, std::string_view written) {
+  if (option.check_lname("option")) return settings(written);
   const auto type = option.get_type_name();
   const auto open = type.find('{');
   const auto close = type.find('}');
   if (open == std::string::npos || close == std::string::npos) return {};
-  auto values = type.substr(open + 1, close - open - 1);
-  std::replace(values.begin(), values.end(), ',', ' ');
-  return values;
+  return CLI::detail::split(type.substr(open + 1, close - open - 1), ',');
 }
 
-bool takes_value(const CLI::Option& option) {
-  return !option.get_positional() && option.get_items_expected_max() > 0;
+/// The brokers and the options, of which `config` takes one.
+void add_subjects(Words& words) {
+  for (const auto type : {messaging::BrokerType::memory, messaging::BrokerType::kafka, messaging::BrokerType::redis,
+                          messaging::BrokerType::rabbitmq, messaging::BrokerType::nats})
+    words.emplace_back(to_string(type));
+  for (const auto& spec : messaging::option_table()) words.emplace_back(spec.name);
 }
 
-/// `--name|-n`, as a pattern of `case`.
-std::string names_of(const CLI::Option& option) {
-  std::string names;
-  for (const auto& name : option.get_lnames()) names += (names.empty() ? "--" : "|--") + name;
-  for (const auto& name : option.get_snames()) names += (names.empty() ? "-" : "|-") + name;
-  return names;
-}
-
-std::string words_of(const CLI::App& app, const CLI::App& root) {
-  std::string words;
-  const auto add = [&](const std::string& word) { words += (words.empty() ? "" : " ") + word; };
-  for (const auto* verb : app.get_subcommands([](const CLI::App*) { return true; })) add(verb->get_name());
-  const auto options = options_of(app, root);
-  for (const auto* option : options)
-    if (const auto values = values_of(*option); option->get_positional() && !values.empty()) add(values);
-  for (const auto* option : options)
-    for (const auto& name : option->get_lnames()) add("--" + name);
+/// What may follow a verb: those below it, its arguments, its options, and those of the whole command.
+Words words_of(const CLI::App& verb) {
+  Words words;
+  for (const auto* below : verb.get_subcommands([](const CLI::App*) { return true; }))
+    words.push_back(below->get_name());
+  if (verb.get_name() == "config") add_subjects(words);
+  for (const auto* option : verb.get_options())
+    if (option->get_positional()) std::ranges::copy(values_of(*option, ""), std::back_inserter(words));
+  for (const auto* app = &verb; app != nullptr; app = app->get_parent())
+    for (const auto* option : app->get_options())
+      if (app == &verb || (!option->check_lname("help") && !option->check_lname("version")))
+        for (const auto& name : option->get_lnames()) words.push_back("--" + name);
   return words;
 }
 
-/// One `case` line for the command and for each below it: the verbs typed so far, and what may follow.
-void add_cases(std::string& cases, const CLI::App& app, const CLI::App& root, const std::string& path) {
-  cases += fmt::format("    \"{}\") candidates=\"{}\" ;;\n", path, words_of(app, root));
-  for (const auto* verb : app.get_subcommands([](const CLI::App*) { return true; }))
-    add_cases(cases, *verb, root, path.empty() ? verb->get_name() : path + " " + verb->get_name());
-}
-
-/// One `case` pattern for everything that is a verb under `path`.
-std::string verb_cases(const CLI::App& app, const std::string& path) {
-  std::string cases;
-  for (const auto* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
-    const auto below = path.empty() ? verb->get_name() : path + " " + verb->get_name();
-    cases += fmt::format("      \"{}:{}\") verbs=\"{}\" ;;\n", path, verb->get_name(), below);
-    cases += verb_cases(*verb, below);
+/// What the last word of a line may become.
+Words candidates(const CLI::App& root, const Words& line) {
+  const auto* verb = &root;
+  const CLI::Option* open = nullptr;  // an option whose value comes next
+  for (std::size_t i = 0; i + 1 < line.size(); ++i) {
+    if (std::exchange(open, nullptr) != nullptr) continue;
+    const auto* option = find_option(*verb, line[i]);
+    if (option != nullptr && takes_value(*option)) open = option;
+    for (const auto* below : verb->get_subcommands([](const CLI::App*) { return true; }))
+      if (below->get_name() == line[i]) {
+        verb = below;
+        break;
+      }
   }
-  return cases;
+  const auto current = line.empty() ? std::string() : line.back();
+  const auto equals = current.find('=');
+  Words words;
+  if (open != nullptr) {
+    words = values_of(*open, current);
+  } else if (current.starts_with("--") && equals != std::string::npos) {
+    const auto* option = find_option(*verb, current.substr(0, equals));
+    if (option == nullptr) return {};
+    for (const auto& value : values_of(*option, current.substr(equals + 1)))
+      words.push_back(current.substr(0, equals + 1) + value);
+  } else {
+    words = words_of(*verb);
+  }
+  std::erase_if(words, [&](const std::string& word) { return !word.starts_with(current); });
+  return words;
 }
 
-/// One `case` line for each option that takes a value, under any verb: what that may be, or nothing where it may be
-/// anything.
-void add_value_cases(std::set<std::string>& cases, const CLI::App& app, const CLI::App& root) {
-  for (const auto* option : options_of(app, root))
-    if (takes_value(*option))
-      cases.insert(fmt::format("    {}) values=\"{}\" ;;\n", names_of(*option), values_of(*option)));
-  for (const auto* verb : app.get_subcommands([](const CLI::App*) { return true; }))
-    add_value_cases(cases, *verb, root);
+constexpr std::string_view bash_script = R"(# Bash completion for maestro: source <(maestro completion bash)
+_maestro() {
+  local words=() word joined="" current="${COMP_WORDS[COMP_CWORD]}" i
+  # Bash takes name=value for three words.
+  for ((i = 1; i <= COMP_CWORD; i++)); do
+    word="${COMP_WORDS[i]}"
+    if [[ "$word" =~ ^[=:]+$ && ${#words[@]} -gt 0 ]]; then
+      words[-1]+="$word"
+      joined=1
+    elif [ -n "$joined" ]; then
+      words[-1]+="$word"
+      joined=""
+    else
+      words+=("$word")
+    fi
+  done
+  [[ "$current" =~ ^[=:]+$ ]] && current=""
+  local known="${words[-1]%"$current"}"
+  mapfile -t COMPREPLY < <("${COMP_WORDS[0]/#\~/$HOME}" __complete "${words[@]}" 2>/dev/null)
+  COMPREPLY=("${COMPREPLY[@]#"$known"}")
+  [[ "${COMPREPLY[0]-}" == *= ]] && compopt -o nospace 2>/dev/null
 }
+complete -o default -F _maestro maestro
+)";
 
-/// The shell function that tells an option which takes a value, and puts what it may be into `values`.
-std::string values_function(const CLI::App& root) {
-  std::set<std::string> cases;
-  add_value_cases(cases, root, root);
-  std::string text = "_maestro_values() {\n  values=\"\"\n  case \"$1\" in\n";
-  for (const auto& line : cases) text += line;
-  return text + "    *) return 1 ;;\n  esac\n}\n";
+constexpr std::string_view zsh_script = R"(#compdef maestro
+# Zsh completion for maestro: source <(maestro completion zsh), or a file _maestro in $fpath
+_maestro() {
+  local -a candidates=("${(@f)$("${(Q)words[1]/#\~/$HOME}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  if [[ -z "${candidates[1]}" ]]; then
+    _default
+  elif [[ "${candidates[1]}" == *= ]]; then
+    compadd -S '' -- "${candidates[@]}"
+  else
+    compadd -- "${candidates[@]}"
+  fi
 }
+if [ "$funcstack[1]" = "_maestro" ]; then
+  _maestro "$@"
+else
+  compdef _maestro maestro
+fi
+)";
 
-std::string bash_script(const CLI::App& root) {
-  std::string cases;
-  add_cases(cases, root, root, "");
-  return "# Bash completion for maestro: source <(maestro completion bash)\n" + values_function(root) +
-         "_maestro() {\n"
-         "  local verbs=\"\" word candidates=\"\" values=\"\" i previous=\"${COMP_WORDS[COMP_CWORD-1]}\"\n"
-         "  local current=\"${COMP_WORDS[COMP_CWORD]}\"\n"
-         "  # Bash takes --name=value for three words.\n"
-         "  if [ \"$current\" = \"=\" ]; then\n"
-         "    current=\"\"\n"
-         "  elif [ \"$previous\" = \"=\" ]; then\n"
-         "    previous=\"${COMP_WORDS[COMP_CWORD-2]}\"\n"
-         "  fi\n"
-         "  if _maestro_values \"$previous\"; then\n"
-         "    COMPREPLY=($(compgen -W \"$values\" -- \"$current\"))\n"
-         "    return\n"
-         "  fi\n"
-         "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
-         "    word=\"${COMP_WORDS[i]}\"\n"
-         "    if _maestro_values \"$word\"; then\n"
-         "      [ \"${COMP_WORDS[i+1]}\" = \"=\" ] && i=$((i + 1))\n"
-         "      i=$((i + 1))\n"
-         "      continue\n"
-         "    fi\n"
-         "    case \"$verbs:$word\" in\n" +
-         verb_cases(root, "") +
-         "    esac\n"
-         "  done\n"
-         "  case \"$verbs\" in\n" +
-         cases +
-         "  esac\n"
-         "  COMPREPLY=($(compgen -W \"$candidates\" -- \"$current\"))\n"
-         "}\n"
-         "complete -o default -F _maestro maestro\n";
-}
-
-std::string zsh_script(const CLI::App& root) {
-  std::string cases;
-  add_cases(cases, root, root, "");
-  return "#compdef maestro\n"
-         "# Zsh completion for maestro: source <(maestro completion zsh), or a file _maestro in $fpath\n" +
-         values_function(root) +
-         "_maestro() {\n"
-         "  local verbs=\"\" word candidates=\"\" values=\"\" i\n"
-         "  if _maestro_values \"${words[CURRENT-1]}\"; then\n"
-         "    if [[ -n \"$values\" ]]; then compadd -- ${=values}; else _default; fi\n"
-         "    return\n"
-         "  fi\n"
-         "  for ((i = 2; i < CURRENT; i++)); do\n"
-         "    word=\"${words[i]}\"\n"
-         "    if _maestro_values \"$word\"; then\n"
-         "      i=$((i + 1))\n"
-         "      continue\n"
-         "    fi\n"
-         "    case \"$verbs:$word\" in\n" +
-         verb_cases(root, "") +
-         "    esac\n"
-         "  done\n"
-         "  case \"$verbs\" in\n" +
-         cases +
-         "  esac\n"
-         "  compadd -- ${=candidates}\n"
-         "}\n"
-         "if [ \"$funcstack[1]\" = \"_maestro\" ]; then\n"
-         "  _maestro \"$@\"\n"
-         "else\n"
-         "  compdef _maestro maestro\n"
-         "fi\n";
-}
+constexpr std::string_view fish_script = R"(# Fish completion for maestro: maestro completion fish | source
+function __maestro_complete
+  set -l words (commandline -opc) (commandline -ct)
+  set -l candidates ($words[1] __complete $words[2..-1] 2>/dev/null)
+  if test -n "$candidates"
+    printf '%s\n' $candidates
+  else
+    __fish_complete_path (commandline -ct)
+  end
+end
+complete -c maestro -f -a '(__maestro_complete)'
+)";
 
 }  // namespace
+
+int print_candidates(const CLI::App& app, const Words& line) {
+  for (const auto& word : candidates(app, line)) print_line(word);
+  return exit_ok;
+}
 
 void add_completion(CLI::App& app, const Settings&, Action& action) {
   auto* verb = app.add_subcommand("completion", "Print the completion script of a shell");
   auto shell = std::make_shared<std::string>();
   verb->fallthrough();
-  verb->add_option("SHELL", *shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}));
-  verb->callback([shell, &app, &action] {
-    action = [shell, &app] {
-      fmt::print("{}", *shell == "bash" ? bash_script(app) : zsh_script(app));
+  verb->add_option("SHELL", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  verb->callback([shell, &action] {
+    action = [shell] {
+      fmt::print("{}", *shell == "bash" ? bash_script : *shell == "zsh" ? zsh_script : fish_script);
       return int{exit_ok};
     };
   });

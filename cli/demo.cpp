@@ -24,18 +24,25 @@ using namespace std::chrono_literals;
 
 namespace {
 
+/// Quick retries, unless the options say otherwise.
+EventConsumerOptions consumer_options(const MessageBroker& broker, const std::string& group,
+                                      const DemoArguments& arguments) {
+  EventConsumerOptions options{.group_id = group,
+                               .concurrency = arguments.concurrency,
+                               .max_retry_attempts = 3,
+                               .enable_dead_letter_queue = true,
+                               .deduplication = std::make_shared<MemoryDeduplicationStore>(broker.clock())};
+  if (is_given(broker.config(), "initial_backoff") || is_given(broker.config(), "max_backoff")) return options;
+  options.initial_backoff = 10ms;
+  options.max_backoff = 100ms;
+  return options;
+}
+
 /// One group at work: its consumer, what it did, and how its `start()` ended.
 struct Group {
   Group(const MessageBroker& broker, const std::string& name, std::size_t records, const std::string& id,
         const DemoArguments& arguments)
-      : ledger(name, records),
-        consumer(broker, {.group_id = id,
-                          .concurrency = arguments.concurrency,
-                          .max_retry_attempts = 3,
-                          .enable_dead_letter_queue = true,
-                          .initial_backoff = 10ms,
-                          .max_backoff = 100ms,
-                          .deduplication = std::make_shared<MemoryDeduplicationStore>(broker.clock())}) {}
+      : ledger(name, records), consumer(broker, consumer_options(broker, id, arguments)) {}
 
   DemoLedger ledger;
   EventConsumer consumer;
@@ -132,7 +139,8 @@ void start_group(const std::shared_ptr<Demo>& demo, Group& group) {
 
 awaitable<void> publish_records(std::shared_ptr<Demo> demo) {
   constexpr std::size_t batch_size = 50;
-  EventPublisher publisher(demo->broker, {.source = "maestro-demo"});
+  EventPublisher publisher(demo->broker,
+                           {.source = demo->broker.options().text_if("client_id").value_or("maestro-demo")});
   while (demo->published < demo->plan.records()) {
     std::vector<OutgoingMessage> batch;
     for (std::size_t i = demo->published; i < demo->plan.records() && batch.size() < batch_size; ++i) {
@@ -202,7 +210,7 @@ awaitable<void> first_part(std::shared_ptr<Demo> demo) {
   co_await demo->broker.connect();
   demo->say(fmt::format(
       "1. {} earthquakes go to two groups, {} handlers each, in order within a region; the archive of {} is down",
-      thousands(static_cast<std::int64_t>(demo->plan.records())), demo->arguments.concurrency,
+      thousands(static_cast<std::int64_t>(demo->plan.records())), *demo->arguments.concurrency,
       DemoPlan::broken_region));
   start_group(demo, demo->alerts);
   start_group(demo, demo->archive);
@@ -263,7 +271,15 @@ awaitable<void> remove_topics(std::shared_ptr<Demo> demo) {
   }
 }
 
-awaitable<int> run_demo(MessageBroker broker, const Settings& settings, const DemoArguments& arguments) {
+awaitable<int> run_demo(MessageBroker broker, const Settings& settings, DemoArguments arguments) {
+  refuse_options(
+      broker.config(),
+      {"group_id", "max_retry_attempts", "enable_dead_letter_queue", "auto_offset_reset", "enable_auto_commit"},
+      "the demo needs its own, for what it accounts for follows from that");
+  if (!arguments.concurrency)
+    arguments.concurrency = is_given(broker.config(), "concurrency")
+                                ? static_cast<std::size_t>(broker.options().integer("concurrency"))
+                                : 8;
   const auto can = broker.capabilities();
   if (!can.groups) throw MessagingError(errc::unsupported, can.broker + " has no groups in this mode, which the demo needs; use a durable one");
   // On a server that others use too, this run keeps to topics and groups of its own.
@@ -303,9 +319,8 @@ void add_demo(CLI::App& app, const Settings& settings, Action& action) {
   verb->fallthrough();
   verb->add_option("--records", arguments->records, "Only the first so many of the 1,707; 0: all")
       ->check(whole_number(0, 1707));
-  verb->add_option("--concurrency", arguments->concurrency, "Handlers of each group that may run at once")
-      ->check(whole_number(1, 1024))
-      ->capture_default_str();
+  verb->add_option("--concurrency", arguments->concurrency, "Handlers of each group that may run at once; default: 8")
+      ->check(whole_number(1, 1024));
   verb->add_option("--seed", arguments->seed, "Which records are malformed and which handlers fail follows from it")
       ->check(whole_number(0, std::numeric_limits<std::uint64_t>::max()))
       ->capture_default_str();

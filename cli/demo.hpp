@@ -16,7 +16,7 @@ namespace maestro::cli {
 
 struct DemoArguments {
   std::size_t records = 0;  ///< 0: all that there are.
-  std::size_t concurrency = 8;
+  std::optional<std::size_t> concurrency;  ///< Default: the option's if that was given, else 8.
   std::uint64_t seed = 7;
   bool fast = false;
 };

@@ -201,7 +201,7 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
     command->callback([=, &settings, &action] {
       action = [=, &settings] {
         return with_broker(settings, [&, task, arguments](MessageBroker broker) {
-          return task(std::move(broker), settings, *arguments);
+          return near_topic(broker, arguments->topic, task(broker, settings, *arguments));
         });
       };
     });
@@ -232,9 +232,12 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
                         replay);
   add_topic(replaying)->required();
   add_filter(replaying);
-  replaying->add_flag("--dry-run", arguments->dry_run,
-                      "Count what would be replayed from where the last replay stopped, and change nothing");
-  replaying->add_option("--rate", arguments->rate, "At most so many a second")->check(seconds_or_rate());
+  auto* dry_run =
+      replaying->add_flag("--dry-run", arguments->dry_run,
+                          "Count what would be replayed from where the last replay stopped, and change nothing");
+  replaying->add_option("--rate", arguments->rate, "At most so many a second")
+      ->check(seconds_or_rate())
+      ->excludes(dry_run);
   replaying
       ->add_option("--max-replays", arguments->max_replays,
                    "What was replayed so often is passed over, for good: the next replay goes on behind it")

@@ -29,7 +29,7 @@ LineReader::LineReader(const asio::any_io_executor& executor, const std::string&
 }
 
 void LineReader::refuse(int error) const {
-  throw UsageError(fmt::format("cannot read {}: {}. Give a file of lines, or - for standard input", name_,
+  throw InputError(fmt::format("cannot read {}: {}. Give a file of lines, or - for standard input", name_,
                                std::system_category().message(error)));
 }
 

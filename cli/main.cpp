@@ -1,9 +1,14 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <maestro/messaging/nearest.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -14,11 +19,12 @@
 namespace {
 
 using namespace maestro::cli;
+namespace messaging = maestro::messaging;
 
 constexpr auto* exit_codes =
     "Exit codes:\n"
     "  0  done\n"
-    "  1  failed: the broker or the input said no\n"
+    "  1  failed: the broker said no, or the input is not what it should be\n"
     "  2  wrong use: an option, a topic name or a configuration that cannot be\n"
     "  3  the broker could not be reached, or refused the credentials\n"
     "  4  not found, or nothing there\n"
@@ -28,20 +34,52 @@ constexpr auto* exit_codes =
     "REDIS_URL, RABBITMQ_URL, NATS_URL; MESSAGING_BROKER decides between several), else memory://maestro,\n"
     "which lives and dies inside this one process.";
 
-/// A first word that is no verb gets a better answer than the parser's.
-std::string unknown_verb(const CLI::App& app, const std::vector<std::string>& words) {
-  if (words.empty() || words.front().starts_with('-')) return {};
+/// The verb that was understood last, or the command itself.
+const CLI::App& last_verb(const CLI::App& app) {
+  const auto parsed = app.get_subcommands();
+  return parsed.empty() ? app : last_verb(*parsed.back());
+}
+
+std::vector<std::string> verbs_of(const CLI::App& app) {
   std::vector<std::string> verbs;
-  std::string all;
-  for (const auto* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
-    if (verb->get_name() == words.front()) return {};
-    all += (all.empty() ? "" : ", ") + verb->get_name();
-    verbs.push_back(verb->get_name());
-  }
-  const auto meant = maestro::messaging::nearest(words.front(), verbs);
-  const bool like = maestro::messaging::edit_distance(words.front().substr(0, 64), meant) < words.front().size() / 3 + 2;
-  return "there is no verb '" + words.front() + "'. " +
-         (like ? "Did you mean '" + std::string(meant) + "'?" : "The verbs are " + all);
+  for (const auto* verb : app.get_subcommands([](const CLI::App*) { return true; })) verbs.push_back(verb->get_name());
+  return verbs;
+}
+
+/// As they are written: those of the verb, and of all above it.
+std::vector<std::string> options_of(const CLI::App& verb) {
+  std::vector<std::string> names;
+  for (const auto* app = &verb; app != nullptr; app = app->get_parent())
+    for (const auto* option : app->get_options()) {
+      for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+      for (const auto& name : option->get_snames()) names.push_back("-" + name);
+    }
+  return names;
+}
+
+std::string full_name(const CLI::App& verb) {
+  return (verb.get_parent() != nullptr ? full_name(*verb.get_parent()) + " " : "") + verb.get_name();
+}
+
+/// A verb or an option that there is none of, or a verb that is missing, gets a better answer than the parser's. Empty
+/// for everything else.
+std::string what_is_unknown(const CLI::App& app) {
+  const auto& verb = last_verb(app);
+  const auto verbs = verbs_of(verb);
+  const auto answer = [](const std::string& what, std::optional<std::string_view> meant, const std::string& otherwise) {
+    return "there is no " + what + ". " + (meant ? "Did you mean '" + std::string(*meant) + "'?" : otherwise);
+  };
+  const auto all_verbs = fmt::format("{} are {}", &verb == &app ? "The verbs" : "Those of `" + full_name(verb) + "`",
+                                     fmt::join(verbs, ", "));
+  const auto left = app.remaining(true);
+  if (left.empty()) return verbs.empty() ? "" : "a verb is missing. " + all_verbs;
+  const auto name = left.front().substr(0, left.front().find('='));
+  if (name.size() > 1 && name.starts_with('-'))
+    return answer("option '" + printable(name) + "'", messaging::near(name, options_of(verb)),
+                  "`" + full_name(verb) + " --help` lists them");
+  return verbs.empty()
+             ? ""
+             : answer("verb '" + printable(left.front()) + "'", messaging::near(left.front(), verbs), all_verbs);
 }
 
 std::string sentence(std::string text) {
@@ -94,12 +132,17 @@ int main(int argc, char** argv) {
   add_bench(app, settings, action);
   add_completion(app, settings, action);
 
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && words.front() == "__complete")
+    return finish(print_candidates(app, {words.begin() + 1, words.end()}));
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
     return finish(app.exit(help));
   } catch (const CLI::ParseError& error) {
-    const auto better = unknown_verb(app, std::vector<std::string>(argv + 1, argv + argc));
+    const bool unknown = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr ||
+                         dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+    const auto better = unknown ? what_is_unknown(app) : std::string();
     print_error(better.empty() ? sentence(error.what()) + ". Run the verb with --help to see what it takes" : better);
     return exit_usage;
   }

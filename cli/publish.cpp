@@ -40,7 +40,7 @@ Headers parse_headers(const std::vector<std::string>& texts) {
   return headers;
 }
 
-/// The line as a message. Throws `UsageError` that names the line and what is wrong with it.
+/// The line as a message. Throws `InputError` that names the line and what is wrong with it.
 OutgoingMessage make_message(const PublishArguments& arguments, const Headers& headers, std::string line,
                              std::size_t number) {
   OutgoingMessage message{.topic = arguments.topic, .payload = {}, .key = arguments.key, .headers = headers};
@@ -48,12 +48,12 @@ OutgoingMessage make_message(const PublishArguments& arguments, const Headers& h
     boost::system::error_code error;
     const auto value = boost::json::parse(line, error);
     if (error)
-      throw UsageError(fmt::format("line {} is not JSON: {}. Mend it, or leave out --jsonl and --key-field", number,
+      throw InputError(fmt::format("line {} is not JSON: {}. Mend it, or leave out --jsonl and --key-field", number,
                                    error.message()));
     if (arguments.key_field) {
       const auto* field = value.is_object() ? value.as_object().if_contains(*arguments.key_field) : nullptr;
       if (field == nullptr || field->is_null() || field->is_structured())
-        throw UsageError(fmt::format("line {} has no text, number or boolean in '{}'. Choose another --key-field",
+        throw InputError(fmt::format("line {} has no text, number or boolean in '{}'. Choose another --key-field",
                                      number, *arguments.key_field));
       message.key = field->is_string() ? std::string(field->as_string()) : boost::json::serialize(*field);
     }
@@ -124,7 +124,7 @@ awaitable<std::string> send_lines(MessageBroker broker, const PublishArguments& 
       if (line.empty()) continue;
       try {
         batch.push_back(make_message(arguments, headers, std::move(line), number));
-      } catch (const UsageError& error) {
+      } catch (const InputError& error) {
         stopped = error.what();
       }
       if (batch.size() < batch_size) continue;
@@ -145,7 +145,7 @@ awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, con
   bool interrupted = false;
   try {
     stopped = co_await send_lines(broker, arguments, input, outcome);
-  } catch (const UsageError& error) {
+  } catch (const InputError& error) {
     if (outcome.published + outcome.failed + outcome.unknown == 0) throw;
     stopped = error.what();
   } catch (const boost::system::system_error& error) {
@@ -160,7 +160,7 @@ awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, con
   else
     print_line(
         fmt::format("published {} to {}", thousands(static_cast<std::int64_t>(outcome.published)), arguments.topic));
-  if (!stopped.empty()) throw UsageError(stopped + fmt::format(" ({} before it were published)", outcome.published));
+  if (!stopped.empty()) throw InputError(stopped + fmt::format(" ({} before it were published)", outcome.published));
   if (outcome.failed != 0)
     print_error(fmt::format("{} of {} messages were not published: {}. `maestro status` says how the broker is",
                             outcome.failed, outcome.failed + outcome.unknown + outcome.published, outcome.first_error));

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <exception>
+#include <maestro/messaging/nearest.hpp>
 #include <maestro/messaging/run.hpp>
 #include <random>
 
@@ -90,7 +91,7 @@ int exit_code_of(const MessagingError& error) {
 std::string describe(const MessagingError& error) {
   auto advice = error.code().message();
   if (!advice.empty()) advice[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(advice[0])));
-  return error.detail() + ". " + advice;
+  return error.detail() + (error.detail().ends_with('?') ? " " : ". ") + advice;
 }
 
 awaitable<void> session(const Settings& settings, const BrokerTask& task, int& code) {
@@ -122,6 +123,8 @@ int report_failure(const std::exception_ptr& failure) {
   } catch (const UsageError& error) {
     print_error(error.what());
     return exit_usage;
+  } catch (const InputError& error) {
+    print_error(error.what());
   } catch (const MessagingError& error) {
     print_error(describe(error));
     return exit_code_of(error);
@@ -133,6 +136,36 @@ int report_failure(const std::exception_ptr& failure) {
     print_error(error.what());
   }
   return exit_failed;
+}
+
+awaitable<int> near_topic(MessageBroker broker, std::string topic, awaitable<int> task) {
+  std::optional<MessagingError> missed;
+  try {
+    co_return co_await std::move(task);
+  } catch (const MessagingError& error) {
+    if (error.reason() != errc::topic_not_found) throw;
+    missed = error;
+  }
+  std::vector<std::string> topics;
+  try {
+    topics = co_await broker.administration().list_topics();
+  } catch (const MessagingError&) {
+    // Whoever may not list them is not helped.
+  }
+  const auto meant = near(topic, topics);
+  if (!meant) throw *missed;
+  throw MessagingError(errc::topic_not_found, fmt::format("{}; did you mean '{}'?", missed->detail(), *meant));
+}
+
+bool is_given(const MessagingConfig& config, std::string_view name) {
+  return config.connection_config.contains(name) || config.consumer_config.contains(name) ||
+         config.producer_config.contains(name);
+}
+
+void refuse_options(const MessagingConfig& config, std::initializer_list<std::string_view> names,
+                    std::string_view why) {
+  for (const auto name : names)
+    if (is_given(config, name)) throw UsageError(fmt::format("{}: {}. Leave it out", name, why));
 }
 
 void apply_options(MessagingConfig& config, const Settings& settings) {

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <functional>
+#include <initializer_list>
 #include <maestro/messaging/broker.hpp>
 #include <stdexcept>
 #include <string>
@@ -17,6 +18,12 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Input that cannot be read, or is not what it should be; ends the command with `exit_failed`.
+class InputError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// The configuration that `--broker`, `--option` and the environment ask for.
 [[nodiscard]] messaging::MessagingConfig make_config(const Settings& settings);
 /// Puts what `--option` says into the configuration.
@@ -28,6 +35,16 @@ using BrokerTask = std::function<messaging::awaitable<int>(messaging::MessageBro
 /// Opens the broker, runs the task to its end or until SIGINT or SIGTERM cancels it, disconnects, and returns the exit
 /// code. What the task throws is printed.
 int with_broker(const Settings& settings, BrokerTask task);
+
+/// Runs the task; where that misses the topic, the error names the nearest that there is.
+messaging::awaitable<int> near_topic(messaging::MessageBroker broker, std::string topic,
+                                     messaging::awaitable<int> task);
+
+/// Throws `UsageError` for those of these options that were given: the verb would take no notice of them.
+void refuse_options(const messaging::MessagingConfig& config, std::initializer_list<std::string_view> names,
+                    std::string_view why);
+/// Whether the option was given, and does not come from the environment.
+[[nodiscard]] bool is_given(const messaging::MessagingConfig& config, std::string_view name);
 
 /// Prints what was thrown; returns the exit code for it.
 int report_failure(const std::exception_ptr& failure);

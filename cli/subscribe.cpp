@@ -26,7 +26,7 @@ struct SubscribeArguments {
   std::optional<std::string> group;
   std::optional<std::size_t> max;
   std::string format = "text";
-  std::string from = "earliest";
+  std::optional<std::string> from;
   std::optional<double> timeout;
 };
 
@@ -48,11 +48,13 @@ awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const S
   validate_topic_or_pattern(arguments.topic);
   if (is_memory(settings))
     print_hint("memory:// lives inside one process: no other can publish to this one. Give --broker for a server");
-  SubscribeOptions options{
-      .group_id = arguments.group,
-      .auto_offset_reset = arguments.from == "latest" ? OffsetReset::latest : OffsetReset::earliest};
+  refuse_options(broker.config(), {"group_id"}, "subscribe takes its group from --group");
+  SubscribeOptions options{.group_id = arguments.group};
+  if (arguments.from)
+    options.auto_offset_reset = *arguments.from == "latest" ? OffsetReset::latest : OffsetReset::earliest;
   // What was fetched ahead of `--max` would have to go back to the group.
-  if (arguments.max) options.prefetch = std::min<std::size_t>(*arguments.max, 1024);
+  if (arguments.max)
+    options.prefetch = std::min(*arguments.max, static_cast<std::size_t>(broker.options().integer("prefetch")));
   co_await broker.connect();  // a subscription alone would wait for a broker that is not there
   auto subscription = std::make_shared<Subscription>(co_await broker.subscribe(arguments.topic, options));
   std::optional<IdleGuard> guard;
@@ -104,9 +106,9 @@ void add_subscribe(CLI::App& app, const Settings& settings, Action& action) {
                    "repeated as a list")
       ->check(CLI::IsMember({"text", "value", "json"}))
       ->capture_default_str();
-  verb->add_option("--from", arguments->from, "Where a new group, or a private reader, starts")
-      ->check(CLI::IsMember({"earliest", "latest"}))
-      ->capture_default_str();
+  verb->add_option("--from", arguments->from,
+                   "Where a new group, or a private reader, starts. Default: auto_offset_reset, and that is earliest")
+      ->check(CLI::IsMember({"earliest", "latest"}));
   verb->add_option("--timeout", arguments->timeout, "End when nothing came for so many seconds")
       ->check(seconds_or_rate());
   verb->callback([=, &settings, &action] {

@@ -45,7 +45,6 @@ awaitable<int> list(MessageBroker broker, const Settings& settings) {
 }
 
 awaitable<int> describe(MessageBroker broker, const Settings& settings, std::string topic) {
-  validate_topic(topic);
   co_await broker.connect();
   const auto info = co_await broker.administration().describe_topic(std::move(topic));
   if (settings.json) {
@@ -84,7 +83,6 @@ awaitable<int> create(MessageBroker broker, const Settings& settings, std::strin
 }
 
 awaitable<int> remove(MessageBroker broker, const Settings& settings, std::string topic) {
-  validate_topic(topic);
   co_await broker.connect();
   co_await broker.administration().delete_topic(topic);
   if (settings.json)
@@ -116,8 +114,13 @@ void add_topics(CLI::App& app, const Settings& settings, Action& action) {
   };
   add("list", "Every topic, with how much it keeps", false,
       [&settings](MessageBroker broker) { return list(std::move(broker), settings); });
-  add("describe", "Partitions, positions, groups and their lag", true,
-      [&settings, topic](MessageBroker broker) { return describe(std::move(broker), settings, *topic); });
+  const auto of_one_that_is_there = [&settings, topic](auto task) {
+    return [&settings, topic, task](MessageBroker broker) {
+      validate_topic(*topic);
+      return near_topic(broker, *topic, task(broker, settings, *topic));
+    };
+  };
+  add("describe", "Partitions, positions, groups and their lag", true, of_one_that_is_there(describe));
   auto* create_command = add("create", "Make a topic", true, [=, &settings](MessageBroker broker) {
     TopicSettings wanted{*partitions};
     for (const auto& each : *configuration) {
@@ -133,8 +136,7 @@ void add_topics(CLI::App& app, const Settings& settings, Action& action) {
       ->check([](const std::string& given) {
         return given.find('=') == std::string::npos || given.front() == '=' ? "\"" + given + "\"; allowed is NAME=VALUE" : std::string();
       });
-  add("delete", "Delete a topic and all that it keeps", true,
-      [&settings, topic](MessageBroker broker) { return remove(std::move(broker), settings, *topic); });
+  add("delete", "Delete a topic and all that it keeps", true, of_one_that_is_there(remove));
 }
 
 }  // namespace maestro::cli

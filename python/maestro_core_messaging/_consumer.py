@@ -126,7 +126,7 @@ class EventConsumer:
             "max_retry_attempts": _check.whole("max_retry_attempts", max_retry_attempts, 0),
             "enable_dead_letter_queue": enable_dead_letter_queue,
             "initial_backoff": _check.seconds("initial_backoff", initial_backoff),
-            "backoff_multiplier": _check.number("backoff_multiplier", backoff_multiplier, 1, 1000),
+            "backoff_multiplier": _check.number("backoff_multiplier", backoff_multiplier, 1, 100),
             "max_backoff": _check.seconds("max_backoff", max_backoff),
             "drain_timeout": _check.seconds("drain_timeout", drain_timeout),
             "prefetch": _check.whole("prefetch", prefetch, 1),

@@ -691,7 +691,7 @@ REFUSED = [
     ({"initial_backoff": -1}, "initial_backoff: -1; allowed is 0 to"),
     ({"max_backoff": math.nan}, "max_backoff: nan; allowed is 0 to"),
     ({"drain_timeout": -1}, "drain_timeout: -1; allowed is 0 to"),
-    ({"backoff_multiplier": 0}, "backoff_multiplier: 0; allowed is 1 to 1000"),
+    ({"backoff_multiplier": 0}, "backoff_multiplier: 0; allowed is 1 to 100"),
     ({"deduplication_lease": 0}, "deduplication_lease: 0; allowed is more than 0 s"),
     ({"circuit_reset_timeout": -1}, "circuit_reset_timeout: -1; allowed is 0 to"),
     ({"circuit_failure_threshold": 0}, "circuit_failure_threshold: 0; allowed is 1 to"),

@@ -7,6 +7,8 @@
 #include <maestro/messaging/config.hpp>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/nearest.hpp>
+#include <ranges>
+#include <set>
 #include <utility>
 
 #include "core/boolean_text.hpp"
@@ -45,6 +47,12 @@ std::string_view scheme_of(std::string_view url) {
 std::optional<BrokerType> broker_of_scheme(std::string_view url) {
   const auto found = std::ranges::find(schemes, scheme_of(url), &std::pair<std::string_view, BrokerType>::first);
   return found == schemes.end() ? std::nullopt : std::optional(found->second);
+}
+
+/// What was probably meant by a scheme that nobody has, or that is not followed by `//`.
+std::string scheme_hint(std::string_view url) {
+  const auto meant = near(url.substr(0, url.find(':')), std::views::keys(schemes));
+  return meant ? fmt::format(" did you mean {}://?", *meant) : "";
 }
 
 /// `host:port[,host:port]`, of which one at least has its port.
@@ -144,14 +152,23 @@ std::string hide_secrets(std::string_view text) {
 }  // namespace
 
 std::string_view to_string(BrokerType type) noexcept {
-  return names[static_cast<std::size_t>(type)];
+  const auto at = static_cast<std::size_t>(type);
+  return at < names.size() ? names[at] : "unknown";
 }
 
-BrokerType parse_broker_type(std::string_view name) {
+namespace {
+BrokerType parse_broker(std::string_view name, std::string_view origin) {
   const auto found = std::ranges::find(names, name);
   if (found != names.end()) return static_cast<BrokerType>(found - names.begin());
-  throw MessagingError(errc::invalid_option, fmt::format("broker_type: \"{}\"; did you mean \"{}\"? Allowed are {}",
-                                                         readable(name), nearest(name, names), fmt::join(names, ", ")));
+  const auto meant = near(name, names);
+  throw MessagingError(errc::invalid_option,
+                       fmt::format("{}: \"{}\";{} allowed are {}", origin, readable(name),
+                                   meant ? fmt::format(" did you mean \"{}\"?", *meant) : "", fmt::join(names, ", ")));
+}
+}  // namespace
+
+BrokerType parse_broker_type(std::string_view name) {
+  return parse_broker(name, "broker_type");
 }
 
 MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
@@ -164,7 +181,8 @@ MessagingConfig MessagingConfig::from_env(std::optional<BrokerType> broker) {
     config.enable_monitoring = *flag;
   }
   auto decided = broker;
-  if (const auto name = environment("MESSAGING_BROKER"); !decided && !name.empty()) decided = parse_broker_type(name);
+  if (const auto name = environment("MESSAGING_BROKER"); !decided && !name.empty())
+    decided = parse_broker(name, "MESSAGING_BROKER");
   std::vector<Address> set;
   for (const auto& address : addresses)
     if (!environment(address.variable).empty()) set.push_back(address);
@@ -203,9 +221,9 @@ MessagingConfig MessagingConfig::from_url(std::string_view url) {
   } else {
     throw MessagingError(
         errc::invalid_option,
-        fmt::format("connection string \"{}\"; allowed are memory://name, kafka://host:port[,host:port] or "
+        fmt::format("connection string \"{}\";{} allowed are memory://name, kafka://host:port[,host:port] or "
                     "bare host:port, redis:// and rediss://, amqp:// and amqps://, nats:// and tls://",
-                    redact(url)));
+                    readable(redact(url)), scheme_hint(url)));
   }
   config.connection_string = url;
   return with_options_of_url(std::move(config));
@@ -215,6 +233,7 @@ MessagingConfig with_options_of_url(MessagingConfig config) {
   const auto query = config.connection_string.find('?');
   if (config.broker_type != BrokerType::memory || query == std::string::npos) return config;
   const auto url = std::exchange(config.connection_string, config.connection_string.substr(0, query));
+  std::set<std::string> seen;
   for (auto rest = std::string_view(url).substr(query + 1); !rest.empty();) {
     const auto pair = rest.substr(0, rest.find('&'));
     rest = pair.size() < rest.size() ? rest.substr(pair.size() + 1) : std::string_view{};
@@ -222,7 +241,11 @@ MessagingConfig with_options_of_url(MessagingConfig config) {
     if (equals == std::string_view::npos)
       throw MessagingError(errc::invalid_option,
                            fmt::format("\"{}\" in {}: not key=value", readable(pair), readable(redact(url))));
-    config.connection_config.try_emplace(std::string(pair.substr(0, equals)), OptionValue(pair.substr(equals + 1)));
+    const std::string key(pair.substr(0, equals));
+    if (!seen.insert(key).second)
+      throw MessagingError(errc::invalid_option,
+                           fmt::format("{} in {}: it is there twice", readable(key), readable(redact(url))));
+    config.connection_config.try_emplace(key, OptionValue(pair.substr(equals + 1)));
   }
   return config;
 }

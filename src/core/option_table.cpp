@@ -16,9 +16,9 @@ std::span<const OptionSpec> option_table() {
   // clang-format off: a row of the table is two lines here, and eight if it were formatted
   static const std::vector<OptionSpec> table{
       // connection
-      {"client_id", connection, text, "", "", any, {}, 0, 0, "KAFKA_CLIENT_ID",
-       "How this program names itself: to the broker, and as the source of its events."},
-      {"group_id", connection, text, "", "", any, {}, 0, 0, "KAFKA_GROUP_ID",
+      {"client_id", connection, name, "", "", any, {}, 0, 0, "KAFKA_CLIENT_ID",
+       "How this program names itself: to the broker, as the source of its events, and as the group of an EventConsumer where there is no group_id."},
+      {"group_id", connection, name, "", "", any, {}, 0, 0, "KAFKA_GROUP_ID",
        "The group of an EventConsumer that names none."},
       {"auto_offset_reset", connection, text, "earliest", "", any, {"earliest", "latest"}, 0, 0, "",
        "Where a new group, or a subscriber without one, starts."},

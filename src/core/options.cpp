@@ -9,6 +9,7 @@
 #include <maestro/messaging/config.hpp>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/nearest.hpp>
+#include <maestro/messaging/topic.hpp>
 
 #include "core/boolean_text.hpp"
 #include "core/option_range.hpp"
@@ -76,6 +77,7 @@ std::optional<OptionValue> convert(const OptionSpec& spec, const OptionValue& gi
   const auto* text = std::get_if<std::string>(&given.get());
   switch (spec.type) {
     case OptionType::text:
+    case OptionType::name:
       return text ? std::optional(given) : std::nullopt;
     case OptionType::boolean:
       if (std::holds_alternative<bool>(given.get())) return given;
@@ -103,8 +105,12 @@ std::optional<OptionValue> convert(const OptionSpec& spec, const OptionValue& gi
 }
 
 bool in_range(const OptionSpec& spec, const OptionValue& value) {
-  if (const auto* text = std::get_if<std::string>(&value.get()))
-    return spec.allowed.empty() || std::ranges::find(spec.allowed, *text) != spec.allowed.end();
+  if (const auto* text = std::get_if<std::string>(&value.get())) {
+    if (spec.type == OptionType::name) return is_group(*text) && text->size() <= max_topic_length;
+    if (!spec.allowed.empty()) return std::ranges::find(spec.allowed, *text) != spec.allowed.end();
+    // A native client would take a NUL for the end.
+    return !text->empty() && text->find('\0') == std::string::npos;
+  }
   if (spec.least == spec.most || std::holds_alternative<bool>(value.get())) return true;
   const auto* whole = std::get_if<std::int64_t>(&value.get());
   const auto number = whole ? static_cast<double>(*whole) : std::get<double>(value.get());
@@ -136,7 +142,7 @@ bool belongs(const OptionSpec& spec, OptionGroup map) {
 }
 
 /// The nearest key of this broker in any map, for what was meant may be right there; or that of another broker, if it
-/// is much nearer.
+/// is much nearer. Empty where none is near.
 std::string what_was_meant(std::string_view key, OptionGroup map, BrokerType broker) {
   constexpr std::size_t much_nearer = 3;
   std::vector<std::string_view> own;
@@ -145,8 +151,10 @@ std::string what_was_meant(std::string_view key, OptionGroup map, BrokerType bro
   const auto distance = [key](std::string_view name) { return edit_distance(key.substr(0, 64), name); };
   auto meant = nearest(key, own);
   if (const auto other = nearest(key, others); distance(other) + much_nearer <= distance(meant)) meant = other;
+  if (!is_near(key, meant)) return "";
   const auto& its = *std::ranges::find(option_table(), meant, &OptionSpec::name);
-  return fmt::format("\"{}\"{}{}", meant, belongs(its, map) ? "" : fmt::format(" in {}", map_name(its.group)),
+  return fmt::format(" did you mean \"{}\"{}{}?", meant,
+                     belongs(its, map) ? "" : fmt::format(" in {}", map_name(its.group)),
                      applies(its, broker)
                          ? ""
                          : fmt::format(", an option of {} (this broker is {})", broker_names(its), to_string(broker)));
@@ -158,6 +166,8 @@ std::string_view to_string(OptionType type) noexcept {
   switch (type) {
     case OptionType::text:
       return "text";
+    case OptionType::name:
+      return "name";
     case OptionType::integer:
       return "whole number";
     case OptionType::number:
@@ -172,29 +182,62 @@ std::string_view to_string(OptionType type) noexcept {
 
 std::string allowed_values(const OptionSpec& spec) {
   if (!spec.allowed.empty()) return fmt::format("{}", fmt::join(spec.allowed, ", "));
+  if (spec.type == OptionType::name)
+    return "what can be part of a topic: tokens joined by '.', without white space, control characters or * > # /";
   if (spec.least == spec.most) return "";
   return fmt::format("{} to {}{}", spec.least, spec.most,
                      spec.type == OptionType::duration ? " " + std::string(spec.unit) : "");
 }
 
 namespace {
+std::int64_t milliseconds(Duration value) {
+  return std::chrono::floor<std::chrono::milliseconds>(value).count();
+}
+
 template <class Number>
-void require_in_range_of(std::string_view option, Number value) {
+void require_in_range_of(std::string_view option, Number value, std::string_view argument) {
   const auto& spec = *std::ranges::find(option_table(), option, &OptionSpec::name);
   const auto number = static_cast<double>(value);
   if (number >= spec.least && number <= spec.most) return;
   throw MessagingError(errc::invalid_option,
-                       fmt::format("{}: {}{}; allowed is {}", option, value,
+                       fmt::format("{}: {}{}; allowed is {}", argument.empty() ? option : argument, value,
                                    spec.type == OptionType::duration ? " ms" : "", allowed_values(spec)));
 }
 }  // namespace
 
-void require_in_range(std::string_view option, std::uint64_t value) {
-  require_in_range_of(option, value);
+void require_in_range(std::string_view option, std::uint64_t value, std::string_view argument) {
+  require_in_range_of(option, value, argument);
 }
 
-void require_in_range(std::string_view option, Duration value) {
-  require_in_range_of(option, std::chrono::floor<std::chrono::milliseconds>(value).count());
+void require_in_range(std::string_view option, int value, std::string_view argument) {
+  require_in_range_of(option, value, argument);
+}
+
+void require_in_range(std::string_view option, double value, std::string_view argument) {
+  require_in_range_of(option, value, argument);
+}
+
+void require_in_range(std::string_view option, Duration value, std::string_view argument) {
+  require_in_range_of(option, milliseconds(value), argument);
+}
+
+void require_span(std::string_view argument, Duration value, Duration least, Duration most) {
+  if (value >= least && value <= most) return;
+  throw MessagingError(errc::invalid_option, fmt::format("{}: {} ms; allowed is {} to {} ms", argument,
+                                                         milliseconds(value), milliseconds(least), milliseconds(most)));
+}
+
+void require_growing_backoff(Duration initial, Duration most) {
+  if (initial <= most) return;
+  throw MessagingError(errc::invalid_option,
+                       fmt::format("initial_backoff: {} ms; allowed is max_backoff at most, and that is {} ms",
+                                   milliseconds(initial), milliseconds(most)));
+}
+
+void require_one_of(std::string_view argument, int value, std::initializer_list<std::string_view> names) {
+  if (value >= 0 && static_cast<std::size_t>(value) < names.size()) return;
+  throw MessagingError(errc::invalid_option,
+                       fmt::format("{}: {}; allowed are {}", argument, value, fmt::join(names, ", ")));
 }
 
 std::string environment_variable(const OptionSpec& spec, std::string_view quote) {
@@ -212,6 +255,7 @@ std::string broker_names(const OptionSpec& spec) {
 }
 
 Options::Options(const MessagingConfig& config) {
+  require_one_of("broker_type", static_cast<int>(config.broker_type), {"memory", "kafka", "redis", "rabbitmq", "nats"});
   const auto table = option_table();
   for (const auto& spec : table) {
     if (!applies(spec, config.broker_type)) continue;
@@ -241,7 +285,7 @@ Options::Options(const MessagingConfig& config) {
           if (applies(each, config.broker_type) && belongs(each, group)) allowed.push_back(each.name);
         throw MessagingError(
             errc::unknown_option,
-            fmt::format("\"{}\" in {}; did you mean {}? Allowed are {}", readable(key), map_name(group),
+            fmt::format("\"{}\" in {}: there is no such option;{} allowed are {}", readable(key), map_name(group),
                         what_was_meant(key, group, config.broker_type), fmt::join(allowed, ", ")));
       }
       if (!belongs(*spec, group))
@@ -257,6 +301,7 @@ Options::Options(const MessagingConfig& config) {
   read(config.connection_config, OptionGroup::connection);
   read(config.consumer_config, OptionGroup::consumer);
   read(config.producer_config, OptionGroup::producer);
+  require_growing_backoff(duration("initial_backoff"), duration("max_backoff"));
 }
 
 const Options::Entry* Options::find(std::string_view name) const {

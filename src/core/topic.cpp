@@ -71,6 +71,10 @@ std::string why_not(std::string_view text, bool pattern_allowed) {
   return pattern_allowed || !is_pattern(text) ? "" : "a pattern cannot be published to, or be made";
 }
 
+std::string why_no_group(std::string_view group) {
+  return group.empty() ? "the name is empty" : fault_in(group, false);
+}
+
 void validate(std::string_view text, bool pattern_allowed) {
   const auto fault = why_not(text, pattern_allowed);
   if (fault.empty()) return;
@@ -95,8 +99,12 @@ bool is_topic(std::string_view text) {
   return why_not(text, false).empty();
 }
 
+bool is_group(std::string_view text) {
+  return why_no_group(text).empty();
+}
+
 void validate_group(std::string_view group, std::string_view origin) {
-  const auto fault = group.empty() ? "the name is empty" : fault_in(group, false);
+  const auto fault = why_no_group(group);
   if (fault.empty()) return;
   throw MessagingError(
       errc::invalid_argument,

@@ -19,6 +19,12 @@ MessagingConfig make_config(BrokerType type, std::string connection_string, Conf
   return config;
 }
 
+boost::asio::any_io_executor not_empty(boost::asio::any_io_executor executor) {
+  if (executor) return executor;
+  throw MessagingError(errc::invalid_argument,
+                       "executor: an empty one; allowed is one that runs, such as an io_context's");
+}
+
 OutgoingMessage make_message(std::string& topic, Payload& payload, PublishOptions& options) {
   return {std::move(topic),           std::move(payload), std::move(options.key),
           std::move(options.headers), options.partition,  options.timestamp};
@@ -27,7 +33,7 @@ OutgoingMessage make_message(std::string& topic, Payload& payload, PublishOption
 }  // namespace
 
 MessageBroker::MessageBroker(boost::asio::any_io_executor executor, MessagingConfig config)
-    : state_(std::make_shared<State>(std::move(executor), std::move(config))) {}
+    : state_(std::make_shared<State>(not_empty(std::move(executor)), std::move(config))) {}
 
 MessageBroker::MessageBroker(boost::asio::any_io_executor executor, BrokerType type, std::string connection_string,
                              ConfigMap connection_config, bool enable_monitoring)
@@ -80,6 +86,7 @@ awaitable<Subscription> MessageBroker::subscribe(std::string topic_or_pattern, S
       configured.text("auto_offset_reset") == "latest" ? OffsetReset::latest : OffsetReset::earliest);
   request.prefetch = options.prefetch.value_or(static_cast<std::size_t>(configured.integer("prefetch")));
   require_in_range("prefetch", request.prefetch);
+  require_one_of("auto_offset_reset", static_cast<int>(request.auto_offset_reset), {"earliest", "latest"});
   const bool auto_commit = options.enable_auto_commit.value_or(configured.boolean("enable_auto_commit"));
   auto transport = co_await state->open(request);
   auto subscription = std::make_shared<Subscription::State>(state, std::move(request), auto_commit, std::move(transport));

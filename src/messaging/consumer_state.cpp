@@ -128,9 +128,13 @@ EventConsumer::State::State(std::shared_ptr<MessageBroker::State> broker, EventC
   require_in_range("concurrency", concurrency_);
   require_in_range("prefetch", prefetch_);
   require_in_range("drain_timeout", drain_timeout_);
-  if (options_.deduplication_lease <= Duration::zero())
-    throw MessagingError(errc::invalid_option, fmt::format("deduplication_lease: {} ns; allowed is more than 0",
-                                                           options_.deduplication_lease.count()));
+  require_span("deduplication_lease", options_.deduplication_lease, std::chrono::milliseconds(1),
+               std::chrono::hours(24));
+  require_one_of("ordering", static_cast<int>(options_.ordering), {"key", "partition", "none"});
+  require_one_of("auto_offset_reset", static_cast<int>(reset_), {"earliest", "latest"});
+  if (options_.handler_executor && !*options_.handler_executor)
+    throw MessagingError(errc::invalid_option,
+                         "handler_executor: an empty one; allowed is one that runs, or none for the broker's");
   prefetch_ = std::max(prefetch_, concurrency_);
   if (options_.circuit_breaker) {
     options_.circuit_breaker->validate();

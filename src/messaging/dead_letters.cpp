@@ -10,6 +10,7 @@
 #include <maestro/messaging/event.hpp>
 #include <map>
 
+#include "core/option_range.hpp"
 #include "core/stable_hash.hpp"
 #include "messaging/broker_state.hpp"
 #include "runtime/notifier.hpp"
@@ -21,6 +22,8 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr std::string_view suffix = ".dlq";
+constexpr double least_rate = 0.001;
+constexpr double most_rate = 1e9;
 // How long nothing may come before one looks whether what was waited for is still there.
 constexpr Duration look_again = std::chrono::seconds(1);
 
@@ -29,6 +32,12 @@ bool fits(const DeadLetterFilter& filter, const DeadLetter& letter) {
   if (filter.key && letter.message.key() != std::optional<std::string_view>(*filter.key)) return false;
   return !filter.error_contains || letter.error_type.find(*filter.error_contains) != std::string::npos ||
          letter.error_message.find(*filter.error_contains) != std::string::npos;
+}
+
+void check(const DeadLetterFilter& filter) {
+  if (filter.reason)
+    require_one_of("reason", static_cast<int>(*filter.reason),
+                   {"retries_exhausted", "rejected", "undecodable", "invalid"});
 }
 
 /// Each filter has a place of its own in the topic: what one passes over is still there for another.
@@ -97,6 +106,7 @@ awaitable<std::vector<TopicInfo>> DeadLetters::topics(MessageBroker broker) {
 }
 
 awaitable<std::vector<DeadLetter>> DeadLetters::list(DeadLetterFilter filter, std::size_t limit) {
+  check(filter);
   co_await broker_.connect();
   const auto info = co_await broker_.administration().describe_topic(topic_);
   auto left = extent_of(info);
@@ -149,8 +159,16 @@ awaitable<std::optional<DeadLetter>> DeadLetters::show(std::string position) {
 }
 
 awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
-  if (options.per_second && !(*options.per_second > 0))
-    throw MessagingError(errc::invalid_argument, fmt::format("rate: {} a second; allowed is more than 0", *options.per_second));
+  check(options.filter);
+  if (options.per_second && !(*options.per_second >= least_rate && *options.per_second <= most_rate))
+    throw MessagingError(errc::invalid_argument, fmt::format("per_second: {}; allowed is {} to {}", *options.per_second,
+                                                             least_rate, most_rate));
+  if (options.per_second && options.dry_run)
+    throw MessagingError(errc::invalid_argument,
+                         "per_second: a dry run publishes nothing that could be held back; leave one of the two out");
+  if (options.wait_for_others < Duration::zero())
+    throw MessagingError(errc::invalid_argument,
+                         fmt::format("wait_for_others: {} ns; allowed is 0 and more", options.wait_for_others.count()));
   if (options.max_replays < 0)
     throw MessagingError(errc::invalid_argument,
                          fmt::format("max_replays: {}; allowed is 0 and more", options.max_replays));

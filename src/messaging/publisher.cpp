@@ -1,13 +1,44 @@
-#include <maestro/messaging/publisher.hpp>
+#include <fmt/format.h>
 
+#include <maestro/messaging/publisher.hpp>
+#include <maestro/messaging/utf8.hpp>
+
+#include "core/control_characters.hpp"
+#include "core/readable.hpp"
 #include "messaging/broker_state.hpp"
 #include "serialization/event_envelope.hpp"
 
 namespace maestro::messaging {
 
+namespace {
+
+std::string checked_source(std::string source) {
+  if (!source.empty() && is_utf8(source) && without_control_characters(source) == source) return source;
+  throw MessagingError(
+      errc::invalid_option,
+      fmt::format("source: \"{}\"; allowed is text that is not empty, without control characters", readable(source)));
+}
+
+std::shared_ptr<Serializer> not_null(std::shared_ptr<Serializer> serializer) {
+  if (serializer) return serializer;
+  throw MessagingError(errc::invalid_argument, "serializer: none; allowed is JsonSerializer or one of your own");
+}
+
+/// CloudEvents has none that are empty, and who deduplicates takes all of them for one.
+void check(const EventAttributes& attributes) {
+  for (const auto& [name, value] :
+       {std::pair("id", &attributes.id), {"source", &attributes.source}, {"type", &attributes.type}})
+    if (*value && (*value)->empty())
+      throw MessagingError(
+          errc::invalid_argument,
+          fmt::format("attributes.{}: \"\"; allowed is text that is not empty, or none for the publisher's own", name));
+}
+
+}  // namespace
+
 struct EventPublisher::State {
   State(std::shared_ptr<Serializer> with, std::string from, std::mt19937_64& random)
-      : serializer(std::move(with)),
+      : serializer(not_null(std::move(with))),
         content_type(serializer->content_type()),
         source(std::move(from)),
         ids(random()),
@@ -27,6 +58,7 @@ struct EventPublisher::State {
 
 Headers EventPublisher::State::headers(std::string_view type, Timestamp now, EventOptions& options) {
   auto& attributes = options.attributes;
+  check(attributes);
   const bool ordinary = !attributes.id && !attributes.source && !attributes.subject && !attributes.time;
   if (ordinary && options.headers.empty())
     return envelope.make(attributes.type ? *attributes.type : type, now, ids, traces);
@@ -51,9 +83,10 @@ EventPublisher::EventPublisher(MessageBroker broker, PublisherOptions options)
 
 EventPublisher::EventPublisher(MessageBroker broker, std::shared_ptr<Serializer> serializer, PublisherOptions options)
     : broker_(std::move(broker)),
-      state_(std::make_shared<State>(std::move(serializer),
-                                     options.source.value_or(broker_.options().text_if("client_id").value_or("maestro")),
-                                     broker_.state()->random)) {}
+      state_(std::make_shared<State>(
+          std::move(serializer),
+          checked_source(options.source.value_or(broker_.options().text_if("client_id").value_or("maestro"))),
+          broker_.state()->random)) {}
 
 OutgoingMessage EventPublisher::make_message(std::string topic, const Value& data, EventOptions options) {
   return make(topic, data, options, broker_.clock()->wall());

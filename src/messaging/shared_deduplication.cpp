@@ -3,6 +3,7 @@
 #include <maestro/messaging/atomic_keys.hpp>
 #include <maestro/messaging/shared_deduplication.hpp>
 
+#include "core/option_range.hpp"
 #include "messaging/broker_state.hpp"
 
 namespace maestro::messaging {
@@ -29,7 +30,8 @@ SharedDeduplicationStore::SharedDeduplicationStore(MessageBroker broker, SharedD
   if (!keys)
     throw MessagingError(errc::unsupported, fmt::format("{} has no keys that could be shared; give the store a broker of Redis",
                                                         broker.capabilities().broker));
-  if (options.window <= Duration::zero()) throw MessagingError(errc::invalid_argument, "window: 0 or less; allowed is more");
+  require_span("window", options.window, std::chrono::milliseconds(1), std::chrono::days(366));
+  require_span("look_again", options.look_again, std::chrono::milliseconds(1), std::chrono::hours(24));
   state_ = std::make_unique<State>(State{std::move(broker), options, keys});
 }
 

@@ -10,6 +10,12 @@ namespace maestro::messaging {
 namespace {
 // Acknowledgements go out when there is nothing more to hand out, when this many are waiting, or at the next turn of the loop.
 constexpr std::size_t flush_count = 256;
+constexpr Duration longest_delay = std::chrono::days(366);
+
+/// An empty batch would say that the subscription was closed.
+void require_some(std::size_t at_most) {
+  if (at_most == 0) throw MessagingError(errc::invalid_argument, "at_most: 0; allowed is 1 and more");
+}
 }  // namespace
 
 Subscription::State::State(std::shared_ptr<MessageBroker::State> broker, SubscribeRequest request, bool auto_commit,
@@ -120,6 +126,7 @@ awaitable<bool> Subscription::State::ready() {
 }
 
 awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_most) {
+  require_some(at_most);
   settle_handed_out();
   if (closed_) co_return std::vector<Message>{};
   std::shared_ptr<State> self;
@@ -130,12 +137,13 @@ awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_m
   }
   if (at_ == fetched_.size()) {
     self = shared_from_this();
-    if (!co_await refill(std::max<std::size_t>(at_most, 1))) co_return std::vector<Message>{};
+    if (!co_await refill(at_most)) co_return std::vector<Message>{};
   }
   co_return take_batch(at_most);
 }
 
 std::vector<Message> Subscription::State::try_next_batch(std::size_t at_most) {
+  require_some(at_most);
   if (closed_ || at_ == fetched_.size()) return {};
   settle_handed_out();
   return take_batch(at_most);
@@ -175,6 +183,9 @@ void Subscription::State::release(const Message& message, Duration delay) {
     throw MessagingError(errc::unsupported,
                          fmt::format("{} cannot give a message back; leave it unsettled", broker_->capabilities.broker));
   require_open();
+  if (delay < Duration::zero() || delay > longest_delay)
+    throw MessagingError(errc::invalid_argument,
+                         fmt::format("delay: {} ns; allowed is 0 to {} ns", delay.count(), longest_delay.count()));
   std::erase(handed_out_, message.tag());
   const auto tag = message.tag();
   transport_->release({&tag, 1}, delay);

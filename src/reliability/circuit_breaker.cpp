@@ -4,18 +4,18 @@
 #include <maestro/messaging/circuit_breaker.hpp>
 #include <maestro/messaging/error.hpp>
 
+#include "core/option_range.hpp"
+
 namespace maestro::messaging {
 
 void CircuitBreakerOptions::validate() const {
   const auto refuse = [](const std::string& what) { throw MessagingError(errc::invalid_option, what); };
-  if (failure_threshold < 1) refuse(fmt::format("failure_threshold: {}; allowed is 1 and more", failure_threshold));
+  require_in_range("circuit_failure_threshold", failure_threshold, "failure_threshold");
   if (!(failure_rate >= 0 && failure_rate <= 1))
     refuse(fmt::format("failure_rate: {}; allowed is 0 to 1", failure_rate));
   if (minimum_calls < 1) refuse(fmt::format("minimum_calls: {}; allowed is 1 and more", minimum_calls));
-  if (window < std::chrono::milliseconds(10))
-    refuse(fmt::format("window: {} ns; allowed is 10 ms and more", window.count()));
-  if (reset_timeout <= Duration::zero())
-    refuse(fmt::format("reset_timeout: {} ns; allowed is more than 0", reset_timeout.count()));
+  require_span("window", window, std::chrono::milliseconds(10), std::chrono::hours(24));
+  require_in_range("circuit_reset_timeout", reset_timeout, "reset_timeout");
 }
 
 Duration::rep CircuitBreaker::slice_number(TimePoint now) const noexcept {

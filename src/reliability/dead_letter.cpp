@@ -64,7 +64,8 @@ OutgoingMessage copy(const Message& message, std::string topic) {
 }  // namespace
 
 std::string_view to_string(DeadLetterReason reason) noexcept {
-  return reasons[static_cast<std::size_t>(reason)];
+  const auto at = static_cast<std::size_t>(reason);
+  return at < reasons.size() ? reasons[at] : "unknown";
 }
 
 std::optional<DeadLetterReason> parse_dead_letter_reason(std::string_view name) noexcept {

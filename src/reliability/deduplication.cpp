@@ -7,6 +7,8 @@
 #include <set>
 #include <unordered_map>
 
+#include "core/option_range.hpp"
+
 namespace maestro::messaging {
 
 namespace asio = boost::asio;
@@ -95,9 +97,8 @@ struct MemoryDeduplicationStore::State {
 MemoryDeduplicationStore::MemoryDeduplicationStore(std::shared_ptr<Clock> clock, MemoryDeduplicationOptions options)
     : state_(std::make_unique<State>()) {
   if (options.capacity == 0) throw MessagingError(errc::invalid_option, "capacity: 0; allowed is 1 and more");
-  if (options.window <= Duration::zero())
-    throw MessagingError(errc::invalid_option,
-                         fmt::format("window: {} ns; allowed is more than 0", options.window.count()));
+  require_span("window", options.window, std::chrono::milliseconds(1), std::chrono::days(366));
+  if (!clock) throw MessagingError(errc::invalid_argument, "clock: none; allowed is Clock::real() or another one");
   state_->clock = std::move(clock);
   state_->options = options;
 }

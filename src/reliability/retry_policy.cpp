@@ -1,22 +1,17 @@
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
-#include <maestro/messaging/error.hpp>
 #include <maestro/messaging/retry.hpp>
+
+#include "core/option_range.hpp"
 
 namespace maestro::messaging {
 
 void RetryOptions::validate() const {
-  const auto refuse = [](const std::string& what) { throw MessagingError(errc::invalid_option, what); };
-  if (max_attempts_after_first < 0)
-    refuse(fmt::format("max_retry_attempts: {}; allowed is 0 and more", max_attempts_after_first));
-  if (initial_backoff < Duration::zero())
-    refuse(fmt::format("initial_backoff: {} ns; allowed is 0 and more", initial_backoff.count()));
-  if (max_backoff < Duration::zero())
-    refuse(fmt::format("max_backoff: {} ns; allowed is 0 and more", max_backoff.count()));
-  if (!(multiplier >= 1 && multiplier <= 1000))
-    refuse(fmt::format("backoff_multiplier: {}; allowed is 1 to 1000", multiplier));
+  require_in_range("max_retry_attempts", max_attempts_after_first);
+  require_in_range("initial_backoff", initial_backoff);
+  require_in_range("backoff_multiplier", multiplier);
+  require_in_range("max_backoff", max_backoff);
+  require_growing_backoff(initial_backoff, max_backoff);
 }
 
 Duration RetryPolicy::ceiling(int failures) const noexcept {

@@ -28,8 +28,20 @@ TEST_P(Refusal, OptionsOutOfRangeNameThemselves) {
       {"concurrency: 0", {.concurrency = 0}},
       {"prefetch: 0", {.prefetch = 0}},
       {"drain_timeout: -5 ms; allowed is 0 to 86400000 ms", {.drain_timeout = -5ms}},
-      {"deduplication_lease: 0 ns", {.deduplication_lease = 0s}},
-      {"deduplication_lease: -1000000000 ns", {.deduplication_lease = -1s}}};
+      {"deduplication_lease: 0 ms", {.deduplication_lease = 0s}},
+      {"deduplication_lease: -1000 ms", {.deduplication_lease = -1s}},
+      {"deduplication_lease: 86400001 ms; allowed is 1 to 86400000 ms", {.deduplication_lease = 24h + 1ms}},
+      {"max_retry_attempts: -1; allowed is 0 to 1000000", {.max_retry_attempts = -1}},
+      {"backoff_multiplier: 101; allowed is 1 to 100", {.backoff_multiplier = 101}},
+      {"max_backoff: 86400001 ms; allowed is 0 to 86400000 ms", {.max_backoff = 24h + 1ms}},
+      {"initial_backoff: 5000 ms; allowed is max_backoff at most, and that is 1000 ms",
+       {.initial_backoff = 5s, .max_backoff = 1s}},
+      {"initial_backoff: 31000 ms; allowed is max_backoff at most, and that is 30000 ms", {.initial_backoff = 31s}},
+      {"reset_timeout: 86400001 ms; allowed is 1 to 86400000 ms",
+       {.circuit_breaker = CircuitBreakerOptions{.reset_timeout = 24h + 1ms}}},
+      {"ordering: 9; allowed are key, partition, none", {.ordering = static_cast<Ordering>(9)}},
+      {"auto_offset_reset: 7; allowed are earliest, latest", {.auto_offset_reset = static_cast<OffsetReset>(7)}},
+      {"handler_executor: an empty one", {.handler_executor = boost::asio::any_io_executor()}}};
   for (const auto& [expected, options] : cases) {
     const auto [code, why] = refused([&] { EventConsumer consumer(client, options); });
     EXPECT_EQ(code, errc::invalid_option) << expected;
@@ -37,6 +49,8 @@ TEST_P(Refusal, OptionsOutOfRangeNameThemselves) {
   }
   run([&]() -> awaitable<void> {
     EXPECT_EQ(co_await error_of(ignore(client.subscribe(unique(), {.prefetch = 0}))), errc::invalid_option);
+    EXPECT_EQ(co_await error_of(ignore(client.subscribe(unique(), {.auto_offset_reset = static_cast<OffsetReset>(7)}))),
+              errc::invalid_option);
   });
 }
 
@@ -51,11 +65,15 @@ TEST_P(Refusal, GroupsThatCannotBePartOfATopic) {
       EXPECT_EQ(refused([&] { EventConsumer consumer(client, {.group_id = bad}); }).first, errc::invalid_argument)
           << bad;
     }
-    auto named = broker({{"client_id", "two words"}});
-    const auto [code, why] = refused([&] { EventConsumer consumer(named); });
-    EXPECT_EQ(code, errc::invalid_argument);
-    EXPECT_TRUE(names(why, "client_id: \"two words\"")) << why;
   });
+  for (const auto* option : {"client_id", "group_id"})
+    for (const auto* bad : {"", "two words", "a.*"}) {
+      const auto [code, why] = refused([&] { broker({{option, bad}}); });
+      EXPECT_EQ(code, errc::invalid_option) << option << bad;
+      EXPECT_TRUE(names(why, std::string(option) + " in connection_config: \"" + bad +
+                                 "\"; allowed is name, what can be part of a topic"))
+          << why;
+    }
 }
 
 TEST_P(Refusal, ADeadLetterTopicThatCannotBe) {
@@ -131,9 +149,43 @@ TEST_P(Refusal, PlacesAndCountsBelowZero) {
     co_await client.publish(topic, Value(1));
     auto reader = co_await client.subscribe(topic);
     EXPECT_EQ(co_await error_of(reader.seek(topic, 0, -7)), errc::invalid_argument);
+    EXPECT_EQ(co_await error_of(ignore(reader.next_batch(0))), errc::invalid_argument);
+    EXPECT_EQ(refused([&] { (void)reader.try_next_batch(0); }).first, errc::invalid_argument);
+    if (client.capabilities().release_with_delay) {
+      auto member = co_await client.subscribe(topic, {.group_id = group("g")});
+      const auto message = co_await member.next();
+      for (const auto delay : {Duration(-1), Duration::max()})
+        EXPECT_EQ(refused([&] { member.release(*message, delay); }).first, errc::invalid_argument);
+      member.release(*message);
+      EXPECT_EQ((co_await member.next())->body(), message->body()) << "the refused ones changed nothing";
+    }
     DeadLetters console(client, topic);
     EXPECT_EQ(co_await error_of(ignore(console.replay({.max_replays = -1}))), errc::invalid_argument);
+    EXPECT_EQ(co_await error_of(ignore(console.replay({.wait_for_others = -1ms}))), errc::invalid_argument);
+    for (const double rate : {0.0, 1e-300, 1e300, std::numeric_limits<double>::quiet_NaN()})
+      EXPECT_EQ(co_await error_of(ignore(console.replay({.per_second = rate}))), errc::invalid_argument) << rate;
+    EXPECT_EQ(co_await error_of(ignore(console.replay({.dry_run = true, .per_second = 5}))), errc::invalid_argument);
+    const DeadLetterFilter impossible{.reason = static_cast<DeadLetterReason>(9)};
+    EXPECT_EQ(co_await error_of(ignore(console.replay({.filter = impossible}))), errc::invalid_option);
+    EXPECT_EQ(co_await error_of(ignore(console.list(impossible))), errc::invalid_option);
   });
+}
+
+TEST_P(Refusal, EventsThatNobodyCouldTellApart) {
+  auto client = broker();
+  for (const auto* bad : {"", "a\nb", "\xff"}) {
+    const auto [code, why] = refused([&] { EventPublisher publisher(client, {.source = bad}); });
+    EXPECT_EQ(code, errc::invalid_option);
+    EXPECT_TRUE(names(why, "source: \"")) << why;
+  }
+  EventPublisher publisher(client, {.source = "/orders"});
+  for (const EventAttributes& bad : {EventAttributes{.id = ""}, {.source = ""}, {.type = ""}}) {
+    const auto [code, why] = refused([&] { (void)publisher.make_message("orders", Value(1), {.attributes = bad}); });
+    EXPECT_EQ(code, errc::invalid_argument);
+    EXPECT_TRUE(names(why, "attributes.")) << why;
+  }
+  EXPECT_EQ(refused([&] { EventPublisher publisher(client, std::shared_ptr<Serializer>()); }).first,
+            errc::invalid_argument);
 }
 
 MAESTRO_CONTRACT(Refusal);
@@ -149,6 +201,26 @@ TEST_P(RefusalOfAnAddress, AnotherBrokersUrlIsRefusedWithoutItsPassword) {
     EXPECT_EQ(error.detail().find("hunter2"), std::string::npos) << error.detail();
     EXPECT_NE(error.detail().find("one of kafka, and this broker is memory"), std::string::npos) << error.detail();
   }
+}
+
+TEST_P(RefusalOfAnAddress, WhatIsNoBrokerAndWhatDoesNotRun) {
+  const auto refused = [](auto work) {
+    try {
+      work();
+    } catch (const MessagingError& error) {
+      return error.detail();
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refused([&] { MessageBroker(context_->get_executor(), static_cast<BrokerType>(9), "memory://x"); }),
+            "broker_type: 9; allowed are memory, kafka, redis, rabbitmq, nats");
+  EXPECT_EQ(refused([&] {
+              MessageBroker(context_->get_executor(), BrokerType::memory, "memory://x?partitions=2&partitions=3");
+            }),
+            "partitions in memory://x?partitions=2&partitions=3: it is there twice");
+  EXPECT_NE(refused([&] { MessageBroker(context_->get_executor(), BrokerType::memory, "memory://a\n"); }), "");
+  EXPECT_EQ(refused([&] { MessageBroker({}, BrokerType::memory, "memory://x"); }).substr(0, 22),
+            "executor: an empty one");
 }
 
 MAESTRO_CONTRACT_ON_MEMORY(RefusalOfAnAddress);

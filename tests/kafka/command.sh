@@ -6,6 +6,7 @@ maestro() { "$program" --broker "$url" "$@"; }
 program=$1
 topic=command.$$.$RANDOM
 
+both() { "$@" 2>&1; }
 expect() { # TEXT COMMAND…
   local text=$1 said
   shift
@@ -40,5 +41,11 @@ expect 'replayed 30 of 60' maestro dlq replay "$letters" --error 'card invalid'
 expect ': 60 messages kept' maestro topics describe "$topic"
 maestro topics delete "$topic" >/dev/null
 maestro topics create "$topic.made" --partitions 2 --config retention.ms=60000 | grep -q 'with 2 partitions'
+misspelt=${topic/command/comand}.made
+for words in "topics describe $misspelt" "topics delete $misspelt" "dlq list $misspelt" "dlq replay $misspelt"; do
+  read -r -a words <<<"$words"
+  expect "did you mean '$topic.made'? The topic does not exist" both maestro "${words[@]}"
+done
+expect "no message came from '$topic.lines'" both maestro subscribe "$topic.lines" -o auto_offset_reset=latest --timeout 2
 if maestro topics create "$topic.bad" --config retention.ms=tomorrow 2>/dev/null; then exit 1; fi
 echo "the command works on Kafka"

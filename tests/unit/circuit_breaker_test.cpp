@@ -166,6 +166,9 @@ TEST(CircuitBreakerOptions, OutOfRangeIsNamed) {
   EXPECT_THAT(why({.minimum_calls = 0}), HasSubstr("minimum_calls"));
   EXPECT_THAT(why({.window = 9ms}), HasSubstr("window"));
   EXPECT_THAT(why({.reset_timeout = 0s}), HasSubstr("reset_timeout"));
+  EXPECT_THAT(why({.failure_threshold = 1'000'001}), HasSubstr("failure_threshold: 1000001; allowed is 1 to 1000000"));
+  EXPECT_THAT(why({.window = Duration::max()}), HasSubstr("allowed is 10 to 86400000 ms"));
+  EXPECT_THAT(why({.reset_timeout = Duration::max()}), HasSubstr("allowed is 1 to 86400000 ms"));
   EXPECT_NO_THROW(CircuitBreakerOptions{}.validate());
 }
 

@@ -30,7 +30,7 @@ std::string why_not(std::string_view key, OptionValue value) {
 
 Duration backoff_of(OptionValue value) {
   MessagingConfig config;
-  config.consumer_config.emplace("initial_backoff", std::move(value));
+  config.consumer_config = {{"initial_backoff", std::move(value)}, {"max_backoff", "24h"}};
   return Options(config).duration("initial_backoff");
 }
 
@@ -118,6 +118,46 @@ TEST(Options, ValuesOutOfRangeSayWhatIsAllowed) {
   EXPECT_THAT(why_not("drain_timeout", -1), HasSubstr("0 to 86400000 ms"));
 }
 
+TEST(Options, NamesCanBePartOfATopic) {
+  for (const auto* key : {"client_id", "group_id"})
+    for (const auto& bad : {std::string(), std::string("two words"), std::string("a..b"), std::string("a.*"),
+                            std::string("a/b"), std::string("\xff"), std::string(250, 'a')})
+      EXPECT_THAT(why_not(key, bad), AllOf(HasSubstr(key), HasSubstr("allowed is name, what can be part of a topic")))
+          << bad;
+}
+
+TEST(Options, TextIsNeverEmptyAndEndsWhereItEnds) {
+  for (const auto& bad : {std::string(), std::string("a\0b", 3)}) {
+    auto config = kafka();
+    config.connection_config.emplace("sasl_username", bad);
+    EXPECT_THAT(why_not(errc::invalid_option, config), HasSubstr("sasl_username in connection_config: "));
+  }
+}
+
+TEST(Options, TheFirstRetryWaitsNoLongerThanAnyMay) {
+  EXPECT_THAT(why_not("initial_backoff", "31s"),
+              HasSubstr("initial_backoff: 31000 ms; allowed is max_backoff at most, and that is 30000 ms"));
+  EXPECT_THAT(why_not("max_backoff", 99),
+              HasSubstr("initial_backoff: 100 ms; allowed is max_backoff at most, and that is 99 ms"));
+}
+
+TEST(Options, WhatIsNearNothingIsNotGuessedAt) {
+  for (const auto* key : {"", "x", "zzzzzz"}) {
+    MessagingConfig config;
+    config.connection_config.emplace(key, 1);
+    EXPECT_THAT(
+        why_not(errc::unknown_option, config),
+        AllOf(HasSubstr("there is no such option; allowed are client_id"), testing::Not(HasSubstr("did you mean"))));
+  }
+}
+
+TEST(Options, ABrokerThatIsNoneIsRefused) {
+  MessagingConfig config;
+  config.broker_type = static_cast<BrokerType>(9);
+  EXPECT_EQ(to_string(config.broker_type), "unknown");
+  EXPECT_THAT(why_not(errc::invalid_option, config), HasSubstr("broker_type: 9; allowed are memory"));
+}
+
 TEST(Options, NotANumberIsNeverInRange) {
   const auto nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_THAT(why_not("backoff_multiplier", nan), HasSubstr("nan"));
@@ -136,7 +176,7 @@ TEST(Options, ValuesOfTheWrongTypeAreRefused) {
   EXPECT_THAT(why_not("prefetch", "99999999999999999999"), HasSubstr("whole number"));
   EXPECT_THAT(why_not("enable_auto_commit", 1), HasSubstr("true or false"));
   EXPECT_THAT(why_not("enable_auto_commit", "yeah"), HasSubstr("true or false"));
-  EXPECT_THAT(why_not("group_id", 7), HasSubstr("text"));
+  EXPECT_THAT(why_not("group_id", 7), HasSubstr("group_id in consumer_config: 7; allowed is name"));
 }
 
 TEST(Options, TextIsReadAsTheTypeThatTheOptionHas) {

@@ -76,6 +76,21 @@ TEST(BrokerTypes, HaveNamesThatAreReadBack) {
     EXPECT_EQ(parse_broker_type(to_string(type)), type);
   EXPECT_THAT(refusal(errc::invalid_option, [] { (void)parse_broker_type("kafak"); }),
               testing::AllOf(HasSubstr("did you mean \"kafka\""), HasSubstr("memory, kafka, redis, rabbitmq, nats")));
+  for (const auto* far : {"", "foo", "zzzzzzz"})
+    EXPECT_THAT(refusal(errc::invalid_option, [&] { (void)parse_broker_type(far); }),
+                testing::AllOf(testing::Not(HasSubstr("did you mean")),
+                               HasSubstr("; allowed are memory, kafka, redis, rabbitmq, nats")));
+}
+
+TEST(BrokerTypes, ASchemeThatIsNearOneIsGuessed) {
+  const auto why = [](const char* url) {
+    return refusal(errc::invalid_option, [&] { (void)MessagingConfig::from_url(url); });
+  };
+  EXPECT_THAT(why("kafak://h:9092"), HasSubstr("did you mean kafka://?"));
+  EXPECT_THAT(why("memory:x"), HasSubstr("did you mean memory://?"));
+  EXPECT_THAT(why("rediss:/h"), HasSubstr("did you mean rediss://?"));
+  for (const auto* far : {"", "http://h", "localhost", "://", "h:x"})
+    EXPECT_THAT(why(far), testing::Not(HasSubstr("did you mean"))) << far;
 }
 
 TEST(FromUrl, TheSchemeDecides) {
@@ -192,7 +207,7 @@ TEST_F(FromEnv, OfSeveralMessagingBrokerDecides) {
   refusal(errc::invalid_option, [] { (void)MessagingConfig::from_env(); });
   set("MESSAGING_BROKER", "nat");
   EXPECT_THAT(refusal(errc::invalid_option, [] { (void)MessagingConfig::from_env(); }),
-              HasSubstr("did you mean \"nats\""));
+              HasSubstr("MESSAGING_BROKER: \"nat\"; did you mean \"nats\""));
 }
 
 TEST_F(FromEnv, WhatIsMissingIsNamed) {

@@ -84,10 +84,12 @@ TEST(RetryPolicy, OptionsOutOfRangeAreNamed) {
   EXPECT_THAT(refusal(errc::invalid_option, [] { RetryOptions{.max_attempts_after_first = -1}.validate(); }),
               HasSubstr("-1"));
   EXPECT_THAT(refusal(errc::invalid_option, [] { RetryOptions{.initial_backoff = -1ns}.validate(); }),
-              HasSubstr("initial_backoff: -1 ns"));
+              HasSubstr("initial_backoff: -1 ms; allowed is 0 to 3600000 ms"));
   EXPECT_THAT(refusal(errc::invalid_option, [] { RetryOptions{.max_backoff = -1ns}.validate(); }),
               HasSubstr("max_backoff"));
-  for (const double bad : {0.5, -2.0, 1001.0, std::numeric_limits<double>::quiet_NaN()})
+  EXPECT_THAT(refusal(errc::invalid_option, [] { RetryOptions{.initial_backoff = 2s, .max_backoff = 1s}.validate(); }),
+              HasSubstr("initial_backoff: 2000 ms; allowed is max_backoff at most, and that is 1000 ms"));
+  for (const double bad : {0.5, -2.0, 101.0, std::numeric_limits<double>::quiet_NaN()})
     EXPECT_THAT(refusal(errc::invalid_option, [&] { RetryOptions{.multiplier = bad}.validate(); }),
                 HasSubstr("backoff_multiplier"));
   EXPECT_NO_THROW(RetryOptions{}.validate());

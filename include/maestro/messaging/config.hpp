@@ -71,7 +71,8 @@ void require_scheme_of(BrokerType type, std::string_view connection_string);
 /// A connection string without its password, for logs and errors.
 [[nodiscard]] std::string redact(std::string_view connection_string);
 
-enum class OptionType { text, integer, number, boolean, duration };
+/// A `name` is text that can be part of a topic's; neither it nor other text is ever empty.
+enum class OptionType { text, name, integer, number, boolean, duration };
 enum class OptionGroup { connection, consumer, producer };
 
 /// One row of the options table: the single place that validation, `maestro config` and `docs/options.md` come from.

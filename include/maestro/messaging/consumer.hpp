@@ -36,7 +36,7 @@ struct EventConsumerOptions {
   std::optional<std::size_t> prefetch = std::nullopt;      ///< Unsettled messages held in this process. Default 1024.
   std::optional<OffsetReset> auto_offset_reset = std::nullopt;
   std::shared_ptr<DeduplicationStore> deduplication = nullptr;  ///< By message id, within the group. Default: none.
-  Duration deduplication_lease = std::chrono::minutes(5);  ///< A claim older than this is a crashed one.
+  Duration deduplication_lease = std::chrono::minutes(5);  ///< A claim older than this is a crashed one. A day at most.
   /// Pauses deliveries after failures in a row. Default: none.
   std::optional<CircuitBreakerOptions> circuit_breaker = std::nullopt;
   /// Where handlers run. Default: the broker's executor.

@@ -18,7 +18,7 @@ struct DeadLetterFilter {
 struct ReplayOptions {
   DeadLetterFilter filter = {};
   bool dry_run = false;  ///< Counts what would be replayed, from where the last replay stopped, and changes nothing.
-  std::optional<double> per_second = std::nullopt;
+  std::optional<double> per_second = std::nullopt;  ///< 0.001 and more; not for a dry run, which publishes nothing.
   /// A message replayed this often is passed over, for good: a later replay of the same filter goes on behind it. 0 and
   /// more.
   int max_replays = 3;

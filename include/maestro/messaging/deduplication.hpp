@@ -34,13 +34,14 @@ class DeduplicationStore {
 };
 
 struct MemoryDeduplicationOptions {
-  std::size_t capacity = 1'000'000;             ///< Ids kept at most; the oldest done one goes first, never a live claim.
-  Duration window = std::chrono::hours(1);      ///< How long a done id is remembered.
+  std::size_t capacity = 1'000'000;         ///< Ids kept at most, 1 or more; the oldest done goes first, a live claim never.
+  Duration window = std::chrono::hours(1);  ///< How long a done id is remembered: 366 days at most.
 };
 
 /// A store in this process, for any number of consumers and threads. Forgets everything when the process ends.
 class MemoryDeduplicationStore final : public DeduplicationStore {
  public:
+  /// Throws `MessagingError(invalid_option)` for what is out of range.
   explicit MemoryDeduplicationStore(std::shared_ptr<Clock> clock = Clock::real(), MemoryDeduplicationOptions options = {});
   ~MemoryDeduplicationStore() override;
 

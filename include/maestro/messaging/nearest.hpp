@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,6 +31,20 @@ template <class Range>
 std::string_view nearest(std::string_view written, const Range& known) {
   written = written.substr(0, 64);
   return *std::ranges::min_element(known, {}, [&](std::string_view each) { return edit_distance(written, each); });
+}
+
+/// Whether the one can be a slip of the pen for the other: a third of its letters are wrong, and one more, at most.
+inline bool is_near(std::string_view written, std::string_view known) {
+  written = written.substr(0, 64);
+  return !written.empty() && edit_distance(written, known) <= written.size() / 3 + 1;
+}
+
+/// The nearest, where it is near.
+template <class Range>
+std::optional<std::string_view> near(std::string_view written, const Range& known) {
+  if (std::ranges::empty(known)) return std::nullopt;
+  const auto found = nearest(written, known);
+  return is_near(written, found) ? std::optional(found) : std::nullopt;
 }
 
 }  // namespace maestro::messaging

@@ -25,6 +25,8 @@ struct PublisherOptions {
 /// Publishes events: a serialized payload with its CloudEvents 1.0 attributes (binary mode) and a trace context.
 class EventPublisher {
  public:
+  /// Throws `MessagingError(invalid_option)` for an empty source, or one with control characters, `invalid_argument`
+  /// without a serializer.
   explicit EventPublisher(MessageBroker broker, PublisherOptions options = {});
   EventPublisher(MessageBroker broker, std::shared_ptr<Serializer> serializer, PublisherOptions options = {});
 

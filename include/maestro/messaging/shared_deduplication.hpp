@@ -8,7 +8,7 @@
 namespace maestro::messaging {
 
 struct SharedDeduplicationOptions {
-  Duration window = std::chrono::hours(24);            ///< How long a done id is remembered.
+  Duration window = std::chrono::hours(24);              ///< How long a done id is remembered: 366 days at most.
   Duration look_again = std::chrono::milliseconds(500);  ///< How often it is looked whether another's claim has ended.
 };
 
@@ -16,7 +16,8 @@ struct SharedDeduplicationOptions {
 /// lease, a done id one that ends with the window. It survives what the broker's keys survive.
 class SharedDeduplicationStore final : public DeduplicationStore {
  public:
-  /// Throws `unsupported` for a broker without such keys (today: all but Redis).
+  /// Throws `unsupported` for a broker without such keys (today: all but Redis), `invalid_option` for a time out of
+  /// range.
   explicit SharedDeduplicationStore(MessageBroker broker, SharedDeduplicationOptions options = {});
   ~SharedDeduplicationStore() override;
 

@@ -46,14 +46,16 @@ class Subscription {
   std::vector<Message> try_next_batch(std::size_t at_most = 500);
   awaitable<bool> ready();
 
-  /// At least one message and at most `at_most`; empty once closed. Acknowledges the batch before it, like `next()`.
+  /// At least one message and at most `at_most`, which is 1 or more; empty once closed. Acknowledges the batch before
+  /// it, like `next()`.
   awaitable<std::vector<Message>> next_batch(std::size_t at_most = 500);
 
   /// Accepts the message as done; sent to the broker with the next batch of acknowledgements or `commit()`. Like `release` and `commit`
   /// it throws `closed` once the subscription or its broker is.
   void acknowledge(const Message& message);
   void acknowledge(std::span<const Message> messages);
-  /// Gives the message back, to be delivered again after `delay`. Throws `unsupported` where the broker cannot.
+  /// Gives the message back, to be delivered again after `delay`: 366 days at most. Throws `unsupported` where the
+  /// broker cannot.
   void release(const Message& message, Duration delay = Duration::zero());
   /// Acknowledges all that was handed out so far; completes when the broker has it.
   awaitable<void> commit();

@@ -26,6 +26,9 @@ void validate_topic_or_pattern(std::string_view text);
 /// from.
 void validate_group(std::string_view group, std::string_view origin = "group_id");
 
+/// Whether `validate_group` lets it pass.
+bool is_group(std::string_view text);
+
 /// Whether the topic is one that the pattern (or plain topic) stands for.
 bool matches(std::string_view pattern, std::string_view topic) noexcept;
 

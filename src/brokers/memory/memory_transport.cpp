@@ -5,8 +5,11 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/error.hpp>
+#include <maestro/messaging/utf8.hpp>
 
 #include "brokers/memory/memory_subscription.hpp"
+#include "core/control_characters.hpp"
+#include "core/readable.hpp"
 #include "core/size_limit.hpp"
 
 namespace maestro::messaging {
@@ -207,6 +210,11 @@ std::unique_ptr<Transport> make_memory_transport(asio::any_io_executor executor,
   constexpr std::string_view scheme = "memory://";
   std::string name = connection_string;
   if (name.starts_with(scheme)) name.erase(0, scheme.size());
+  if (!is_utf8(name) || without_control_characters(name) != name)
+    throw MessagingError(
+        errc::invalid_option,
+        fmt::format("connection string \"{}\"; allowed is memory://name, the name without control characters",
+                    readable(connection_string)));
   return std::make_unique<MemoryTransport>(std::move(executor), std::move(clock), name, options);
 }
 
