@@ -14,6 +14,7 @@ namespace maestro::messaging::testing {
 namespace {
 
 using namespace std::chrono_literals;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 MessageBroker broker(boost::asio::io_context& context, const std::string& url, ConfigMap connection, ConfigMap consumer = {},
@@ -577,7 +578,16 @@ TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
     co_await leave(client, 6);
     redis_cli(server_.url, fmt::format("XGROUP CREATE {} maestro-replay.{} 0", letters, letters));
     take("killed", 3);
+    std::vector<std::string> said;
+    set_log_sink([&](const LogRecord& line) {
+      if (line.message.starts_with("another replay of these dead letters"))
+        for (const auto& [name, value] : line.fields) said.emplace_back(value);
+    });
+    set_log_level(LogLevel::warning);
     const auto report = co_await DeadLetters(client, letters).replay();
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_THAT(said, ElementsAre(letters, "3", "60")) << "that it waits, once";
     EXPECT_EQ(report.replayed, 6U) << "the killed one's too";
     EXPECT_EQ(report.held, 0U);
 
