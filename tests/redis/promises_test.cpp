@@ -561,6 +561,22 @@ TEST_F(RedisShared, AnIdMayBePublishedAgainOnceItsTopicWasDeleted) {
   });
 }
 
+TEST_F(RedisShared, WhoeverMayNotForgetIdsIsToldThatTheTopicIsDeleted) {
+  const auto topic = unique("forgetful");
+  redis_cli(server_.url, "ACL SETUSER forgetful on nopass '~*' '&*' +@all -scan");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, fmt::format("redis://forgetful@127.0.0.1:{}", port_of(server_.url)), {});
+    co_await client.publish(topic, Value(1));
+    const auto failure = co_await failure_of(client.administration().delete_topic(topic));
+    EXPECT_EQ(failure.reason(), errc::authentication_failed);
+    EXPECT_THAT(failure.what(), HasSubstr("is deleted, but ids that were published to it may still be remembered"));
+    EXPECT_THAT(failure.what(), HasSubstr("scan"));
+    EXPECT_EQ(says("EXISTS " + topic), "0\n");
+    co_await client.disconnect();
+  });
+  redis_cli(server_.url, "ACL DELUSER forgetful");
+}
+
 TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto topic = unique("orders");
