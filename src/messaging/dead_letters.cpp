@@ -8,6 +8,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/dead_letters.hpp>
 #include <maestro/messaging/event.hpp>
+#include <maestro/messaging/log.hpp>
 #include <map>
 
 #include "core/option_range.hpp"
@@ -200,6 +201,7 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   const bool may_come_late = !options.dry_run && broker_.capabilities().acknowledgement == Acknowledgement::individual;
   std::int64_t passed_over = 0;  // what is newer than this replay, and is unsettled in its hands
   bool saw_last = false;
+  bool said_that_it_waits = false;
   auto came = began;
   const auto look = [&]() -> awaitable<void> {
     const auto now = co_await broker_.administration().describe_topic(topic_);
@@ -210,6 +212,12 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
       const bool waited = may_come_late && broker_.clock()->now() - came >= options.wait_for_others;
       if (waited) report.held = static_cast<std::size_t>(std::max<std::int64_t>(known.lag - passed_over, 0));
       if (known.lag <= passed_over || waited) left.clear();
+      if (may_come_late && !left.empty() && !std::exchange(said_that_it_waits, true))
+        log(LogLevel::warning,
+            "another replay of these dead letters holds some, or has left them when it died; they are waited for",
+            {{"topic", topic_},
+             {"letters", std::to_string(known.lag - passed_over)},
+             {"seconds_at_most", std::to_string(options.wait_for_others / std::chrono::seconds(1))}});
     }
   };
   while (!left.empty() && (!options.limit || report.replayed < *options.limit)) {

@@ -10,11 +10,13 @@
 #include "support/faulty_server.hpp"
 #include "support/real_time.hpp"
 #include "support/redis_cli.hpp"
+#include "support/scripted_redis.hpp"
 
 namespace maestro::messaging::testing {
 namespace {
 
 using namespace std::chrono_literals;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string unique(const std::string& name) {
@@ -286,6 +288,76 @@ TEST(RedisTrouble, AServerWithoutMemoryRefusesAndNothingIsLost) {
     EXPECT_EQ((co_await reader.next())->value(), 1);
     EXPECT_EQ((co_await reader.next())->value(), 3);
     co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, NothingOvertakesWhatWaitsForMemory) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    co_await client.connect();
+    redis_cli(own.url(), "CONFIG SET maxmemory 1");
+    int done = 0;
+    const auto publish = [&](int from, int to) -> awaitable<void> {
+      std::vector<OutgoingMessage> messages;
+      for (int i = from; i < to; ++i)
+        messages.push_back({.topic = "orders", .payload = Payload(std::to_string(i)), .key = "k"});
+      for (const auto& result : co_await client.publish_many(std::move(messages)))
+        EXPECT_TRUE(result.ok()) << result.detail;
+      ++done;
+    };
+    boost::asio::co_spawn(context, publish(0, 10), boost::asio::detached);
+    boost::asio::co_spawn(context, publish(10, 20), boost::asio::detached);
+    const auto refused = [&] {
+      const auto stats = redis_cli(own.url(), "INFO errorstats");
+      const auto at = stats.find("errorstat_OOM:count=");
+      return at == std::string::npos ? 0 : std::stoi(stats.substr(at + 20));
+    };
+    // Twice at least, so that the next try is a while off.
+    const auto deadline = Clock::real()->now() + 10s;
+    while (refused() < 50 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 5ms);
+    redis_cli(own.url(), "CONFIG SET maxmemory 0");
+    boost::asio::co_spawn(context, publish(20, 30), boost::asio::detached);
+    while (done < 3 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_EQ(done, 3);
+    auto reader = co_await client.subscribe("orders");
+    for (int i = 0; i < 30; ++i) EXPECT_EQ((co_await reader.next())->value(), i);
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, WhatALaterMessageOfItsKeyOvertookIsNotTriedAgain) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    // The server has memory for all but the second, at its first try.
+    std::vector<std::string> stored;
+    int tries = 0;
+    ScriptedRedis server(context, [&](const ScriptedRedis::Words& words) -> std::string {
+      if (words[0] != "XADD") return "+OK\r\n";
+      if (++tries % 6 == 2) return "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+      stored.push_back(words[4]);
+      return "$3\r\n1-1\r\n";
+    });
+    const auto publish = [&](std::vector<std::optional<std::string>> keys) -> awaitable<std::vector<PublishResult>> {
+      MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
+      stored.clear();
+      tries = 0;
+      std::vector<OutgoingMessage> messages;
+      for (auto& key : keys)
+        messages.push_back({"orders", Payload(std::to_string(messages.size())), std::move(key), {}, {}, {}});
+      auto results = co_await client.publish_many(std::move(messages));
+      co_await client.disconnect();
+      co_return results;
+    };
+    const auto overtaken = co_await publish({"k", "k", "l", "k", "l"});
+    EXPECT_EQ(overtaken[1].error, errc::queue_full);
+    EXPECT_THAT(overtaken[1].detail, HasSubstr("a later message of its key was taken"));
+    EXPECT_THAT(stored, ElementsAre("0", "2", "3", "4"));
+    const auto last_of_its_key = co_await publish({"l", "k", "l", "l"});
+    EXPECT_TRUE(last_of_its_key[1].ok()) << last_of_its_key[1].detail;
+    EXPECT_THAT(stored, ElementsAre("0", "2", "3", "1"));
+    const auto without_key = co_await publish({{}, {}, {}});
+    EXPECT_TRUE(without_key[1].ok()) << without_key[1].detail;
+    EXPECT_THAT(stored, ElementsAre("0", "2", "1"));
   });
 }
 

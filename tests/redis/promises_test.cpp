@@ -14,6 +14,7 @@ namespace maestro::messaging::testing {
 namespace {
 
 using namespace std::chrono_literals;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 MessageBroker broker(boost::asio::io_context& context, const std::string& url, ConfigMap connection, ConfigMap consumer = {},
@@ -560,6 +561,22 @@ TEST_F(RedisShared, AnIdMayBePublishedAgainOnceItsTopicWasDeleted) {
   });
 }
 
+TEST_F(RedisShared, WhoeverMayNotForgetIdsIsToldThatTheTopicIsDeleted) {
+  const auto topic = unique("forgetful");
+  redis_cli(server_.url, "ACL SETUSER forgetful on nopass '~*' '&*' +@all -scan");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto client = broker(context, fmt::format("redis://forgetful@127.0.0.1:{}", port_of(server_.url)), {});
+    co_await client.publish(topic, Value(1));
+    const auto failure = co_await failure_of(client.administration().delete_topic(topic));
+    EXPECT_EQ(failure.reason(), errc::authentication_failed);
+    EXPECT_THAT(failure.what(), HasSubstr("is deleted, but ids that were published to it may still be remembered"));
+    EXPECT_THAT(failure.what(), HasSubstr("scan"));
+    EXPECT_EQ(says("EXISTS " + topic), "0\n");
+    co_await client.disconnect();
+  });
+  redis_cli(server_.url, "ACL DELUSER forgetful");
+}
+
 TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto topic = unique("orders");
@@ -577,7 +594,16 @@ TEST_F(RedisShared, AReplayWaitsForWhatAnotherOneLeft) {
     co_await leave(client, 6);
     redis_cli(server_.url, fmt::format("XGROUP CREATE {} maestro-replay.{} 0", letters, letters));
     take("killed", 3);
+    std::vector<std::string> said;
+    set_log_sink([&](const LogRecord& line) {
+      if (line.message.starts_with("another replay of these dead letters"))
+        for (const auto& [name, value] : line.fields) said.emplace_back(value);
+    });
+    set_log_level(LogLevel::warning);
     const auto report = co_await DeadLetters(client, letters).replay();
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_THAT(said, ElementsAre(letters, "3", "60")) << "that it waits, once";
     EXPECT_EQ(report.replayed, 6U) << "the killed one's too";
     EXPECT_EQ(report.held, 0U);
 

@@ -6,8 +6,10 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/system/system_error.hpp>
+#include <limits>
 
 #include "core/size_limit.hpp"
+#include "core/stable_hash.hpp"
 #include "runtime/notifier.hpp"
 
 namespace maestro::messaging::redis {
@@ -22,7 +24,61 @@ constexpr Duration longest_full_pause = std::chrono::seconds(1);
 bool is_without_memory(const PublishResult& result) {
   return result.error == errc::queue_full;
 }
+
+std::uint64_t hash_of_key(const OutgoingMessage& message) {
+  return (stable_hash(message.topic) * 31) ^ stable_hash(*message.key);
+}
 }  // namespace
+
+/// A place in the line of those that wait for a connection, or for memory of the server: whoever comes while others
+/// wait, waits behind them.
+class Publisher::InLine {
+ public:
+  explicit InLine(Publisher& publisher) : publisher_(publisher) {}
+  ~InLine() { leave(); }
+  InLine(const InLine&) = delete;
+  InLine& operator=(const InLine&) = delete;
+
+  /// Behind all others, or, when the message of that place was refused, before all that came later.
+  void enter(Place refused = never_sent) {
+    if (std::exchange(in_it_, true)) return;
+    place_ = refused;
+    auto& line = publisher_.line_;
+    line.insert(std::ranges::upper_bound(line, place_, {}, &InLine::place_), this);
+  }
+  void leave() {
+    if (!std::exchange(in_it_, false)) return;
+    auto& line = publisher_.line_;
+    std::erase(line, this);
+    if (line.empty() || !line.front()->waits_for_memory()) publisher_.short_of_memory_.clear();
+    publisher_.moved_.ring();
+  }
+  [[nodiscard]] bool is_first() const { return publisher_.line_.front() == this; }
+  [[nodiscard]] bool waits_for_memory() const { return place_ != never_sent; }
+  /// It will be tried again by its caller, and so will those behind, which else would overtake it.
+  void fail_all(const Failure& why) {
+    for (auto* each : publisher_.line_)
+      if (!each->failure) each->failure = why;
+    publisher_.moved_.ring();
+  }
+
+  std::optional<Failure> failure;
+
+ private:
+  static constexpr Place never_sent = std::numeric_limits<Place>::max();
+
+  Publisher& publisher_;
+  Place place_ = never_sent;
+  bool in_it_ = false;
+};
+
+Publisher::Batch::Batch(Publisher& of, InLine& line, std::span<OutgoingMessage> to_send,
+                        std::span<PublishResult> outcomes, std::vector<Place> places)
+    : messages(to_send), results(outcomes), publisher_(of), line_(line), places_(std::move(places)) {
+  if (!places_.empty()) return;
+  first_ = of.next_place_;
+  of.next_place_ += messages.size();
+}
 
 void Publisher::Batch::on_reply(std::size_t index, const Value& reply, ReplyReader&) {
   ++answered;
@@ -31,7 +87,12 @@ void Publisher::Batch::on_reply(std::size_t index, const Value& reply, ReplyRead
     auto& message = messages[sent[index]];
     if (reply.is_error()) {
       refuse(result, describe(reply.text, fmt::format("publishing to \"{}\"", message.topic)));
+      if (is_without_memory(result)) {
+        line_.enter(place_of(sent[index]));
+        publisher_.note_refused(message);
+      }
     } else {
+      publisher_.note_taken(message, place_of(sent[index]));
       publisher_.confirm(result, message, reply);
     }
   }
@@ -46,31 +107,6 @@ void Publisher::Batch::on_broken(std::size_t from, bool was_sent, const Failure&
   answered = sent.size();
   waiter.wake();
 }
-
-/// A place in the line of those that wait for a connection: whoever comes while others wait, waits behind them.
-class Publisher::InLine {
- public:
-  explicit InLine(Publisher& publisher) : publisher_(publisher) {}
-  ~InLine() { leave(); }
-  InLine(const InLine&) = delete;
-  InLine& operator=(const InLine&) = delete;
-
-  void enter() {
-    publisher_.line_.push_back(this);
-    in_it_ = true;
-  }
-  void leave() {
-    if (!std::exchange(in_it_, false)) return;
-    std::erase(publisher_.line_, this);
-    publisher_.moved_.ring();
-  }
-
-  std::optional<Failure> failure;
-
- private:
-  Publisher& publisher_;
-  bool in_it_ = false;
-};
 
 Publisher::Publisher(std::shared_ptr<Session> session)
     : session_(std::move(session)),
@@ -116,51 +152,100 @@ void Publisher::sweep() {
   if (!deadlines_.empty()) schedule_sweep();
 }
 
-awaitable<void> Publisher::wait_for_memory(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                                           TimePoint deadline) {
-  for (auto pause = first_full_pause; std::ranges::any_of(results, is_without_memory);
-       pause = std::min(2 * pause, longest_full_pause)) {
-    if (session_->clock->now() + pause >= deadline) co_return;
-    co_await sleep_for(*session_->clock, pause);
-    std::vector<std::size_t> refused;
+void Publisher::note_refused(const OutgoingMessage& message) {
+  if (message.key) short_of_memory_.try_emplace(hash_of_key(message), 0);
+}
+
+void Publisher::note_taken(const OutgoingMessage& message, Place place) {
+  if (short_of_memory_.empty() || !message.key) return;
+  if (const auto key = short_of_memory_.find(hash_of_key(message)); key != short_of_memory_.end())
+    key->second = std::max(key->second, place);
+}
+
+bool Publisher::is_overtaken(const OutgoingMessage& message, Place place) const {
+  if (!message.key) return false;
+  const auto key = short_of_memory_.find(hash_of_key(message));
+  return key != short_of_memory_.end() && key->second > place;
+}
+
+awaitable<void> Publisher::wait_for_memory(std::shared_ptr<Batch> batch, InLine& line, TimePoint deadline) {
+  const auto messages = batch->messages;
+  const auto results = batch->results;
+  std::vector<std::size_t> refused;
+  for (std::size_t i = 0; i < results.size(); ++i)
+    if (is_without_memory(results[i])) refused.push_back(i);
+  for (auto pause = first_full_pause;; pause = std::min(2 * pause, longest_full_pause)) {
+    std::erase_if(refused, [&](std::size_t i) {
+      if (!is_without_memory(results[i])) return true;
+      if (!is_overtaken(messages[i], batch->place_of(i))) return false;
+      results[i].detail += "; a later message of its key was taken, so it is not tried again";
+      return true;
+    });
+    if (refused.empty()) co_return;
+    if (line.is_first()) {
+      if (session_->clock->now() + pause >= deadline) co_return;
+      co_await sleep_for(*session_->clock, pause);
+    } else {
+      while (!line.failure && !line.is_first())
+        if (!co_await moved_.wait_until(deadline)) co_return;
+    }
+    if (line.failure) {
+      for (const auto i : refused) refuse(results[i], *line.failure);
+      co_return;
+    }
     std::vector<OutgoingMessage> again;
-    for (std::size_t i = 0; i < results.size(); ++i) {
-      if (!is_without_memory(results[i])) continue;
-      refused.push_back(i);
+    std::vector<Place> places;
+    for (const auto i : refused) {
       again.push_back(std::move(messages[i]));
+      places.push_back(batch->place_of(i));
     }
     std::vector<PublishResult> outcome(again.size());
-    co_await attempt(again, outcome, deadline, false);
+    co_await attempt(again, outcome, deadline, &line, std::move(places));
     for (std::size_t k = 0; k < refused.size(); ++k) {
       messages[refused[k]] = std::move(again[k]);
       results[refused[k]] = std::move(outcome[k]);
     }
+    const auto broken =
+        std::ranges::find_if(results, [](const auto& result) { return result.error == errc::connection_failed; });
+    if (broken != results.end()) line.fail_all({errc::connection_failed, broken->detail});
   }
 }
 
+awaitable<std::shared_ptr<Connection>> Publisher::wait_for_turn(InLine& line, TimePoint deadline) {
+  line.enter();
+  while (!line.failure && !line.is_first()) {
+    if (co_await moved_.wait_until(deadline)) continue;
+    if (!line_.front()->waits_for_memory()) {
+      line.fail_all({errc::connection_failed, "earlier publishes did not get through in time"});
+    } else {
+      line.failure =
+          Failure{errc::queue_full, "earlier publishes still wait for the server to have memory (maxmemory)"};
+    }
+  }
+  if (line.failure) co_return nullptr;
+  try {
+    auto connection = co_await session_->publishing(deadline);
+    if (!line.failure) co_return connection;
+  } catch (const MessagingError& known) {
+    line.fail_all({known.reason(), known.detail()});
+  }
+  co_return nullptr;
+}
+
 awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                                   TimePoint deadline, bool is_first) {
+                                   TimePoint deadline, InLine* again, std::vector<Place> places) {
   const auto self = shared_from_this();
   auto connection = session_->open_publishing();
-  InLine line(*this);
+  InLine own(*this);
+  auto& line = again ? *again : own;
   if (!connection || !line_.empty()) {
-    line.enter();
-    try {
-      while (!line.failure && line_.front() != &line)
-        if (!co_await moved_.wait_until(deadline))
-          throw MessagingError(errc::connection_failed, "earlier publishes did not get through in time");
-      if (!line.failure) connection = co_await session_->publishing(deadline);
-    } catch (const MessagingError& known) {
-      // Those behind fail too, or they would overtake this one when it is tried again.
-      for (auto* behind : line_)
-        if (!behind->failure) behind->failure = Failure{known.reason(), known.detail()};
-    }
-    if (line.failure) {
+    connection = co_await wait_for_turn(line, deadline);
+    if (!connection) {
       for (auto& result : results) refuse(result, *line.failure);
       co_return;
     }
   }
-  auto batch = std::make_shared<Batch>(*this, messages, results);
+  auto batch = std::make_shared<Batch>(*this, line, messages, results, std::move(places));
   begin(*batch);
   batch->sent.reserve(messages.size());
   for (std::size_t i = 0; i < messages.size(); ++i) {
@@ -178,7 +263,7 @@ awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::spa
     ~Leave() { batch.results = {}; }
   } const leave{*batch};
   connection->sent(batch->sent.size(), batch);
-  line.leave();
+  if (!again) line.leave();
   deadlines_.emplace_back(deadline, batch);
   schedule_sweep();
   while (!batch->is_done() && !batch->late) {
@@ -191,8 +276,7 @@ awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::spa
     refuse(results[batch->sent[i]],
            {errc::outcome_unknown, fmt::format("no answer for \"{}\" within the time allowed", messages[batch->sent[i]].topic)});
   co_await settle(std::move(connection), batch, deadline);
-  if (is_first && std::ranges::any_of(results, is_without_memory))
-    co_await wait_for_memory(messages, results, deadline);
+  if (!again && std::ranges::any_of(results, is_without_memory)) co_await wait_for_memory(batch, line, deadline);
 }
 
 }  // namespace maestro::messaging::redis

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <deque>
 #include <memory>
 #include <span>
@@ -21,7 +22,7 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   Publisher& operator=(const Publisher&) = delete;
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) {
-    return attempt(messages, results, session_->clock->now() + timeout, true);
+    return attempt(messages, results, session_->clock->now() + timeout);
   }
 
  protected:
@@ -45,17 +46,28 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
 
  private:
   class InLine;
+  /// Where a message stands among all that were sent here.
+  using Place = std::uint64_t;
+  /// `again`: they were refused before, `places` are theirs from then, and `again` is at the front of the line.
   awaitable<void> attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline,
-                          bool is_first);
-  /// A server without memory may have some again before the time is over.
-  awaitable<void> wait_for_memory(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                                  TimePoint deadline);
+                          InLine* again = nullptr, std::vector<Place> places = {});
+  /// Completes with a connection once nobody is before this one in the line; without one when `line.failure` says why.
+  awaitable<std::shared_ptr<Connection>> wait_for_turn(InLine& line, TimePoint deadline);
+  /// A server without memory may have some again before the time is over. Who was refused keeps its turn: what is
+  /// published later waits, and what a later message of its key has overtaken on the way is not tried again.
+  awaitable<void> wait_for_memory(std::shared_ptr<Batch> batch, InLine& line, TimePoint deadline);
+  void note_refused(const OutgoingMessage& message);
+  void note_taken(const OutgoingMessage& message, Place place);
+  [[nodiscard]] bool is_overtaken(const OutgoingMessage& message, Place place) const;
   /// Tells those whose time is up, four times a second; a timer for each would cost more than the publish.
   void schedule_sweep();
   void sweep();
 
   std::size_t max_message_bytes_;
-  std::vector<InLine*> line_;
+  std::vector<InLine*> line_;  // those without memory first, in their order
+  Place next_place_ = 1;
+  // Keys of messages that wait for memory, and the last place of each that the server took since.
+  boost::unordered_flat_map<std::uint64_t, Place> short_of_memory_;
   Signal moved_;
   std::deque<std::pair<TimePoint, std::weak_ptr<Batch>>> deadlines_;
   std::unique_ptr<Timer> sweeper_;
@@ -65,12 +77,15 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
 /// Messages that were sent together, and what is known of each.
 class Publisher::Batch final : public Call {
  public:
-  Batch(Publisher& of, std::span<OutgoingMessage> to_send, std::span<PublishResult> outcomes)
-      : messages(to_send), results(outcomes), publisher_(of) {}
+  Batch(Publisher& of, InLine& line, std::span<OutgoingMessage> to_send, std::span<PublishResult> outcomes,
+        std::vector<Place> places);
 
   void on_reply(std::size_t index, const Value& reply, ReplyReader&) override;
   void on_broken(std::size_t from, bool was_sent, const Failure& why) override;
 
+  [[nodiscard]] Place place_of(std::size_t message) const noexcept {
+    return places_.empty() ? first_ + message : places_[message];
+  }
   [[nodiscard]] bool is_done() const noexcept { return results.empty() || answered == sent.size(); }
 
   std::span<OutgoingMessage> messages;
@@ -85,6 +100,9 @@ class Publisher::Batch final : public Call {
 
  private:
   Publisher& publisher_;
+  InLine& line_;  // there as long as the results are
+  Place first_ = 0;
+  std::vector<Place> places_;
 };
 
 }  // namespace maestro::messaging::redis

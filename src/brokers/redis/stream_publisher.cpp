@@ -61,17 +61,17 @@ awaitable<void> StreamPublisher::forget(std::string topic) {
   const auto self = shared_from_this();
   known_topics_.erase(topic);
   if (const auto known = confirmed_.find(topic); known != confirmed_.end()) known->second = 0;
+  const auto what = fmt::format("\"{}\" is deleted, but ids that were published to it may still be remembered", topic);
   const auto pattern = glob_of(published_key(topic, "")) + "*";
   std::string cursor = "0";
   do {
-    const auto found = co_await session_->ask(topic, {"SCAN", cursor, "MATCH", pattern, "COUNT", std::to_string(page)},
-                                              fmt::format("forgetting what was published to \"{}\"", topic));
+    const auto found =
+        co_await session_->ask(topic, {"SCAN", cursor, "MATCH", pattern, "COUNT", std::to_string(page)}, what);
     if (found->count != 2) break;
     cursor = found->items()[0].text;
     std::vector<std::string> remove{"DEL"};
     for (const auto& key : found->items()[1].items()) remove.emplace_back(key.text);
-    if (remove.size() > 1)
-      co_await session_->ask(topic, std::move(remove), fmt::format("forgetting what was published to \"{}\"", topic));
+    if (remove.size() > 1) co_await session_->ask(topic, std::move(remove), what);
   } while (cursor != "0");
 }
 
