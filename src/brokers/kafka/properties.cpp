@@ -52,6 +52,8 @@ class Properties {
 void log_line(const rd_kafka_t* client, int level, const char* facility, const char* text) {
   if (auto trouble = client ? trouble_of(facility, text) : std::nullopt)
     static_cast<Troubles*>(rd_kafka_opaque(client))->note(*std::move(trouble));
+  if (client && std::string_view(facility) == "APIVERSION")
+    static_cast<Troubles*>(rd_kafka_opaque(client))->note_offer(text);
   constexpr int critical = 2;
   const auto ours = level <= critical ? LogLevel::error : LogLevel::debug;
   if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});
@@ -123,6 +125,12 @@ Properties common(const Session& session) {
 
 void set_raw(Properties& to, const Options& options) {
   for (const auto& [name, value] : options.raw()) to.set(name, value, "raw." + name);
+}
+
+/// What the library wants to read in the log, beside what the user does.
+void set_debug(Properties& to, const Options& options, std::string_view contexts) {
+  const auto asked = options.raw().find("debug");
+  to.set("debug", std::string(contexts).append(asked == options.raw().end() ? "" : "," + asked->second));
 }
 
 void set_producing(Properties& to, const Options& options) {
@@ -214,6 +222,7 @@ ConfHandle producer_properties(const Session& session) {
   auto made = common(session);
   set_producing(made, session.options);
   set_raw(made, session.options);
+  set_debug(made, session.options, "feature");  // what a broker offers, by which one that is too old is known
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
   return made.take();
 }
@@ -260,9 +269,7 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   // The statistics alone say whether a rebalance is under way.
   if (!is_private) made.set("statistics.interval.ms", 500);
   set_raw(made, options);
-  // Its log alone says that a topic was unknown for a moment.
-  const auto debug = options.raw().find("debug");
-  made.set("debug", debug == options.raw().end() ? "topic" : debug->second + ",topic");
+  set_debug(made, options, "topic");  // that a topic was unknown for a moment
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_STATS |
                                            RD_KAFKA_EVENT_ERROR);
   return made.take();
