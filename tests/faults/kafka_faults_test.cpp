@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <fstream>
 
@@ -263,6 +264,35 @@ TEST(KafkaFaults, AClusterBelowMinInsyncReplicasRefusesAndSaysWhy) {
     }
     EXPECT_TRUE(published) << "it goes on when the cluster is whole again";
     co_await client.disconnect();
+  });
+}
+
+double seconds_of_cpu() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+// What waits for the controller has it connected to, and most of those that the last broker names for it are gone.
+TEST(KafkaFaults, ATopicThatWaitsForAControllerCostsNothing) {
+  FaultyServer server("kafka", "cluster");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    co_await server.kill(2);
+    co_await server.kill(3);
+    auto config = MessagingConfig::from_url(server.url());
+    config.producer_config.insert_or_assign("publish_timeout", 2500);
+    const auto before = seconds_of_cpu();
+    for (int i = 0; i < 4; ++i) {
+      MessageBroker client(context.get_executor(), config);
+      const auto publish = [&]() -> awaitable<void> { co_await client.publish("missing", Value(1)); };
+      const auto failure = co_await failure_of(publish());
+      EXPECT_TRUE(failure.retriable()) << failure.what();
+      co_await client.disconnect();
+    }
+    EXPECT_LT(seconds_of_cpu() - before, 1.0) << "in ten seconds of waiting";
   });
 }
 

@@ -1,6 +1,8 @@
 #include "brokers/kafka/properties.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,6 +61,17 @@ void log_line(const rd_kafka_t* client, int level, const char* facility, const c
   if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});
 }
 
+// A question that waits for a broker, as that for a new topic does for the controller, has librdkafka connect to it
+// without any backoff: ten thousand times a second where nobody listens. There is a thread for each broker, and this is
+// called by it.
+int open_socket(int domain, int type, int protocol, void*) {
+  constexpr int at_once = 2;  // for a name with two addresses
+  constexpr int between = 20;
+  thread_local int opened = 0;
+  if (opened++ >= at_once) ::poll(nullptr, 0, between);
+  return ::socket(domain, type | SOCK_CLOEXEC, protocol);
+}
+
 int note_certificate(rd_kafka_t*, const char*, std::int32_t, int* x509_error, int, const char*, std::size_t, char*,
                      std::size_t, void* troubles) {
   if (*x509_error == 0) return 1;
@@ -111,6 +124,7 @@ void set_security(Properties& to, const Options& options) {
 Properties common(const Session& session) {
   Properties made;
   rd_kafka_conf_set_log_cb(made.get(), log_line);
+  rd_kafka_conf_set_socket_cb(made.get(), open_socket);
   made.set("bootstrap.servers", session.servers);
   if (const auto id = session.options.text_if("client_id")) made.set("client.id", *id, "client_id");
   set_security(made, session.options);
