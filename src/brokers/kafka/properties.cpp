@@ -12,6 +12,7 @@
 #include <maestro/messaging/log.hpp>
 #include <system_error>
 
+#include "brokers/kafka/lane.hpp"
 #include "brokers/kafka/trouble.hpp"
 
 namespace maestro::messaging::kafka {
@@ -268,13 +269,16 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   made.set("session.timeout.ms", session_timeout);
   made.set("heartbeat.interval.ms", std::clamp(session_timeout / 10, 100, 1000));
   made.set("max.poll.interval.ms", std::max(milliseconds(options.duration("max_poll_interval")), session_timeout));
-  // Everything that arrives is moved into our own queue at once, whose marks pause the fetching: librdkafka's own limits would
-  // have its fetcher sleep for a second each time one is met.
-  // Small requests, for what is under way when fetching pauses is thrown away and fetched again. A larger message comes all the
-  // same (KIP-74).
-  const auto fetch = std::clamp<std::int64_t>(options.integer("fetch_buffer_bytes") / 32, 1'048'576, 16'777'216);
-  made.set("queued.min.messages", 10'000'000);
-  made.set("queued.max.messages.kbytes", 2'097'151);
+  // Everything that arrives is moved into our own queue at once, whose marks pause the fetching: librdkafka's own
+  // limits have its fetcher sleep for a second each time one is met. They are for a loop that does not turn, and no
+  // lower than our marks, so that fetching pauses when it turns again, and with its end the fetcher is woken.
+  const auto buffer = options.integer("fetch_buffer_bytes");
+  made.set("queued.min.messages",
+           std::clamp<std::int64_t>(buffer / 2 / static_cast<std::int64_t>(librdkafkas_own) + 1, 1, 10'000'000));
+  made.set("queued.max.messages.kbytes", std::clamp<std::int64_t>(buffer / 2 / 1000 + 1, 1, 2'097'151));
+  // Small requests, for what is under way when fetching pauses is thrown away and fetched again. A larger message comes
+  // all the same (KIP-74).
+  const auto fetch = std::clamp<std::int64_t>(buffer / 32, 1'048'576, 16'777'216);
   made.set("fetch.max.bytes", fetch);
   made.set("fetch.message.max.bytes", std::min<std::int64_t>(fetch, 1'048'576));
   made.set("message.max.bytes", fetch);
