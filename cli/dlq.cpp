@@ -27,11 +27,13 @@ struct DlqArguments {
   bool dry_run = false;
   std::optional<double> rate;
   int max_replays = 3;
+  int min_replays = 0;
   bool yes = false;
 };
 
 DeadLetterFilter filter_of(const DlqArguments& arguments) {
-  DeadLetterFilter filter{.error_contains = arguments.error, .key = arguments.key};
+  DeadLetterFilter filter{
+      .error_contains = arguments.error, .key = arguments.key, .min_replays = arguments.min_replays};
   if (!arguments.reason.empty()) filter.reason = parse_dead_letter_reason(arguments.reason);
   return filter;
 }
@@ -236,8 +238,10 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
                       "Count what would be replayed from where the last replay stopped, and change nothing");
   replaying->add_option("--rate", arguments->rate, "At most so many a second")->check(seconds_or_rate());
   replaying
-      ->add_option("--max-replays", arguments->max_replays,
-                   "What was replayed so often is passed over, for good: the next replay goes on behind it")
+      ->add_option(
+          "--max-replays", arguments->max_replays,
+          "What was replayed so often is passed over, and the next replay goes on behind it; to go back to it, say "
+          "--min-replays with this number and a higher --max-replays")
       ->check(whole_number(1, 1'000'000))
       ->capture_default_str();
   replaying->add_option("--limit", arguments->replay_limit, "At most so many")->check(whole_number(1, any_count));
@@ -247,3 +251,7 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
 }
 
 }  // namespace maestro::cli
+    command
+        ->add_option("--min-replays", arguments->min_replays,
+                     "Only those replayed so often at least, which an earlier replay may have passed over")
+        ->check(whole_number(0, 1'000'000));
