@@ -7,6 +7,7 @@
 
 #include "faults/child.hpp"
 #include "faults/disturbances.hpp"
+#include "faults/small_disk.hpp"
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
 #include "support/real_time.hpp"
@@ -94,6 +95,34 @@ TEST(KafkaFaults, ThreeBrokersRestartedOneAfterAnother) {
                   co_await load.sleep(10s);
                 }
               }));
+}
+
+// Kafka ends itself when it cannot write.
+TEST(KafkaFaults, DiskFull) {
+  SmallDisk disk(96);
+  if (!disk.mounted()) GTEST_SKIP() << "a small disk takes the right to mount one";
+  FaultyServer server("kafka");
+  Load load(server.url(), {});
+  const auto fault = [&](Load& run) -> awaitable<void> {
+    co_await run.sleep(1s);
+    disk.fill();
+    auto handled = run.handled();
+    for (int quiet = 0; quiet < 3; ++quiet) {
+      co_await run.sleep(1s);
+      if (std::exchange(handled, run.handled()) != run.handled()) quiet = 0;
+    }
+    disk.empty();
+    for (bool revived = false; !revived;) {
+      try {
+        co_await server.revive();
+        revived = true;
+      } catch (const std::runtime_error&) {  // it has not ended yet
+      }
+      if (!revived) co_await run.sleep(200ms);
+    }
+    co_await run.until([&] { return run.handled() > handled + 2000; });
+  };
+  expect_kept("Kafka", "disk full, so that the broker ended; started again with room", load.run(fault));
 }
 
 TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
