@@ -90,8 +90,10 @@ TEST(KafkaFailure, SaysWhatItIsToUs) {
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR_UNKNOWN), errc::broker_error);
   EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS));
   EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR__TRANSPORT));
+  EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR)) << "another broker may lead the partition soon";
   EXPECT_FALSE(is_transient(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE));
   EXPECT_THAT(describe(RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, "publishing").detail, HasSubstr("min.insync.replicas"));
+  EXPECT_THAT(describe(RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR, "asking").detail, HasSubstr("full or broken"));
 }
 
 TEST(KafkaFailure, OfADeliveryTellsSurelyNotDoneFromUnknown) {
