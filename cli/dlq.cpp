@@ -188,8 +188,8 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
   SilenceHint silence(broker, silence_of(arguments), [&] {
     progress.finish();
     print_hint(fmt::format(
-        "nothing comes at present. What a replay of the same filter had in its hands when it was killed is waited "
-        "for until the broker has missed it ({})",
+        "nothing comes at present. If a replay of the same filter was killed a moment ago, what it had in its hands is "
+        "waited for until the broker has missed it ({})",
         broker.capabilities().broker == "kafka" ? "session_timeout: 6 s, unless --option says otherwise"
                                                 : "claim_idle"));
   });
