@@ -23,6 +23,8 @@ struct Settings {
   std::optional<std::string> broker;
   std::vector<std::string> options;
   bool json = false;
+  /// What the verb itself asks of Kafka, as `options` do; these count more.
+  std::vector<std::string> on_kafka = {};
 };
 
 /// What is to be run once the whole command line was understood.

@@ -4,6 +4,7 @@
 #include <maestro/messaging/topic.hpp>
 #include <maestro/messaging/utf8.hpp>
 #include <memory>
+#include <utility>
 
 #include "checks.hpp"
 #include "output.hpp"
@@ -26,12 +27,14 @@ struct DlqArguments {
   std::optional<std::size_t> replay_limit;
   bool dry_run = false;
   std::optional<double> rate;
+  int min_replays = 0;
   int max_replays = 3;
   bool yes = false;
 };
 
 DeadLetterFilter filter_of(const DlqArguments& arguments) {
-  DeadLetterFilter filter{.error_contains = arguments.error, .key = arguments.key};
+  DeadLetterFilter filter{
+      .error_contains = arguments.error, .key = arguments.key, .min_replays = arguments.min_replays};
   if (!arguments.reason.empty()) filter.reason = parse_dead_letter_reason(arguments.reason);
   return filter;
 }
@@ -130,17 +133,76 @@ awaitable<int> show(MessageBroker broker, const Settings& settings, const DlqArg
   co_return exit_ok;
 }
 
+/// Says what is waited for, once, when nothing has come for a while.
+class SilenceHint {
+ public:
+  SilenceHint(const MessageBroker& broker, Duration limit, std::function<void()> say)
+      : state_(std::make_shared<State>(broker, limit, std::move(say))) {
+    touch();
+    State::arm(state_);
+  }
+  ~SilenceHint() {
+    state_->say = nullptr;
+    state_->timer->cancel();
+  }
+  SilenceHint(const SilenceHint&) = delete;
+  SilenceHint& operator=(const SilenceHint&) = delete;
+
+  /// Something came.
+  void touch() { state_->due = state_->broker.clock()->now() + state_->limit; }
+
+ private:
+  struct State {
+    State(const MessageBroker& owner, Duration silence, std::function<void()> saying)
+        : broker(owner), timer(owner.clock()->make_timer(owner.executor())), limit(silence), say(std::move(saying)) {}
+
+    static void arm(const std::shared_ptr<State>& state) {
+      state->timer->expires_at(state->due);
+      state->timer->async_wait([state](boost::system::error_code) {
+        if (!state->say) return;
+        if (state->broker.clock()->now() < state->due) return arm(state);
+        std::exchange(state->say, nullptr)();
+      });
+    }
+
+    MessageBroker broker;
+    std::unique_ptr<Timer> timer;
+    Duration limit;
+    TimePoint due{};
+    std::function<void()> say;
+  };
+  std::shared_ptr<State> state_;
+};
+
+/// How long nothing may come before a replay says so: it may be its own rate.
+Duration silence_of(const DlqArguments& arguments) {
+  const auto between = std::chrono::duration<double>(arguments.rate ? 1 / *arguments.rate : 0);
+  return std::chrono::milliseconds(1500) + std::chrono::duration_cast<Duration>(between);
+}
+
 awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
   validate_topic(arguments.topic);
   DeadLetters letters(broker, arguments.topic);
   Progress progress(arguments.dry_run ? "looking" : "replaying", 0);
-  const auto report =
-      co_await letters.replay({.filter = filter_of(arguments),
-                               .dry_run = arguments.dry_run,
-                               .per_second = arguments.rate,
-                               .max_replays = arguments.max_replays,
-                               .limit = arguments.replay_limit,
-                               .progress = [&](std::size_t done, std::size_t) { progress.update(done); }});
+  co_await broker.connect();
+  SilenceHint silence(broker, silence_of(arguments), [&] {
+    progress.finish();
+    print_hint(fmt::format(
+        "nothing comes at present. If a replay of the same filter was killed a moment ago, what it had in its hands is "
+        "waited for until the broker has missed it ({})",
+        broker.capabilities().broker == "kafka" ? "session_timeout: 6 s, unless --option says otherwise"
+                                                : "claim_idle"));
+  });
+  const auto came = [&](std::size_t done, std::size_t) {
+    silence.touch();
+    progress.update(done);
+  };
+  const auto report = co_await letters.replay({.filter = filter_of(arguments),
+                                               .dry_run = arguments.dry_run,
+                                               .per_second = arguments.rate,
+                                               .max_replays = arguments.max_replays,
+                                               .limit = arguments.replay_limit,
+                                               .progress = came});
   progress.finish();
   if (settings.json) {
     print_json(boost::json::object{{"topic", arguments.topic},
@@ -195,14 +257,16 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
   verb->require_subcommand(1);
   verb->fallthrough();
   auto arguments = std::make_shared<DlqArguments>();
-  const auto add = [&](const char* name, const char* help, Task task) {
+  const auto add = [&](const char* name, const char* help, Task task, std::vector<std::string> on_kafka = {}) {
     auto* command = verb->add_subcommand(name, help);
     command->fallthrough();
     command->callback([=, &settings, &action] {
       action = [=, &settings] {
-        return with_broker(settings, [&, task, arguments](MessageBroker broker) {
-          return near_topic(broker, arguments->topic, task(broker, settings, *arguments));
-        });
+          auto own = settings;
+          own.on_kafka = on_kafka;
+          return with_broker(own, [&, task, arguments](MessageBroker broker) {
+            return near_topic(broker, arguments->topic, task(broker, settings, *arguments));
+          });
       };
     });
     return command;
@@ -215,6 +279,10 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
         ->check(CLI::IsMember({"retries_exhausted", "rejected", "undecodable", "invalid"}));
     command->add_option("--error", arguments->error, "Only those whose error has this text in it");
     command->add_option("--key", arguments->key, "Only those of this key");
+    command
+        ->add_option("--min-replays", arguments->min_replays,
+                     "Only those replayed so often at least, which an earlier replay may have passed over")
+        ->check(whole_number(0, 1'000'000));
   };
   auto* listing = add("list", "The dead letters of a topic; without a topic, the dead-letter topics", list);
   add_topic(listing);
@@ -229,7 +297,10 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
                         "Publish dead letters to the topic they came from. Goes on where the last replay of the same "
                         "filter stopped; another filter has a place of "
                         "its own, and replays again what the first one did",
-                        replay);
+                        replay,
+                        // One that was killed is soon missed: the next one waits for its place. 6 s is the least that
+                        // Kafka takes unless told otherwise.
+                        {"session_timeout=6000"});
   add_topic(replaying)->required();
   add_filter(replaying);
   auto* dry_run =
@@ -239,8 +310,10 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
       ->check(seconds_or_rate())
       ->excludes(dry_run);
   replaying
-      ->add_option("--max-replays", arguments->max_replays,
-                   "What was replayed so often is passed over, for good: the next replay goes on behind it")
+      ->add_option(
+          "--max-replays", arguments->max_replays,
+          "What was replayed so often is passed over, and the next replay goes on behind it; to go back to it, say "
+          "--min-replays with this number and a higher --max-replays")
       ->check(whole_number(1, 1'000'000))
       ->capture_default_str();
   replaying->add_option("--limit", arguments->replay_limit, "At most so many")->check(whole_number(1, any_count));

@@ -176,6 +176,8 @@ MessagingConfig make_config(const Settings& settings) {
   auto config = settings.broker                ? MessagingConfig::from_url(*settings.broker)
                 : environment_names_a_broker() ? MessagingConfig::from_env()
                                                : MessagingConfig::from_url("memory://maestro");
+  if (config.broker_type == BrokerType::kafka)
+    for (const auto& option : settings.on_kafka) apply_option(config, option);
   apply_options(config, settings);
   return config;
 }

@@ -610,13 +610,16 @@ class DeadLetters:
         reason: str | None = None,
         error_contains: str | None = None,
         key: str | None = None,
+        min_replays: int = 0,
         limit: int = 100,
     ) -> list[DeadLetter]:
         """At most `limit` dead letters, oldest first in each partition; nothing is settled."""
-        _check_filter(reason, error_contains, key)
+        _check_filter(reason, error_contains, key, min_replays)
         _check.whole("limit", limit, 1)
         letters = await _runtime.finish(
-            _core.list_dead_letters(self._broker._bind(), self._topic, reason, error_contains, key, limit)
+            _core.list_dead_letters(
+                self._broker._bind(), self._topic, reason, error_contains, key, min_replays, limit
+            )
         )
         return [DeadLetter(**letter) for letter in letters]
 
@@ -633,21 +636,32 @@ class DeadLetters:
         reason: str | None = None,
         error_contains: str | None = None,
         key: str | None = None,
+        min_replays: int = 0,
         dry_run: bool = False,
         per_second: float | None = None,
         max_replays: int = 3,
         limit: int | None = None,
     ) -> ReplayReport:
         """Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed copy, so
-        that a replay that was cut short goes on where it stopped. `dry_run` counts, and changes nothing."""
-        _check_filter(reason, error_contains, key)
+        that a replay that was cut short goes on where it stopped. `dry_run` counts, and changes nothing. What was replayed
+        `max_replays` times is passed over; to go back to it alone, say `min_replays` with that number, and a higher `max_replays`."""
+        _check_filter(reason, error_contains, key, min_replays)
         _check.flag("dry_run", dry_run)
         _check.number("per_second", per_second, 0, 1e9)
         _check.whole("max_replays", max_replays, 0)
         _check.whole("limit", limit, 1)
         report = await _runtime.finish(
             _core.replay_dead_letters(
-                self._broker._bind(), self._topic, reason, error_contains, key, dry_run, per_second, max_replays, limit
+                self._broker._bind(),
+                self._topic,
+                reason,
+                error_contains,
+                key,
+                min_replays,
+                dry_run,
+                per_second,
+                max_replays,
+                limit,
             )
         )
         return ReplayReport(**report)
@@ -657,7 +671,8 @@ class DeadLetters:
         return await _runtime.finish(_core.purge_dead_letters(self._broker._bind(), self._topic))
 
 
-def _check_filter(reason: object, error_contains: object, key: object) -> None:
+def _check_filter(reason: object, error_contains: object, key: object, min_replays: object) -> None:
     _check.text_or_none("reason", reason)
     _check.text_or_none("error_contains", error_contains)
     _check.text_or_none("key", key)
+    _check.whole("min_replays", min_replays, 0, 2**31 - 1)

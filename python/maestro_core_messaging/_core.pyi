@@ -287,7 +287,14 @@ def collect_logs_to(ring: Callable[[], None], /) -> None: ...
 def take_logs() -> list[tuple[int, str, dict[str, str]]]: ...
 def set_log_level(level: int, /) -> None: ...
 def list_dead_letters(
-    broker: Broker, topic: str, reason: str | None, error_contains: str | None, key: str | None, limit: int, /
+    broker: Broker,
+    topic: str,
+    reason: str | None,
+    error_contains: str | None,
+    key: str | None,
+    min_replays: int,
+    limit: int,
+    /,
 ) -> Operation[list[dict[str, Any]]]: ...
 def show_dead_letter(broker: Broker, topic: str, partition: int, offset: int, /) -> Operation[dict[str, Any] | None]: ...
 def replay_dead_letters(
@@ -296,6 +303,7 @@ def replay_dead_letters(
     reason: str | None,
     error_contains: str | None,
     key: str | None,
+    min_replays: int,
     dry_run: bool,
     per_second: float | None,
     max_replays: int,

@@ -7,8 +7,9 @@ namespace maestro::python {
 namespace {
 
 DeadLetterFilter to_filter(const std::optional<std::string>& reason, std::optional<std::string> error_contains,
-                           std::optional<std::string> key) {
+                           std::optional<std::string> key, int min_replays) {
   DeadLetterFilter filter;
+  filter.min_replays = min_replays;
   if (reason) {
     filter.reason = parse_dead_letter_reason(*reason);
     if (!filter.reason)
@@ -58,16 +59,17 @@ void bind_dead_letters(nb::module_& module) {
   module.def(
       "list_dead_letters",
       [](Broker& broker, std::string topic, std::optional<std::string> reason,
-         std::optional<std::string> error_contains, std::optional<std::string> key, std::size_t limit) {
+         std::optional<std::string> error_contains, std::optional<std::string> key, int min_replays,
+         std::size_t limit) {
         return broker.start(list(DeadLetters(broker.broker, std::move(topic)),
-                                 to_filter(reason, std::move(error_contains), std::move(key)), limit),
+                                 to_filter(reason, std::move(error_contains), std::move(key), min_replays), limit),
                             [](const std::vector<DeadLetter>& letters) {
                               nb::list made;
                               for (const auto& letter : letters) made.append(to_letter(letter));
                               return made;
                             });
       },
-      nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg());
+      nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg());
   module.def("show_dead_letter", [](Broker& broker, std::string topic, std::int32_t partition, std::int64_t offset) {
     return broker.start(
         show(DeadLetters(broker.broker, std::move(topic)), partition, offset),
@@ -76,10 +78,10 @@ void bind_dead_letters(nb::module_& module) {
   module.def(
       "replay_dead_letters",
       [](Broker& broker, std::string topic, std::optional<std::string> reason,
-         std::optional<std::string> error_contains, std::optional<std::string> key, bool dry_run,
+         std::optional<std::string> error_contains, std::optional<std::string> key, int min_replays, bool dry_run,
          std::optional<double> per_second, int max_replays, std::optional<std::size_t> limit) {
         ReplayOptions options;
-        options.filter = to_filter(reason, std::move(error_contains), std::move(key));
+        options.filter = to_filter(reason, std::move(error_contains), std::move(key), min_replays);
         options.dry_run = dry_run;
         options.per_second = per_second;
         options.max_replays = max_replays;
@@ -96,8 +98,8 @@ void bind_dead_letters(nb::module_& module) {
                               return made;
                             });
       },
-      nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg().none(),
-      nb::arg(), nb::arg().none());
+      nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(),
+      nb::arg().none(), nb::arg(), nb::arg().none());
   module.def("purge_dead_letters", [](Broker& broker, std::string topic) {
     return broker.start(purge(DeadLetters(broker.broker, std::move(topic))),
                         [](std::int64_t count) { return nb::cast(count); });

@@ -205,7 +205,15 @@ async def test_dead_letters_are_replayed(broker, topic):
     assert (report.seen, report.replayed, report.refused) == (2, 2, 0)
     await consume(broker, topic, 2, handle)
     assert sorted(seen) == [0, 1, 2, 3]
-    assert await console.purge() == 2
+    headers = {"dlq-topic": topic, "dlq-group": topic, "dlq-reason": "rejected", "dlq-attempts": "1", "dlq-replay-count": "3"}
+    await broker.publish(f"{topic}.{topic}.dlq", {}, headers=headers)
+    assert (await console.replay()).refused == 1
+    assert [letter.replay_count for letter in await console.list(min_replays=3)] == [3]
+    report = await console.replay(min_replays=3, max_replays=4)
+    assert (report.replayed, report.filtered) == (1, 2)
+    with pytest.raises(mcm.InvalidOptionError, match="min_replays: -1"):
+        await console.list(min_replays=-1)
+    assert await console.purge() == 3
     with pytest.raises(mcm.InvalidArgumentError, match="allowed are retries_exhausted"):
         await console.list(reason="because")
 

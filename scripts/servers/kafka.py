@@ -1,4 +1,5 @@
-"""Apache Kafka in KRaft mode: one broker, a cluster of three, or one that asks for TLS and a password."""
+"""Apache Kafka in KRaft mode: one broker, a cluster of three, or one that asks for TLS and a password. And one that is too
+old for the library, with its ZooKeeper."""
 
 import base64
 import os
@@ -12,18 +13,19 @@ from . import process
 from .certificates import make_certificates
 
 VERSION = "4.3.1"
-VARIANTS = ("single", "cluster", "secure")
+OLD_VERSION = "2.7.2"
+VARIANTS = ("single", "cluster", "secure", "old")
 USERS = {"alice": "alice-secret", "bob": "bob-secret"}
 
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>maestro</groupId> <artifactId>kafka-broker</artifactId> <version>1</version> <packaging>pom</packaging>
   <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{VERSION}</version></dependency>
+{dependencies}
   </dependencies>
 </project>
 """
+DEPENDENCY = "    <dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
 
 LOG4J = """rootLogger.level=warn
 rootLogger.appenderRef.out.ref=out
@@ -34,31 +36,45 @@ appender.out.layout.pattern=%d{HH:mm:ss.SSS} %p %c{1}: %m%n
 """
 
 
-def home(cache):
-    return cache / f"kafka-{VERSION}"
+def version_of(variant):
+    return OLD_VERSION if variant == "old" else VERSION
 
 
-def install(cache, say):
+def home(variant, cache):
+    return cache / f"kafka-{version_of(variant)}"
+
+
+def dependencies_of(variant):
+    needs = [("org.apache.kafka", "kafka_2.13", version_of(variant))]
+    if variant == "old":
+        needs.append(("org.slf4j", "slf4j-simple", "1.7.30"))
+    else:
+        needs.append(("org.apache.kafka", "kafka-tools", VERSION))
+    return "\n".join(DEPENDENCY.format(*each) for each in needs)
+
+
+def install(variant, cache, say):
     """Kafka and what it needs, through Maven, once."""
-    lib = home(cache) / "lib"
+    there = home(variant, cache)
+    lib = there / "lib"
     if lib.is_dir():
         return
     for tool in ("java", "mvn"):
         if not shutil.which(tool):
             raise SystemExit(f"scripts/brokers: {tool} is missing; scripts/bootstrap installs it")
-    say(f"fetching Kafka {VERSION} through Maven (once)")
-    home(cache).mkdir(parents=True, exist_ok=True)
-    (home(cache) / "pom.xml").write_text(POM)
-    part = home(cache) / f"lib.{os.getpid()}"
-    done = subprocess.run(["mvn", "-B", "-q", "-f", str(home(cache) / "pom.xml"), "dependency:copy-dependencies",
+    say(f"fetching Kafka {version_of(variant)} through Maven (once)")
+    there.mkdir(parents=True, exist_ok=True)
+    (there / "pom.xml").write_text(POM.format(dependencies=dependencies_of(variant)))
+    part = there / f"lib.{os.getpid()}"
+    done = subprocess.run(["mvn", "-B", "-q", "-f", str(there / "pom.xml"), "dependency:copy-dependencies",
                            f"-DoutputDirectory={part}", "-DincludeScope=runtime"],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0 or not part.is_dir():
-        raise SystemExit(f"scripts/brokers: Maven could not fetch Kafka {VERSION}:\n{done.stdout[-3000:]}")
+        raise SystemExit(f"scripts/brokers: Maven could not fetch Kafka {version_of(variant)}:\n{done.stdout[-3000:]}")
     part.rename(lib)
 
 
-def java(cache, main, *arguments, heap="-Xmx512m"):
+def java(main, *arguments, heap="-Xmx512m"):
     return ["java", heap, "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Xshare:auto",
             "-Djava.awt.headless=true", main, *arguments]
 
@@ -134,11 +150,32 @@ def brokers_seen(port):
         return struct.unpack(">i", stream.read(size)[4:8])[0]
 
 
+def start_old(data, cache, started):
+    """One broker of the old version, which keeps what it knows in a ZooKeeper."""
+    classpath = {"CLASSPATH": str(home("old", cache) / "lib" / "*")}
+    at, zookeeper = process.free_ports(2)
+    keeper = {"dataDir": data / "zookeeper", "clientPort": zookeeper, "clientPortAddress": "127.0.0.1",
+              "admin.enableServer": "false"}
+    broker = {"broker.id": 1, "listeners": f"PLAINTEXT://127.0.0.1:{at}", "zookeeper.connect": f"127.0.0.1:{zookeeper}",
+              "log.dirs": data / "data", "offsets.topic.replication.factor": 1}
+    processes = []
+    for name, main, properties in (("zookeeper", "org.apache.zookeeper.server.quorum.QuorumPeerMain", keeper),
+                                   ("server", "kafka.Kafka", broker)):
+        (data / f"{name}.properties").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        processes.append(process.spawn(java(main, str(data / f"{name}.properties"), heap="-Xmx256m"), data / f"{name}.log",
+                                       classpath))
+        started(processes[-1])
+    process.wait_until(lambda: brokers_seen(at) == 1, processes, 90, "Kafka")
+    return f"kafka://127.0.0.1:{at}", {}
+
+
 def start(variant, data, cache, started):
+    if variant == "old":
+        return start_old(data, cache, started)
     nodes = 3 if variant == "cluster" else 1
     flat = process.free_ports(5 * nodes)
     ports = [flat[5 * n:5 * n + 5] for n in range(nodes)]
-    classpath = {"CLASSPATH": str(home(cache) / "lib" / "*")}
+    classpath = {"CLASSPATH": str(home(variant, cache) / "lib" / "*")}
     if variant == "secure":
         make_certificates(data / "tls")
     cluster_id = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=").replace("-", "a")
@@ -148,7 +185,7 @@ def start(variant, data, cache, started):
     for n, folder in enumerate(folders):
         write_node(variant, folder, n, nodes, ports)
         formats.append(process.spawn(
-            java(cache, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(folder / "server.properties"),
+            java("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(folder / "server.properties"),
                  *(scram if variant == "secure" else []), heap="-Xmx128m"),
             folder / "format.log", classpath))
     for each in formats:
@@ -157,7 +194,7 @@ def start(variant, data, cache, started):
     brokers = []
     for folder in folders:
         brokers.append(process.spawn(
-            java(cache, f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}", "kafka.Kafka",
+            java(f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}", "kafka.Kafka",
                  str(folder / "server.properties")),
             folder / "server.log", classpath))
         started(brokers[-1])

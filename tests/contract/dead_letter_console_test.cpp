@@ -110,6 +110,35 @@ TEST_P(DeadLetterConsole, AForeignReplayCountDoesNotStartTheCountAnew) {
   });
 }
 
+TEST_P(DeadLetterConsole, WhatWasReplayedTooOftenIsGoneBackToAlone) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = dead_letter_topic(topic, group("g"));
+    for (const auto* count : {"0", "2", "3", "4", "5"})
+      co_await client.publish(dlq, Value(count),
+                              {.headers = {{"dlq-topic", topic},
+                                           {"dlq-group", "g"},
+                                           {"dlq-reason", "rejected"},
+                                           {"dlq-attempts", "1"},
+                                           {"dlq-replay-count", count}}});
+    DeadLetters console(client, dlq);
+    const auto first = co_await console.replay();
+    EXPECT_EQ(first.replayed, 2U);
+    EXPECT_EQ(first.refused, 3U);
+    const DeadLetterFilter passed_over{.min_replays = 3};
+    EXPECT_EQ((co_await console.list(passed_over)).size(), 3U);
+    EXPECT_EQ((co_await console.replay({.max_replays = 5})).seen, 0U) << "the same filter goes on behind them";
+    const auto second = co_await console.replay({.filter = passed_over, .max_replays = 5});
+    EXPECT_EQ(second.replayed, 2U);
+    EXPECT_EQ(second.filtered, 2U);
+    EXPECT_EQ(second.refused, 1U);
+    EXPECT_EQ((co_await console.replay({.filter = passed_over, .max_replays = 9})).seen, 0U);
+    EXPECT_EQ((co_await console.replay({.filter = {.min_replays = 5}, .max_replays = 9})).replayed, 1U);
+    EXPECT_EQ((co_await client.administration().describe_topic(topic)).messages, 5);
+  });
+}
+
 MAESTRO_CONTRACT(DeadLetterConsole);
 
 }  // namespace

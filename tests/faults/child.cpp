@@ -2,9 +2,12 @@
 //   fault_child member URL TOPIC GROUP   handles messages, and prints "KEY NUMBER" for each
 //   fault_child relay URL FROM TO GROUP  copies messages in transactions
 //   fault_child stuck URL TOPIC GROUP    handlers that never return
+//   fault_child blocked URL TOPIC GROUP  a handler that never returns, nor lets anything else of its thread go on
 //   fault_child stuck_one URL TOPIC GROUP  the handler of one key, "stuck", never returns; prints a line for each other
 //   message
 // Options follow as consumer:NAME=VALUE or producer:NAME=VALUE.
+#include <unistd.h>
+
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -65,6 +68,17 @@ awaitable<void> stuck(MessageBroker broker, std::string topic, std::string group
   co_await consumer.start();
 }
 
+awaitable<void> blocked(MessageBroker broker, std::string topic, std::string group) {
+  EventConsumer consumer(broker, {.group_id = group});
+  consumer.subscribe(topic, [](const Event&) -> awaitable<void> {
+    std::puts("called");
+    std::fflush(stdout);
+    for (;;) ::pause();
+    co_return;
+  });
+  co_await consumer.start();
+}
+
 awaitable<void> work(std::vector<std::string> arguments) {
   const auto& what = arguments.at(0);
   auto config = MessagingConfig::from_url(arguments.at(1));
@@ -79,6 +93,7 @@ awaitable<void> work(std::vector<std::string> arguments) {
   if (what == "member") co_await member(broker, arguments.at(2), arguments.at(3));
   if (what == "relay") co_await relay(broker, arguments.at(2), arguments.at(3), arguments.at(4));
   if (what == "stuck") co_await stuck(broker, arguments.at(2), arguments.at(3));
+  if (what == "blocked") co_await blocked(broker, arguments.at(2), arguments.at(3));
   if (what == "stuck_one") co_await stuck(broker, arguments.at(2), arguments.at(3), "stuck");
 }
 

@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <fstream>
+#include <utility>
 
 #include "faults/child.hpp"
 #include "faults/disturbances.hpp"
+#include "faults/small_disk.hpp"
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
 #include "support/real_time.hpp"
@@ -94,6 +97,34 @@ TEST(KafkaFaults, ThreeBrokersRestartedOneAfterAnother) {
               }));
 }
 
+// Kafka ends itself when it cannot write.
+TEST(KafkaFaults, DiskFull) {
+  SmallDisk disk(96);
+  if (!disk.mounted()) GTEST_SKIP() << "a small disk takes the right to mount one";
+  FaultyServer server("kafka");
+  Load load(server.url(), {});
+  const auto fault = [&](Load& run) -> awaitable<void> {
+    co_await run.sleep(1s);
+    disk.fill();
+    auto handled = run.handled();
+    for (int quiet = 0; quiet < 3; ++quiet) {
+      co_await run.sleep(1s);
+      if (std::exchange(handled, run.handled()) != run.handled()) quiet = 0;
+    }
+    disk.empty();
+    for (bool revived = false; !revived;) {
+      try {
+        co_await server.revive();
+        revived = true;
+      } catch (const std::runtime_error&) {  // it has not ended yet
+      }
+      if (!revived) co_await run.sleep(200ms);
+    }
+    co_await run.until([&] { return run.handled() > handled + 2000; });
+  };
+  expect_kept("Kafka", "disk full, so that the broker ended; started again with room", load.run(fault));
+}
+
 TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
   const FaultyServer server("kafka");
   constexpr std::size_t total = 10'000;
@@ -157,12 +188,14 @@ std::size_t peak_mib(const Child& child) {
 }
 
 // However much is waiting, what is held of it is bounded: 64 MiB of fetched messages, and what librdkafka needs beside
-// them.
+// them. Also where a handler blocks its thread, so that nothing of ours can pause the fetching.
 TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
   const FaultyServer server("kafka");
   constexpr int total = 600'000;
-  std::size_t started = 0;
-  std::size_t peak = 0;
+  std::size_t stuck = 0;
+  std::size_t blocked = 0;
+  std::size_t peak_of_stuck = 0;
+  std::size_t peak_of_blocked = 0;
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto clock = Clock::real();
     MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
@@ -170,18 +203,28 @@ TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
     for (int i = 0; i < total; ++i)
       co_await client.publish("waiting", payload, {.key = std::to_string(i % 100), .confirm = false});
     EXPECT_TRUE((co_await client.flush()).failures.empty());
-    Child child(context, {"stuck", server.url(), "waiting", "stuck"}, [&](const std::string&) { ++started; });
+    Child all(context, {"stuck", server.url(), "waiting", "stuck"}, [&](const std::string&) { ++stuck; });
+    Child one(context, {"blocked", server.url(), "waiting", "blocked"}, [&](const std::string&) { ++blocked; });
     const auto deadline = clock->now() + 60s;
-    while (started < 8 && clock->now() < deadline) co_await sleep_for(*clock, 10ms);
-    co_await sleep_for(*clock, 15s);
-    peak = peak_mib(child);
-    EXPECT_TRUE(child.running());
+    while ((stuck < 8 || blocked < 1) && clock->now() < deadline) co_await sleep_for(*clock, 10ms);
+    // Until neither has grown for some seconds.
+    for (int quiet = 0; quiet < 5 && clock->now() < deadline; ++quiet) {
+      co_await sleep_for(*clock, 1s);
+      const auto before = std::exchange(peak_of_stuck, peak_mib(all)) + std::exchange(peak_of_blocked, peak_mib(one));
+      if (peak_of_stuck + peak_of_blocked != before) quiet = 0;
+    }
+    EXPECT_TRUE(all.running());
+    EXPECT_TRUE(one.running());
     co_await client.disconnect();
   });
-  std::cout << fmt::format("{} MiB wait; the process has {} MiB at most\n", total / 1024, peak);
-  EXPECT_EQ(started, 8U);
-  EXPECT_GT(peak, 0U);
-  EXPECT_LT(peak, 128U);
+  std::cout << fmt::format("{} MiB wait; all handlers stuck: {} MiB at most; the thread blocked: {} MiB\n",
+                           total / 1024, peak_of_stuck, peak_of_blocked);
+  EXPECT_EQ(stuck, 8U);
+  EXPECT_EQ(blocked, 1U);
+  EXPECT_GT(peak_of_stuck, 0U);
+  EXPECT_LT(peak_of_stuck, 128U);
+  EXPECT_GT(peak_of_blocked, 0U);
+  EXPECT_LT(peak_of_blocked, 128U);
 }
 
 // What handlers have in their hands counts too, in bytes.
@@ -263,6 +306,35 @@ TEST(KafkaFaults, AClusterBelowMinInsyncReplicasRefusesAndSaysWhy) {
     }
     EXPECT_TRUE(published) << "it goes on when the cluster is whole again";
     co_await client.disconnect();
+  });
+}
+
+double seconds_of_cpu() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+// What waits for the controller has it connected to, and most of those that the last broker names for it are gone.
+TEST(KafkaFaults, ATopicThatWaitsForAControllerCostsNothing) {
+  FaultyServer server("kafka", "cluster");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    co_await server.kill(2);
+    co_await server.kill(3);
+    auto config = MessagingConfig::from_url(server.url());
+    config.producer_config.insert_or_assign("publish_timeout", 2500);
+    const auto before = seconds_of_cpu();
+    for (int i = 0; i < 4; ++i) {
+      MessageBroker client(context.get_executor(), config);
+      const auto publish = [&]() -> awaitable<void> { co_await client.publish("missing", Value(1)); };
+      const auto failure = co_await failure_of(publish());
+      EXPECT_TRUE(failure.retriable()) << failure.what();
+      co_await client.disconnect();
+    }
+    EXPECT_LT(seconds_of_cpu() - before, 1.0) << "in ten seconds of waiting";
   });
 }
 

@@ -137,5 +137,23 @@ TEST_F(KafkaBadInput, APartitionThatIsNotThere) {
   });
 }
 
+TEST_F(KafkaBadInput, ABrokerThatIsTooOld) {
+  const auto old = server("kafka --variant old");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), MessagingConfig::from_url(old.url));
+    const auto publish = [&]() -> awaitable<void> { co_await broker.publish(topic(), Value(1)); };
+    for (int i = 0; i < 2; ++i) {
+      const auto failure = co_await failure_of(publish());
+      EXPECT_EQ(failure.reason(), errc::unsupported) << failure.what();
+      const auto address = old.url.substr(std::string("kafka://").size());
+      EXPECT_THAT(failure.what(),
+                  HasSubstr("Kafka at " + address + " is older than 2.8; allowed is Kafka 2.8 or newer"));
+    }
+    const auto subscribe = [&]() -> awaitable<void> { co_await broker.subscribe(topic(), {.group_id = "g"}); };
+    EXPECT_EQ((co_await failure_of(subscribe())).reason(), errc::unsupported);
+    co_await broker.disconnect();
+  });
+}
+
 }  // namespace
 }  // namespace maestro::messaging::testing

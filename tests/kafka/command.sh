@@ -40,6 +40,21 @@ expect 'replayed 0 of 0' maestro dlq replay "$letters" --reason rejected
 expect 'replayed 30 of 60' maestro dlq replay "$letters" --error 'card invalid'
 expect ': 60 messages kept' maestro topics describe "$topic"
 maestro topics delete "$topic" >/dev/null
+
+# A replay that was killed: the next one says what it waits for, and has its place soon.
+letters=$topic.shipping.dlq
+seq 1 20 | maestro publish "$letters" --header "dlq-topic=$topic.again" --header dlq-group=shipping --header dlq-attempts=1 \
+  --header dlq-reason=rejected >/dev/null
+"$program" --broker "$url" dlq replay "$letters" --rate 10 >/dev/null 2>&1 &
+replay=$!
+until [[ $(maestro topics describe "$topic.again" 2>/dev/null) == *' messages kept'* ]]; do :; done
+kill -9 "$replay"
+began=$SECONDS
+hint=$(maestro dlq replay "$letters" 2>&1 >/dev/null)
+[[ $hint == *"nothing comes at present"*"session_timeout: 6 s"* ]] || { echo "it did not say what it waits for: $hint" >&2; exit 1; }
+[ $((SECONDS - began)) -lt 20 ] || { echo "the place of a killed replay was waited for for $((SECONDS - began)) s" >&2; exit 1; }
+copies=$(maestro topics describe "$topic.again" | sed -n 's/.* \([0-9]*\) messages kept.*/\1/p')
+[[ $copies == 20 || $copies == 21 ]] || { echo "$copies copies of 20, one of which may have come twice" >&2; exit 1; }
 maestro topics create "$topic.made" --partitions 2 --config retention.ms=60000 | grep -q 'with 2 partitions'
 misspelt=${topic/command/comand}.made
 for words in "topics describe $misspelt" "topics delete $misspelt" "dlq list $misspelt" "dlq replay $misspelt"; do

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <maestro/messaging/error.hpp>
@@ -89,8 +90,10 @@ TEST(KafkaFailure, SaysWhatItIsToUs) {
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR_UNKNOWN), errc::broker_error);
   EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS));
   EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR__TRANSPORT));
+  EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR)) << "another broker may lead the partition soon";
   EXPECT_FALSE(is_transient(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE));
   EXPECT_THAT(describe(RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, "publishing").detail, HasSubstr("min.insync.replicas"));
+  EXPECT_THAT(describe(RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR, "asking").detail, HasSubstr("full or broken"));
 }
 
 TEST(KafkaFailure, OfADeliveryTellsSurelyNotDoneFromUnknown) {
@@ -197,6 +200,31 @@ TEST(KafkaTroubles, AreReadFromTheLog) {
   EXPECT_FALSE(trouble_of("BROKERUA", "orders [0]: broker unavailable: produce: Broker: Unknown topic or partition"));
   EXPECT_FALSE(trouble_of("BROKERUA", "orders [0]: broker unavailable: fetch: Broker: Not leader for partition"));
   EXPECT_FALSE(trouble_of("OFFSET", "Broker: Offset out of range"));
+}
+
+TEST(KafkaOffers, TellABrokerThatIsTooOld) {
+  Offers offers;
+  const std::string one = "[thrd:sasl_ssl://one:9092/bootstrap]: sasl_ssl://one:9092/bootstrap";
+  const std::string two = "two:9092/2";
+  const auto say = [&](const std::string& name, const std::string& line) { return offers.read(name + ":" + line); };
+  const std::string begin = " Broker API support:";
+  const std::string end = "  Feature MsgVer1: Produce (2..2) supported by broker";
+  const auto api = [](int key) { return fmt::format("   ApiKey Name ({}) Versions 0..8", key); };
+  // Their lines come between each other's.
+  EXPECT_FALSE(say(one, begin));
+  EXPECT_FALSE(say(two, begin));
+  for (int key = 0; key < 60; ++key) {
+    EXPECT_FALSE(say(one, api(key)));
+    EXPECT_FALSE(say(two, api(key)));
+  }
+  EXPECT_FALSE(say(two, api(60)));
+  EXPECT_FALSE(say(two, end));
+  EXPECT_EQ(say(one, end), "one:9092");
+  EXPECT_FALSE(say(one, end)) << "said once";
+  // What another server, or librdkafka's mock cluster, leaves out says nothing.
+  EXPECT_FALSE(say(one, begin));
+  for (const int key : {0, 1, 2, 3, 8, 18, 22}) EXPECT_FALSE(say(one, api(key)));
+  EXPECT_FALSE(say(one, end));
 }
 
 }  // namespace

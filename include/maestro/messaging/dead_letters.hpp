@@ -13,14 +13,15 @@ struct DeadLetterFilter {
   std::optional<DeadLetterReason> reason = std::nullopt;
   std::optional<std::string> error_contains = std::nullopt;  ///< In the error's type or message.
   std::optional<std::string> key = std::nullopt;
+  int min_replays = 0;  ///< Replayed so often at least.
 };
 
 struct ReplayOptions {
   DeadLetterFilter filter = {};
   bool dry_run = false;  ///< Counts what would be replayed, from where the last replay stopped, and changes nothing.
   std::optional<double> per_second = std::nullopt;  ///< 0.001 and more; not for a dry run, which publishes nothing.
-  /// A message replayed this often is passed over, for good: a later replay of the same filter goes on behind it. 0 and
-  /// more.
+  /// A message replayed this often is passed over, and a later replay of the same filter goes on behind it. To go back
+  /// to those alone, replay with this number as the filter's `min_replays`, and a higher one here. 0 and more.
   int max_replays = 3;
   std::optional<std::size_t> limit = std::nullopt;
   /// How long to wait, at the end, for what another replay of the same filter holds or has left. Brokers that settle

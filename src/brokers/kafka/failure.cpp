@@ -58,6 +58,7 @@ errc code_of(rd_kafka_resp_err_t error) {
     case RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE:
     case RD_KAFKA_RESP_ERR_NOT_COORDINATOR:
     case RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
+    case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
       return errc::connection_failed;
     default:
       return errc::broker_error;
@@ -99,6 +100,11 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
     case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
     case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND:
       advice = "; bring the missing brokers back, or lower the topic's min.insync.replicas";
+      break;
+    case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+      advice =
+          "; a disk of the broker is full or broken, as its log says, and is not used until the broker is started "
+          "again";
       break;
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:

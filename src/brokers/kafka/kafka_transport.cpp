@@ -45,7 +45,13 @@ class KafkaTransport final : public Transport, public Custody, public Administra
   }
 
   awaitable<void> connect() override {
-    if (!producer_->client()) co_await producer_->connect(session_->options.duration("connect_timeout"));
+    if (producer_->client()) co_return;
+    co_await producer_->connect(session_->options.duration("connect_timeout"));
+    const auto old = producer_->client()->troubles().too_old();
+    if (old.empty()) co_return;
+    co_await producer_->close(Duration::zero());
+    throw MessagingError(errc::unsupported,
+                         fmt::format("Kafka at {} is older than 2.8; allowed is Kafka 2.8 or newer", old));
   }
 
   awaitable<void> disconnect() override {

@@ -16,9 +16,11 @@ namespace maestro::messaging::kafka {
 
 using Fetched = rd_kafka_message_t*;
 
+/// What librdkafka keeps beside each message.
+constexpr std::size_t librdkafkas_own = 384;
+
 /// The memory that it holds, with what librdkafka keeps beside it.
 [[nodiscard]] inline std::size_t bytes_of(const rd_kafka_message_t& message) {
-  constexpr std::size_t librdkafkas_own = 384;
   return message.len + message.key_len + librdkafkas_own;
 }
 

@@ -1,6 +1,8 @@
 #include "brokers/kafka/properties.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +12,7 @@
 #include <maestro/messaging/log.hpp>
 #include <system_error>
 
+#include "brokers/kafka/lane.hpp"
 #include "brokers/kafka/trouble.hpp"
 
 namespace maestro::messaging::kafka {
@@ -52,9 +55,22 @@ class Properties {
 void log_line(const rd_kafka_t* client, int level, const char* facility, const char* text) {
   if (auto trouble = client ? trouble_of(facility, text) : std::nullopt)
     static_cast<Troubles*>(rd_kafka_opaque(client))->note(*std::move(trouble));
+  if (client && std::string_view(facility) == "APIVERSION")
+    static_cast<Troubles*>(rd_kafka_opaque(client))->note_offer(text);
   constexpr int critical = 2;
   const auto ours = level <= critical ? LogLevel::error : LogLevel::debug;
   if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});
+}
+
+// A question that waits for a broker, as that for a new topic does for the controller, has librdkafka connect to it
+// without any backoff: ten thousand times a second where nobody listens. There is a thread for each broker, and this is
+// called by it.
+int open_socket(int domain, int type, int protocol, void*) {
+  constexpr int at_once = 2;  // for a name with two addresses
+  constexpr int between = 20;
+  thread_local int opened = 0;
+  if (opened++ >= at_once) ::poll(nullptr, 0, between);
+  return ::socket(domain, type | SOCK_CLOEXEC, protocol);
 }
 
 int note_certificate(rd_kafka_t*, const char*, std::int32_t, int* x509_error, int, const char*, std::size_t, char*,
@@ -109,6 +125,7 @@ void set_security(Properties& to, const Options& options) {
 Properties common(const Session& session) {
   Properties made;
   rd_kafka_conf_set_log_cb(made.get(), log_line);
+  rd_kafka_conf_set_socket_cb(made.get(), open_socket);
   made.set("bootstrap.servers", session.servers);
   if (const auto id = session.options.text_if("client_id")) made.set("client.id", *id, "client_id");
   set_security(made, session.options);
@@ -123,6 +140,12 @@ Properties common(const Session& session) {
 
 void set_raw(Properties& to, const Options& options) {
   for (const auto& [name, value] : options.raw()) to.set(name, value, "raw." + name);
+}
+
+/// What the library wants to read in the log, beside what the user does.
+void set_debug(Properties& to, const Options& options, std::string_view contexts) {
+  const auto asked = options.raw().find("debug");
+  to.set("debug", std::string(contexts).append(asked == options.raw().end() ? "" : "," + asked->second));
 }
 
 void set_producing(Properties& to, const Options& options) {
@@ -214,6 +237,7 @@ ConfHandle producer_properties(const Session& session) {
   auto made = common(session);
   set_producing(made, session.options);
   set_raw(made, session.options);
+  set_debug(made, session.options, "feature");  // what a broker offers, by which one that is too old is known
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
   return made.take();
 }
@@ -245,13 +269,16 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   made.set("session.timeout.ms", session_timeout);
   made.set("heartbeat.interval.ms", std::clamp(session_timeout / 10, 100, 1000));
   made.set("max.poll.interval.ms", std::max(milliseconds(options.duration("max_poll_interval")), session_timeout));
-  // Everything that arrives is moved into our own queue at once, whose marks pause the fetching: librdkafka's own limits would
-  // have its fetcher sleep for a second each time one is met.
-  // Small requests, for what is under way when fetching pauses is thrown away and fetched again. A larger message comes all the
-  // same (KIP-74).
-  const auto fetch = std::clamp<std::int64_t>(options.integer("fetch_buffer_bytes") / 32, 1'048'576, 16'777'216);
-  made.set("queued.min.messages", 10'000'000);
-  made.set("queued.max.messages.kbytes", 2'097'151);
+  // Everything that arrives is moved into our own queue at once, whose marks pause the fetching: librdkafka's own
+  // limits have its fetcher sleep for a second each time one is met. They are for a loop that does not turn, and no
+  // lower than our marks, so that fetching pauses when it turns again, and with its end the fetcher is woken.
+  const auto buffer = options.integer("fetch_buffer_bytes");
+  made.set("queued.min.messages",
+           std::clamp<std::int64_t>(buffer / 2 / static_cast<std::int64_t>(librdkafkas_own) + 1, 1, 10'000'000));
+  made.set("queued.max.messages.kbytes", std::clamp<std::int64_t>(buffer / 2 / 1000 + 1, 1, 2'097'151));
+  // Small requests, for what is under way when fetching pauses is thrown away and fetched again. A larger message comes
+  // all the same (KIP-74).
+  const auto fetch = std::clamp<std::int64_t>(buffer / 32, 1'048'576, 16'777'216);
   made.set("fetch.max.bytes", fetch);
   made.set("fetch.message.max.bytes", std::min<std::int64_t>(fetch, 1'048'576));
   made.set("message.max.bytes", fetch);
@@ -260,9 +287,7 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   // The statistics alone say whether a rebalance is under way.
   if (!is_private) made.set("statistics.interval.ms", 500);
   set_raw(made, options);
-  // Its log alone says that a topic was unknown for a moment.
-  const auto debug = options.raw().find("debug");
-  made.set("debug", debug == options.raw().end() ? "topic" : debug->second + ",topic");
+  set_debug(made, options, "topic");  // that a topic was unknown for a moment
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_STATS |
                                            RD_KAFKA_EVENT_ERROR);
   return made.take();

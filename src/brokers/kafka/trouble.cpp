@@ -35,6 +35,35 @@ std::optional<Trouble> trouble_of(std::string_view facility, std::string_view te
   return trouble;
 }
 
+// "NAME: Broker API support:", then "NAME:   ApiKey Produce (0) Versions 0..8" for each, then "NAME:  Feature …", alike
+// from 1.9 to 2.15. Every Kafka with ZooKeeper names LeaderAndIsr (4), which nothing else does, and DescribeCluster
+// (60) is there since 2.8. So other servers that speak the protocol are not judged by what they leave out.
+std::optional<std::string> Offers::read(std::string_view text) {
+  constexpr std::string_view begin = ": Broker API support:";
+  constexpr std::string_view api = ":   ApiKey ";
+  constexpr std::string_view end = ":  Feature ";
+  if (text.ends_with(begin)) {
+    open_.insert_or_assign(std::string(text.substr(0, text.size() - begin.size())), Offer{});
+    return std::nullopt;
+  }
+  if (const auto at = text.find(api); at != std::string_view::npos) {
+    const auto offer = open_.find(text.substr(0, at));
+    if (offer == open_.end()) return std::nullopt;
+    offer->second.leader_and_isr |= text.find(" (4) ", at) != std::string_view::npos;
+    offer->second.describe_cluster |= text.find(" (60) ", at) != std::string_view::npos;
+    return std::nullopt;
+  }
+  const auto offer = open_.find(text.substr(0, text.find(end)));
+  if (offer == open_.end()) return std::nullopt;
+  const auto entry = open_.extract(offer);
+  if (!entry.mapped().leader_and_isr || entry.mapped().describe_cluster) return std::nullopt;
+  // "[thrd:ssl://HOST:PORT/bootstrap]: ssl://HOST:PORT/bootstrap", or with the broker's id behind the slash.
+  auto name = entry.key();
+  if (const auto space = name.rfind(' '); space != std::string::npos) name.erase(0, space + 1);
+  if (const auto scheme = name.find("://"); scheme != std::string::npos) name.erase(0, scheme + 3);
+  return name.substr(0, name.find('/'));
+}
+
 // The numbers are those of X509_V_ERR_… in openssl/x509_vfy.h.
 std::string_view certificate_trouble(int x509_error) {
   switch (x509_error) {
@@ -71,6 +100,16 @@ std::vector<Trouble> Troubles::take() {
   const std::lock_guard lock(mutex_);
   any_.store(false, std::memory_order_relaxed);
   return std::exchange(noted_, {});
+}
+
+void Troubles::note_offer(std::string_view text) {
+  const std::lock_guard lock(mutex_);
+  if (auto old = offers_.read(text)) too_old_ = *std::move(old);
+}
+
+std::string Troubles::too_old() {
+  const std::lock_guard lock(mutex_);
+  return too_old_;
 }
 
 }  // namespace maestro::messaging::kafka

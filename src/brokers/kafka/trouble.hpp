@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -24,6 +25,21 @@ struct Trouble {
 /// Reads a line of librdkafka's log. Most lines tell of no trouble.
 [[nodiscard]] std::optional<Trouble> trouble_of(std::string_view facility, std::string_view text);
 
+/// What each broker offers when a connection to it is made, gathered from the lines of the log: nothing else tells how
+/// old a broker is.
+class Offers {
+ public:
+  /// The address of a broker that is older than 2.8, with the line that ends what it offers.
+  [[nodiscard]] std::optional<std::string> read(std::string_view text);
+
+ private:
+  struct Offer {
+    bool leader_and_isr = false;
+    bool describe_cluster = false;
+  };
+  std::map<std::string, Offer, std::less<>> open_;
+};
+
 /// What OpenSSL has against a certificate, by its number, and what to do about it.
 [[nodiscard]] std::string_view certificate_trouble(int x509_error);
 
@@ -34,6 +50,10 @@ class Troubles {
   [[nodiscard]] bool any() const { return any_.load(std::memory_order_acquire); }
   [[nodiscard]] std::vector<Trouble> take();
 
+  void note_offer(std::string_view text);
+  /// The address of a broker that is older than 2.8; empty when none was met.
+  [[nodiscard]] std::string too_old();
+
   void note_certificate(int x509_error) { certificate_.store(x509_error, std::memory_order_relaxed); }
   /// What was against the last certificate that was refused; 0 when none was.
   [[nodiscard]] int certificate() const { return certificate_.load(std::memory_order_relaxed); }
@@ -43,6 +63,8 @@ class Troubles {
   std::atomic<int> certificate_ = 0;
   std::mutex mutex_;
   std::vector<Trouble> noted_;
+  Offers offers_;
+  std::string too_old_;
 };
 
 }  // namespace maestro::messaging::kafka
