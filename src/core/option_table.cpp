@@ -134,7 +134,7 @@ std::span<const OptionSpec> option_table() {
       {"compression_type", producer, text, "none", "", kafka_only, {"none", "gzip", "snappy", "lz4", "zstd"}, 0, 0, "",
        "How batches are compressed."},
       {"linger", producer, duration, "1", "ms", kafka_only, {}, 0, 900'000, "",
-       "How long a batch waits to be filled under load; a lone publish is not held back."},
+       "How long a publish waits for others, at most, while earlier ones have no answer; a lone publish is not held back."},
       {"queue_messages", producer, integer, "250000", "messages", kafka_only, {}, 1, 10'000'000, "",
        "Messages that wait for the broker at most; then publishers wait."},
       {"transactional_id", producer, text, "", "", kafka_only, {}, 0, 0, "",

@@ -28,6 +28,7 @@ struct PublishBuffer::Batch {
   TimePoint began;  // when its first message came
   MessageBroker::State::PublishCall call;
   std::uint64_t number = 0;     // in the order in which they were sent
+  bool gathers = false;         // waits for more messages
   bool begun = false;           // the transport has its messages, or a line for them
   bool answered = false;
 
@@ -38,6 +39,7 @@ struct PublishBuffer::Batch {
   /// To be used again.
   void reset() {
     messages.clear();
+    gathers = false;
     begun = false;
     answered = false;
     if (!std::ranges::all_of(results, &PublishResult::ok)) results.clear();
@@ -173,8 +175,7 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
       continue;
     }
     self.idle_ = self.waiting_.empty();
-    const auto gathered = self.gathers_until();
-    co_await self.changed_.wait_until(gathered > owner->clock->now() ? gathered : TimePoint::max());
+    co_await self.changed_.wait_until(self.may_send() ? self.gathers_until() : TimePoint::max());
     self.idle_ = false;
   }
   self.running_ = false;
@@ -195,10 +196,16 @@ bool PublishBuffer::is_held_up() const {
   return coming_back_ > 0 || std::ranges::any_of(under_way_, [](const auto& batch) { return batch->results.back().error.failed(); });
 }
 
-TimePoint PublishBuffer::gathers_until() const {
-  constexpr std::size_t enough = 8;  // batches
-  const bool gathers = charges_ > 0 && !waiting_.empty() && waiting_.size() < enough && unconfirmed_ - messages_under_way_ < messages_under_way_;
-  return gathers ? waiting_.front()->began + gathering_time_ : TimePoint::min();
+TimePoint PublishBuffer::gathers_until() {
+  constexpr std::size_t enough_batches = 8;
+  constexpr std::size_t few = 64;
+  if (!custody_ || waiting_.empty() || waiting_.size() >= enough_batches) return TimePoint::min();
+  auto& first = *waiting_.front();
+  const auto count = unconfirmed_ - messages_under_way_;
+  first.gathers = (first.gathers && count < few) || (charges_ > 0 && count < messages_under_way_);
+  if (!first.gathers) return TimePoint::min();
+  constexpr Duration soon = std::chrono::milliseconds(1);
+  return first.began + (charges_ > 0 ? gathering_time_ : std::min(gathering_time_, soon));
 }
 
 void PublishBuffer::send_what_may_go() {
@@ -220,9 +227,9 @@ void PublishBuffer::send_what_may_go() {
 
 bool PublishBuffer::hand_over(Batch& batch) {
   if (!custody_ || !state_.connected_ || state_.circuit_suspect_) return false;
-  // Not past what has to be sent first, nor what has used up some of its time already.
+  // Not past what has to be sent first, nor what has used up some of its time already: the transport gives it all of it.
   if (!std::ranges::all_of(under_way_, [](const auto& each) { return each->begun || each->answered; })) return false;
-  if (state_.clock->now() - batch.began > longest_wait) return false;
+  if (state_.clock->now() - batch.began > std::min<Duration>(state_.publish_timeout_ / 8, std::chrono::seconds(1))) return false;
   const auto size = batch.messages.size();
   const auto charge = std::make_shared<Charge>(state_.weak_from_this(), batch.began);
   charge->call = state_.require_closed_circuit();

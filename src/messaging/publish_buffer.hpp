@@ -38,7 +38,7 @@ class PublishBuffer {
   [[nodiscard]] bool may_send() const;
   [[nodiscard]] bool is_held_up() const;
   /// Until when what waits gathers more; now or earlier when it does not.
-  [[nodiscard]] TimePoint gathers_until() const;
+  [[nodiscard]] TimePoint gathers_until();
   void send_what_may_go();
   /// True when the transport took all of it for good; what it did not take is left in the batch.
   bool hand_over(Batch& batch);

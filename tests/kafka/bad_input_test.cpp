@@ -45,6 +45,44 @@ TEST_F(KafkaBadInput, AMessageOverTheTopicsLimitFailsAlone) {
   });
 }
 
+// Only the client has kept it, and so it is made anew from what the client says of it.
+TEST_F(KafkaBadInput, ABufferedMessageThatIsRefusedComesBackAsItWas) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    co_await broker.connect();
+    const auto name = topic();
+    co_await broker.administration().create_topic(name,
+                                                  {.partitions = 2, .configuration = {{"max.message.bytes", "2000"}}});
+    co_await broker.publish(name, Value("there"));
+    const std::string large(5000, 'x');
+    Headers headers;
+    headers.add("tenant", "eu");
+    headers.add("tenant", "");
+    const Timestamp time(std::chrono::milliseconds(1'700'000'000'123));
+    co_await broker.publish(name, Payload(large), {.key = "k", .headers = headers, .timestamp = time, .confirm = false});
+    EXPECT_EQ((co_await broker.flush()).failures.size(), 1U);
+    co_await broker.publish(name, Payload(large), {.headers = headers, .partition = 1, .timestamp = time, .confirm = false});
+    auto report = co_await broker.flush();
+    EXPECT_EQ(report.confirmed, 0U);
+    EXPECT_EQ(report.failures.size(), 1U);
+    const auto& failure = report.failures.at(0);
+    EXPECT_EQ(failure.error, errc::message_too_large) << failure.detail;
+    EXPECT_EQ(failure.message.topic, name);
+    EXPECT_EQ(failure.message.payload.view(), large);
+    EXPECT_FALSE(failure.message.key);
+    EXPECT_EQ(failure.message.headers.view().block(), headers.view().block());
+    EXPECT_EQ(failure.message.partition, 1);
+    EXPECT_EQ(failure.message.timestamp, time);
+    co_await broker.publish(name, Payload(large), {.key = "k", .confirm = false});
+    report = co_await broker.flush();
+    EXPECT_EQ(report.failures.at(0).message.key, "k");
+    EXPECT_FALSE(report.failures.at(0).message.partition) << "the sender left it open";
+    EXPECT_FALSE(report.failures.at(0).message.timestamp);
+    EXPECT_TRUE(report.failures.at(0).message.headers.empty());
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBadInput, AMissingTopicWhereNoneMayBeMade) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     auto given = config();

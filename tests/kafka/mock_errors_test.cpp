@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "runtime/notifier.hpp"
 #include "support/real_time.hpp"
 
 namespace maestro::messaging::testing {
@@ -123,6 +124,41 @@ TEST_F(KafkaMockErrors, WhatAFailedClientKeptForTheBufferIsSentByTheNext) {
     }
     co_await broker.disconnect();
   });
+}
+
+// Publishes wait for others only while an answer is awaited, and then for `linger` at most.
+TEST_F(KafkaMockErrors, NoPublishWaitsForOthersLongerThanItHasTo) {
+  const auto publish_three = [&](int linger_ms, bool confirm) {
+    std::chrono::steady_clock::duration taken{};
+    run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+      auto lingering = config();
+      lingering.producer_config.insert_or_assign("linger", linger_ms);
+      MessageBroker broker(context.get_executor(), lingering);
+      co_await broker.publish("orders", Value("there"));
+      rd_kafka_mock_broker_set_rtt(cluster_, 1, 400);
+      const auto began = std::chrono::steady_clock::now();
+      int done = 0;
+      const auto one = [&]() -> awaitable<void> {
+        co_await broker.publish("orders", Value("now"), {.confirm = confirm});
+        ++done;
+      };
+      for (int i = 0; i < 3; ++i) {
+        boost::asio::co_spawn(context, one, boost::asio::detached);
+        co_await sleep_for(*broker.clock(), 20ms);
+      }
+      while (done < 3) co_await sleep_for(*broker.clock(), 1ms);
+      co_await broker.flush();
+      taken = std::chrono::steady_clock::now() - began;
+      rd_kafka_mock_broker_set_rtt(cluster_, 1, 0);
+      co_await broker.disconnect();
+    });
+    return taken;
+  };
+  for (const bool confirm : {true, false}) {
+    // The first is answered after 400 ms, the others 400 ms after they have gone.
+    EXPECT_LT(publish_three(50, confirm), 750ms) << "gone after 50 ms";
+    EXPECT_LT(publish_three(60'000, confirm), 5s) << "gone when the first has its answer";
+  }
 }
 
 TEST_F(KafkaMockErrors, ACommitThatFailsIsSaidAgain) {

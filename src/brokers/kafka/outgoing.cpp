@@ -75,9 +75,6 @@ OutgoingMessage message_of(const rd_kafka_message_t& report) {
     for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i)
       message.headers.add(name, {static_cast<const char*>(value), size});
   }
-  rd_kafka_timestamp_type_t kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-  if (const auto at = rd_kafka_message_timestamp(&report, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-    message.timestamp = Timestamp(std::chrono::milliseconds(at));
   return message;
 }
 

@@ -17,7 +17,7 @@ namespace maestro::messaging::kafka {
 /// Many at once, for less than it costs one by one. `err` of each record says what became of it.
 void give_plain(rd_kafka_topic_t* topic, std::span<rd_kafka_message_t> records);
 
-/// The message that a delivery report is of, in so far as the report has it; the partition is the one that it was put into.
+/// The message that the report of a failed delivery is of. The partition is the one that it was put into; the report has no time.
 [[nodiscard]] OutgoingMessage message_of(const rd_kafka_message_t& report);
 
 }  // namespace maestro::messaging::kafka

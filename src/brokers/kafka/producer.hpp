@@ -63,6 +63,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
   rd_kafka_topic_t* handle_of(const std::string& topic);
   void forget(const std::string& topic);
   void at_end_of_turn();
+  void linger_until(TimePoint time);
   void schedule_sweep();
   void sweep();
   void look_for_hindrances(TimePoint now);
@@ -99,6 +100,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   Duration linger_;
   std::unique_ptr<Timer> linger_timer_;
   bool lingering_ = false;
+  TimePoint lingers_since_;
+  bool is_full_ = false;  // the client had no room for all that was gathered
   bool looking_ = false;
   TimePoint look_due_ = TimePoint::min();
   std::pair<std::string, std::string> hindrance_;  // of this topic, at the last look

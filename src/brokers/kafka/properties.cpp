@@ -158,6 +158,7 @@ void set_producing(Properties& to, const Options& options) {
   to.set("compression.type", options.text("compression_type"), "compression_type");
   to.set("max.in.flight.requests.per.connection", options.integer("max_in_flight_requests_per_connection"));
   to.set("linger.ms", "0");  // the producer gathers by itself
+  to.set("sticky.partitioning.linger.ms", "10");  // else none, and messages without keys are spread over as many requests
   to.set("message.timeout.ms", milliseconds(message_timeout(options)));
   to.set("queue.buffering.max.messages", options.integer("queue_messages"));
   // The one that Java's clients use, so that a key is in the same partition for all programs.
