@@ -226,7 +226,9 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
         report.held));
     co_return exit_failed;
   }
-  co_return report.seen == 0 ? exit_nothing : exit_ok;
+  if (report.seen > 0 && report.seen == report.foreign)
+    print_error(fmt::format("there is no dead letter in '{}'. `maestro dlq list` names the topics that have some", arguments.topic));
+  co_return report.seen == report.foreign ? exit_nothing : exit_ok;
 }
 
 awaitable<int> purge(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {

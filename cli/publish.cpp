@@ -55,6 +55,10 @@ OutgoingMessage make_message(const PublishArguments& arguments, const Headers& h
       if (field == nullptr || field->is_null() || field->is_structured())
         throw InputError(fmt::format("line {} has no text, number or boolean in '{}'. Choose another --key-field",
                                      number, *arguments.key_field));
+      if (field->is_double())  // 1.5, 1.50 and 15e-1 are one number, and would be one key here alone
+        throw InputError(fmt::format("line {} has a number in '{}' that is not whole, or too large, which is written in many "
+                                     "ways; a key is text, a whole number or a boolean",
+                                     number, *arguments.key_field));
       message.key = field->is_string() ? std::string(field->as_string()) : boost::json::serialize(*field);
     }
   }
@@ -64,6 +68,7 @@ OutgoingMessage make_message(const PublishArguments& arguments, const Headers& h
 
 struct Outcome {
   std::size_t published = 0;
+  std::size_t skipped = 0;  ///< Empty lines between JSON lines.
   std::size_t failed = 0;   ///< Surely not published.
   std::size_t unknown = 0;  ///< Nobody can tell.
   std::string first_error;
@@ -121,7 +126,10 @@ awaitable<std::string> send_lines(MessageBroker broker, const PublishArguments& 
   do {
     while (stopped.empty() && input.take(line)) {
       ++number;
-      if (line.empty()) continue;
+      if (line.empty() && (arguments.json_lines || arguments.key_field)) {
+        ++outcome.skipped;
+        continue;
+      }
       try {
         batch.push_back(make_message(arguments, headers, std::move(line), number));
       } catch (const InputError& error) {
@@ -156,10 +164,12 @@ awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, con
     print_json(boost::json::object{{"topic", arguments.topic},
                                    {"published", outcome.published},
                                    {"failed", outcome.failed},
-                                   {"unknown", outcome.unknown}});
+                                   {"unknown", outcome.unknown},
+                                   {"skipped", outcome.skipped}});
   else
     print_line(
-        fmt::format("published {} to {}", thousands(static_cast<std::int64_t>(outcome.published)), arguments.topic));
+        fmt::format("published {} to {}{}", thousands(static_cast<std::int64_t>(outcome.published)), arguments.topic,
+                    outcome.skipped == 0 ? "" : fmt::format(" ({} empty lines skipped)", outcome.skipped)));
   if (!stopped.empty()) throw InputError(stopped + fmt::format(" ({} before it were published)", outcome.published));
   if (outcome.failed != 0)
     print_error(fmt::format("{} of {} messages were not published: {}. `maestro status` says how the broker is",
@@ -194,7 +204,7 @@ void add_publish(CLI::App& app, const Settings& settings, Action& action) {
   verb->add_option("TOPIC", arguments->topic, "Where to")->required();
   auto* value = verb->add_option("--value", arguments->value, "This one payload, instead of lines");
   verb->add_option("--file", arguments->file, "Lines of this file; - is standard input")->excludes(value);
-  verb->add_flag("--jsonl", arguments->json_lines, "Each line has to be JSON; stops at the first that is not");
+  verb->add_flag("--jsonl", arguments->json_lines, "Each line has to be JSON; stops at the first that is not. Empty lines are skipped");
   auto* key = verb->add_option("--key", arguments->key, "The key of every message");
   verb->add_option("--key-field", arguments->key_field, "The key is this field of each JSON line")->excludes(key);
   verb->add_option("--header", arguments->headers, "A header, as name=value; may be repeated")
