@@ -45,7 +45,6 @@ rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const Outg
 
 rd_kafka_message_t plain_record(const OutgoingMessage& message, void* opaque) noexcept {
   rd_kafka_message_t record{};
-  record.partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
   record.payload = const_cast<char*>(message.payload.data());
   record.len = message.payload.size();
   if (message.key) {
@@ -57,8 +56,7 @@ rd_kafka_message_t plain_record(const OutgoingMessage& message, void* opaque) no
 }
 
 void give_plain(rd_kafka_topic_t* topic, std::span<rd_kafka_message_t> records) {
-  rd_kafka_produce_batch(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY | RD_KAFKA_MSG_F_PARTITION, records.data(),
-                         static_cast<int>(records.size()));
+  rd_kafka_produce_batch(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, records.data(), static_cast<int>(records.size()));
 }
 
 OutgoingMessage message_of(const rd_kafka_message_t& report) {

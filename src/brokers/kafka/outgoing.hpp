@@ -10,8 +10,11 @@ namespace maestro::messaging::kafka {
 /// Puts a message into librdkafka's queue, which copies it. `opaque` comes back with its delivery report.
 [[nodiscard]] rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const OutgoingMessage& message, void* opaque);
 
-/// Whether it can go by `give_plain`: a batch has no room for headers and times.
-[[nodiscard]] inline bool is_plain(const OutgoingMessage& message) noexcept { return message.headers.empty() && !message.timestamp; }
+/// Whether it can go by `give_plain`: a batch has no room for headers and times, and librdkafka loses a message of it whose partition is
+/// not there.
+[[nodiscard]] inline bool is_plain(const OutgoingMessage& message) noexcept {
+  return message.headers.empty() && !message.timestamp && !message.partition;
+}
 /// As a record of a batch, which refers to it.
 [[nodiscard]] rd_kafka_message_t plain_record(const OutgoingMessage& message, void* opaque) noexcept;
 /// Many at once, for less than it costs one by one. `err` of each record says what became of it.
