@@ -180,9 +180,21 @@ Duration silence_of(const DlqArguments& arguments) {
   return std::chrono::milliseconds(1500) + std::chrono::duration_cast<Duration>(between);
 }
 
+/// Whether it is for dead letters: by its name, or, where one was given with `on_error`, by what is in it.
+awaitable<bool> has_dead_letters(DeadLetters& letters, const std::string& topic) {
+  if (topic.ends_with(".dlq")) co_return true;
+  const auto found = co_await letters.list({}, 1);
+  co_return !found.empty();
+}
+
 awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
   validate_topic(arguments.topic);
   DeadLetters letters(broker, arguments.topic);
+  if (!co_await has_dead_letters(letters, arguments.topic)) {
+    print_error(fmt::format("there is no dead letter in '{}'. `maestro dlq list` names the topics that have some",
+                            arguments.topic));
+    co_return exit_nothing;
+  }
   Progress progress(arguments.dry_run ? "looking" : "replaying", 0);
   co_await broker.connect();
   SilenceHint silence(broker, silence_of(arguments), [&] {
@@ -226,8 +238,6 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
         report.held));
     co_return exit_failed;
   }
-  if (report.seen > 0 && report.seen == report.foreign)
-    print_error(fmt::format("there is no dead letter in '{}'. `maestro dlq list` names the topics that have some", arguments.topic));
   co_return report.seen == report.foreign ? exit_nothing : exit_ok;
 }
 
@@ -236,12 +246,11 @@ awaitable<int> purge(MessageBroker broker, const Settings& settings, const DlqAr
   if (!arguments.yes)
     throw UsageError(
         fmt::format("purge removes every message of '{}' for good. Say --yes if that is meant", arguments.topic));
-  if (!arguments.topic.ends_with(".dlq"))
-    throw UsageError(
-        fmt::format("'{}' does not end in .dlq, so it is no dead-letter topic. `maestro topics delete` "
-                    "removes other topics",
-                    arguments.topic));
   DeadLetters letters(broker, arguments.topic);
+  if (!co_await has_dead_letters(letters, arguments.topic))
+    throw UsageError(fmt::format("there is no dead letter in '{}', and its name does not end in .dlq. `maestro topics delete` "
+                                 "removes other topics",
+                                 arguments.topic));
   const auto removed = co_await letters.purge();
   if (settings.json)
     print_json(boost::json::object{{"topic", arguments.topic}, {"removed", removed}});
@@ -264,11 +273,11 @@ void add_dlq(CLI::App& app, const Settings& settings, Action& action) {
     command->fallthrough();
     command->callback([=, &settings, &action] {
       action = [=, &settings] {
-          auto own = settings;
-          own.on_kafka = on_kafka;
-          return with_broker(own, [&, task, arguments](MessageBroker broker) {
-            return near_topic(broker, arguments->topic, task(broker, settings, *arguments));
-          });
+        auto own = settings;
+        own.on_kafka = on_kafka;
+        return with_broker(own, [&, task, arguments](MessageBroker broker) {
+          return near_topic(broker, arguments->topic, task(broker, settings, *arguments));
+        });
       };
     });
     return command;
