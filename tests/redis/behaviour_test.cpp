@@ -3,6 +3,7 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <maestro/messaging/shared_deduplication.hpp>
 #include <set>
 
@@ -15,6 +16,7 @@
 namespace maestro::messaging::testing {
 namespace {
 
+using namespace boost::asio::experimental::awaitable_operators;
 using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -455,6 +457,51 @@ TEST(RedisTrouble, AKeyOfAnotherKindIsNamed) {
     EXPECT_THAT((co_await failure_of(subscribe())).what(), HasSubstr("holds something else than a stream"));
     co_await client.disconnect();
   });
+}
+
+/// Runs what is all of a program: it ends when nothing is left to be done.
+void ends(awaitable<void> all) {
+  set_log_level(LogLevel::off);
+  boost::asio::io_context context{1};
+  std::exception_ptr error;
+  boost::asio::co_spawn(context, std::move(all), [&](std::exception_ptr failure) { error = failure; });
+  context.run_for(5s);
+  EXPECT_TRUE(error) << "it is refused";
+  EXPECT_TRUE(context.stopped()) << "something is still outstanding";
+}
+
+TEST(RedisTrouble, AProgramWhoseSubscriptionIsRefusedEnds) {
+  const auto shared = server("redis");
+  const auto text = unique("text");
+  redis_cli(shared.url, fmt::format("SET {} x", text));
+  const auto forbidden = unique("forbidden");
+  redis_cli(shared.url, fmt::format("ACL SETUSER {} on nopass '~*' '&*' +@all -xgroup -xread", forbidden));
+  const auto as_user = fmt::format("redis://{}@127.0.0.1:{}", forbidden, port_of(shared.url));
+  const auto program = [](std::string url, std::string topic, std::optional<std::string> group) -> awaitable<void> {
+    MessageBroker client(co_await boost::asio::this_coro::executor, MessagingConfig::from_url(url));
+    co_await client.subscribe(topic, {.group_id = group});
+  };
+  for (const auto& group : {std::optional<std::string>("g"), std::optional<std::string>()}) {
+    ends(program(shared.url, text, group));
+    ends(program(as_user, forbidden, group));
+  }
+  redis_cli(shared.url, "ACL DELUSER " + forbidden);
+}
+
+TEST_F(RedisBehaviour, AProgramThatGivesASubscriptionUpOnItsWayEnds) {
+  set_log_level(LogLevel::off);
+  const auto topic = unique("given-up");
+  for (int round = 0; round < 40; ++round) {
+    boost::asio::io_context context{1};
+    const auto program = [&]() -> awaitable<void> {
+      auto client = broker(context);
+      co_await client.connect();
+      co_await (client.subscribe(topic, {.group_id = "g"}) || sleep_for(*Clock::real(), round * 50us));
+    };
+    boost::asio::co_spawn(context, program(), boost::asio::detached);
+    context.run_for(5s);
+    ASSERT_TRUE(context.stopped()) << "something is still outstanding, round " << round;
+  }
 }
 
 TEST(RedisTrouble, NoServerIsSaidWithinTheTimeAllowed) {

@@ -287,15 +287,26 @@ awaitable<void> GroupReader::commit() {
 }
 
 awaitable<void> GroupReader::start() {
+  const auto self = std::static_pointer_cast<GroupReader>(shared_from_this());
+  std::exception_ptr refusal;
   try {
     co_await StreamReader::start();
+    co_return;
+  } catch (const MessagingError&) {
+    if (!connection_) throw;
+    refusal = std::current_exception();
   } catch (...) {
-    // It may have been given messages already: it leaves like any member, and others need not wait for them.
-    if (connection_)
-      asio::co_spawn(session_->executor, leave(std::static_pointer_cast<GroupReader>(shared_from_this())),
-                     asio::detached);
+    if (connection_) asio::co_spawn(session_->executor, leave(self), asio::detached);
     throw;
   }
+  // It may have been given messages already: it leaves like any member, and others need not wait for them. Where the
+  // server answers, it has left before the program hears why, and may end.
+  if (connection_->is_open()) {
+    co_await close();
+  } else {
+    asio::co_spawn(session_->executor, leave(self), asio::detached);
+  }
+  std::rethrow_exception(refusal);
 }
 
 awaitable<void> GroupReader::leave(std::shared_ptr<GroupReader> self) {
