@@ -455,6 +455,8 @@ TEST(RedisTrouble, AKeyOfAnotherKindIsNamed) {
     EXPECT_THAT((co_await failure_of(publish())).what(), HasSubstr("holds something else than a stream"));
     const auto subscribe = [&]() -> awaitable<void> { co_await client.subscribe(topic, {.group_id = "g"}); };
     EXPECT_THAT((co_await failure_of(subscribe())).what(), HasSubstr("holds something else than a stream"));
+    const auto alone = [&]() -> awaitable<void> { co_await client.subscribe(topic); };
+    EXPECT_THAT((co_await failure_of(alone())).what(), HasSubstr("holds something else than a stream"));
     co_await client.disconnect();
   });
 }
@@ -502,6 +504,44 @@ TEST_F(RedisBehaviour, AProgramThatGivesASubscriptionUpOnItsWayEnds) {
     context.run_for(5s);
     ASSERT_TRUE(context.stopped()) << "something is still outstanding, round " << round;
   }
+}
+
+TEST(RedisTrouble, AKeyThatIsNoStreamAnyMoreIsSaidOnceAndReadOnceItIsOne) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    auto reader = co_await client.subscribe("orders");
+    co_await client.publish("orders", Value(1));
+    EXPECT_EQ((co_await reader.next())->value(), 1);
+    int said = 0;
+    int reconnected = 0;
+    set_log_sink([&](const LogRecord& line) {
+      said += line.message == "reading failed; trying again";
+      reconnected += line.message == "reconnected";
+    });
+    set_log_level(LogLevel::warning);
+    redis_cli(own.url(), "DEL orders");
+    redis_cli(own.url(), "SET orders x");
+    redis_cli(own.url(), "CLIENT KILL TYPE normal");
+    const auto refused = [&] {
+      const auto stats = redis_cli(own.url(), "INFO errorstats");
+      const auto at = stats.find("errorstat_WRONGTYPE:count=");
+      return at == std::string::npos ? 0 : std::stoi(stats.substr(at + 26));
+    };
+    const auto deadline = Clock::real()->now() + 10s;
+    while (refused() < 4 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 10ms);
+    EXPECT_GE(refused(), 4);
+    EXPECT_EQ(said, 1);
+    EXPECT_EQ(reconnected, 0) << "nothing works yet";
+    redis_cli(own.url(), "DEL orders");
+    co_await client.publish("orders", Value(2));
+    EXPECT_EQ((co_await reader.next())->value(), 2);
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_EQ(said, 1);
+    EXPECT_EQ(reconnected, 1);
+    co_await client.disconnect();
+  });
 }
 
 TEST(RedisTrouble, NoServerIsSaidWithinTheTimeAllowed) {
