@@ -544,6 +544,66 @@ TEST(RedisTrouble, AKeyThatIsNoStreamAnyMoreIsSaidOnceAndReadOnceItIsOne) {
   });
 }
 
+TEST(RedisTrouble, WhatWasUnderWayWhenTheServerDiedIsLookedForOnceItIsBack) {
+  FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    EventPublisher publisher(client);
+    co_await publisher.publish("orders", Value(0));
+    std::vector<int> stored;
+    const auto publish = [&](int number) -> awaitable<void> {
+      try {
+        co_await publisher.publish("orders", Value(number), {.key = "k"});
+        stored.push_back(number);
+      } catch (const MessagingError& failure) {
+        ADD_FAILURE() << number << ": " << failure.what();
+      }
+    };
+    co_await own.freeze();
+    constexpr int under_way = 5;
+    constexpr int all = 10;
+    for (int i = 1; i <= under_way; ++i) boost::asio::co_spawn(context, publish(i), boost::asio::detached);
+    co_await sleep_for(*Clock::real(), 50ms);  // so that they are sent
+    co_await own.kill();
+    for (int i = under_way + 1; i <= all; ++i) boost::asio::co_spawn(context, publish(i), boost::asio::detached);
+    co_await sleep_for(*Clock::real(), 300ms);
+    EXPECT_THAT(stored, ::testing::IsEmpty());
+    co_await own.revive();
+    const auto deadline = Clock::real()->now() + 10s;
+    while (stored.size() < all && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_EQ(stored.size(), std::size_t{all});
+    auto reader = co_await client.subscribe("orders");
+    for (int i = 0; i <= all; ++i) EXPECT_EQ((co_await reader.next())->value(), i) << "nothing was overtaken";
+    EXPECT_EQ(redis_cli(own.url(), "XLEN orders"), fmt::format("{}\n", all + 1)) << "each is stored once";
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, WhatCannotBeLookedForInTimeStaysUnknown) {
+  FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(own.url());
+    config.producer_config = {{"publish_timeout", 1000}};
+    MessageBroker client(context.get_executor(), config);
+    EventPublisher publisher(client);
+    co_await publisher.publish("orders", Value(0));
+    co_await own.freeze();
+    std::optional<errc> outcome;
+    const auto began = Clock::real()->now();
+    const auto publish = [&]() -> awaitable<void> {
+      const auto once = [&]() -> awaitable<void> { co_await publisher.publish("orders", Value(1)); };
+      outcome = (co_await failure_of(once())).reason();
+    };
+    boost::asio::co_spawn(context, publish(), boost::asio::detached);
+    co_await sleep_for(*Clock::real(), 50ms);  // so that it is sent
+    co_await own.kill();
+    while (!outcome && Clock::real()->now() - began < 5s) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_EQ(outcome, errc::outcome_unknown);
+    EXPECT_GT(Clock::real()->now() - began, 500ms) << "it was tried until the time was nearly over";
+    co_await client.disconnect();
+  });
+}
+
 TEST(RedisTrouble, NoServerIsSaidWithinTheTimeAllowed) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     auto config = MessagingConfig::from_url("redis://127.0.0.1:9");
