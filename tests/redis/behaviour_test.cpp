@@ -3,6 +3,7 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <maestro/messaging/shared_deduplication.hpp>
 #include <set>
 
@@ -15,6 +16,7 @@
 namespace maestro::messaging::testing {
 namespace {
 
+using namespace boost::asio::experimental::awaitable_operators;
 using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -453,6 +455,151 @@ TEST(RedisTrouble, AKeyOfAnotherKindIsNamed) {
     EXPECT_THAT((co_await failure_of(publish())).what(), HasSubstr("holds something else than a stream"));
     const auto subscribe = [&]() -> awaitable<void> { co_await client.subscribe(topic, {.group_id = "g"}); };
     EXPECT_THAT((co_await failure_of(subscribe())).what(), HasSubstr("holds something else than a stream"));
+    const auto alone = [&]() -> awaitable<void> { co_await client.subscribe(topic); };
+    EXPECT_THAT((co_await failure_of(alone())).what(), HasSubstr("holds something else than a stream"));
+    co_await client.disconnect();
+  });
+}
+
+/// Runs what is all of a program: it ends when nothing is left to be done.
+void ends(awaitable<void> all) {
+  set_log_level(LogLevel::off);
+  boost::asio::io_context context{1};
+  std::exception_ptr error;
+  boost::asio::co_spawn(context, std::move(all), [&](std::exception_ptr failure) { error = failure; });
+  context.run_for(5s);
+  EXPECT_TRUE(error) << "it is refused";
+  EXPECT_TRUE(context.stopped()) << "something is still outstanding";
+}
+
+TEST(RedisTrouble, AProgramWhoseSubscriptionIsRefusedEnds) {
+  const auto shared = server("redis");
+  const auto text = unique("text");
+  redis_cli(shared.url, fmt::format("SET {} x", text));
+  const auto forbidden = unique("forbidden");
+  redis_cli(shared.url, fmt::format("ACL SETUSER {} on nopass '~*' '&*' +@all -xgroup -xread", forbidden));
+  const auto as_user = fmt::format("redis://{}@127.0.0.1:{}", forbidden, port_of(shared.url));
+  const auto program = [](std::string url, std::string topic, std::optional<std::string> group) -> awaitable<void> {
+    MessageBroker client(co_await boost::asio::this_coro::executor, MessagingConfig::from_url(url));
+    co_await client.subscribe(topic, {.group_id = group});
+  };
+  for (const auto& group : {std::optional<std::string>("g"), std::optional<std::string>()}) {
+    ends(program(shared.url, text, group));
+    ends(program(as_user, forbidden, group));
+  }
+  redis_cli(shared.url, "ACL DELUSER " + forbidden);
+}
+
+TEST_F(RedisBehaviour, AProgramThatGivesASubscriptionUpOnItsWayEnds) {
+  set_log_level(LogLevel::off);
+  const auto topic = unique("given-up");
+  for (int round = 0; round < 40; ++round) {
+    boost::asio::io_context context{1};
+    const auto program = [&]() -> awaitable<void> {
+      auto client = broker(context);
+      co_await client.connect();
+      co_await (client.subscribe(topic, {.group_id = "g"}) || sleep_for(*Clock::real(), round * 50us));
+    };
+    boost::asio::co_spawn(context, program(), boost::asio::detached);
+    context.run_for(5s);
+    ASSERT_TRUE(context.stopped()) << "something is still outstanding, round " << round;
+  }
+}
+
+TEST(RedisTrouble, AKeyThatIsNoStreamAnyMoreIsSaidOnceAndReadOnceItIsOne) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    auto reader = co_await client.subscribe("orders");
+    co_await client.publish("orders", Value(1));
+    EXPECT_EQ((co_await reader.next())->value(), 1);
+    int said = 0;
+    int reconnected = 0;
+    set_log_sink([&](const LogRecord& line) {
+      said += line.message == "reading failed; trying again";
+      reconnected += line.message == "reconnected";
+    });
+    set_log_level(LogLevel::warning);
+    redis_cli(own.url(), "DEL orders");
+    redis_cli(own.url(), "SET orders x");
+    redis_cli(own.url(), "CLIENT KILL TYPE normal");
+    const auto refused = [&] {
+      const auto stats = redis_cli(own.url(), "INFO errorstats");
+      const auto at = stats.find("errorstat_WRONGTYPE:count=");
+      return at == std::string::npos ? 0 : std::stoi(stats.substr(at + 26));
+    };
+    const auto deadline = Clock::real()->now() + 10s;
+    while (refused() < 4 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 10ms);
+    EXPECT_GE(refused(), 4);
+    EXPECT_EQ(said, 1);
+    EXPECT_EQ(reconnected, 0) << "nothing works yet";
+    redis_cli(own.url(), "DEL orders");
+    co_await client.publish("orders", Value(2));
+    EXPECT_EQ((co_await reader.next())->value(), 2);
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    EXPECT_EQ(said, 1);
+    EXPECT_EQ(reconnected, 1);
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, WhatWasUnderWayWhenTheServerDiedIsLookedForOnceItIsBack) {
+  FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(own.url()));
+    EventPublisher publisher(client);
+    co_await publisher.publish("orders", Value(0));
+    std::vector<int> stored;
+    const auto publish = [&](int number) -> awaitable<void> {
+      try {
+        co_await publisher.publish("orders", Value(number), {.key = "k"});
+        stored.push_back(number);
+      } catch (const MessagingError& failure) {
+        ADD_FAILURE() << number << ": " << failure.what();
+      }
+    };
+    co_await own.freeze();
+    constexpr int under_way = 5;
+    constexpr int all = 10;
+    for (int i = 1; i <= under_way; ++i) boost::asio::co_spawn(context, publish(i), boost::asio::detached);
+    co_await sleep_for(*Clock::real(), 50ms);  // so that they are sent
+    co_await own.kill();
+    for (int i = under_way + 1; i <= all; ++i) boost::asio::co_spawn(context, publish(i), boost::asio::detached);
+    co_await sleep_for(*Clock::real(), 300ms);
+    EXPECT_THAT(stored, ::testing::IsEmpty());
+    co_await own.revive();
+    const auto deadline = Clock::real()->now() + 10s;
+    while (stored.size() < all && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_EQ(stored.size(), std::size_t{all});
+    auto reader = co_await client.subscribe("orders");
+    for (int i = 0; i <= all; ++i) EXPECT_EQ((co_await reader.next())->value(), i) << "nothing was overtaken";
+    EXPECT_EQ(redis_cli(own.url(), "XLEN orders"), fmt::format("{}\n", all + 1)) << "each is stored once";
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisTrouble, WhatCannotBeLookedForInTimeStaysUnknown) {
+  FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(own.url());
+    config.producer_config = {{"publish_timeout", 1000}};
+    MessageBroker client(context.get_executor(), config);
+    EventPublisher publisher(client);
+    co_await publisher.publish("orders", Value(0));
+    co_await own.freeze();
+    std::optional<errc> outcome;
+    const auto began = Clock::real()->now();
+    const auto publish = [&]() -> awaitable<void> {
+      const auto once = [&]() -> awaitable<void> { co_await publisher.publish("orders", Value(1)); };
+      outcome = (co_await failure_of(once())).reason();
+    };
+    boost::asio::co_spawn(context, publish(), boost::asio::detached);
+    co_await sleep_for(*Clock::real(), 50ms);  // so that it is sent
+    co_await own.kill();
+    while (!outcome && Clock::real()->now() - began < 5s) co_await sleep_for(*Clock::real(), 5ms);
+    EXPECT_EQ(outcome, errc::outcome_unknown);
+    EXPECT_GT(Clock::real()->now() - began, 500ms) << "it was tried until the time was nearly over";
     co_await client.disconnect();
   });
 }

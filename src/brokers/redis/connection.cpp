@@ -141,6 +141,13 @@ awaitable<void> Connection::open(const Address& address, const std::string& clie
   open_ = true;
   heard_ = clock_->now();
   read();
+  // Its reading keeps it: whoever gives up on the way has to close it.
+  struct Close {
+    Connection* connection;
+    ~Close() {
+      if (connection) connection->close({errc::closed, "given up on its way"});
+    }
+  } unless_used{this};
   std::vector<std::vector<std::string>> login;
   std::vector<std::string> what;
   // A user without a password is one that needs none, and never the default user.
@@ -184,6 +191,7 @@ awaitable<void> Connection::open(const Address& address, const std::string& clie
     close(failure);
     throw MessagingError(failure.code, failure.detail);
   }
+  unless_used.connection = nullptr;
 }
 
 void Connection::close(const Failure& why) {

@@ -287,15 +287,26 @@ awaitable<void> GroupReader::commit() {
 }
 
 awaitable<void> GroupReader::start() {
+  const auto self = std::static_pointer_cast<GroupReader>(shared_from_this());
+  std::exception_ptr refusal;
   try {
     co_await StreamReader::start();
+    co_return;
+  } catch (const MessagingError&) {
+    if (!connection_) throw;
+    refusal = std::current_exception();
   } catch (...) {
-    // It may have been given messages already: it leaves like any member, and others need not wait for them.
-    if (connection_)
-      asio::co_spawn(session_->executor, leave(std::static_pointer_cast<GroupReader>(shared_from_this())),
-                     asio::detached);
+    if (connection_) asio::co_spawn(session_->executor, leave(self), asio::detached);
     throw;
   }
+  // It may have been given messages already: it leaves like any member, and others need not wait for them. Where the
+  // server answers, it has left before the program hears why, and may end.
+  if (connection_->is_open()) {
+    co_await close();
+  } else {
+    asio::co_spawn(session_->executor, leave(self), asio::detached);
+  }
+  std::rethrow_exception(refusal);
 }
 
 awaitable<void> GroupReader::leave(std::shared_ptr<GroupReader> self) {
@@ -639,6 +650,12 @@ awaitable<void> PrivateReader::on_silence(Connection& connection) {
 }
 
 awaitable<void> PrivateReader::prepare_stream(Connection& connection, std::size_t stream) {
+  // A key that cannot be read is refused now: a read of it would fail again and again.
+  const auto key = streams_[stream].key;
+  if (!is_pattern_) {
+    const auto look = co_await connection.ask({"XREAD", "COUNT", "1", "STREAMS", key, "$"});
+    if (look->is_error()) fail(look->text, fmt::format("reading \"{}\"", key));
+  }
   if (streams_[stream].from_end) {
     const auto last = co_await last_of(connection, streams_[stream].key);
     if (last != EntryId{}) streams_[stream].last_read = last;
@@ -649,7 +666,7 @@ awaitable<void> PrivateReader::prepare_stream(Connection& connection, std::size_
 
 awaitable<void> PrivateReader::recover(Connection& connection) {
   for (std::size_t i = 0; i < streams_.size(); ++i)
-    if (!streams_[i].ready) co_await make_ready(connection, i);
+    if (!streams_[i].ready || !is_pattern_) co_await make_ready(connection, i);
 }
 
 std::vector<std::string> PrivateReader::read_command(std::size_t at_most, Duration block) const {

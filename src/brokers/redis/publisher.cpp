@@ -30,8 +30,8 @@ std::uint64_t hash_of_key(const OutgoingMessage& message) {
 }
 }  // namespace
 
-/// A place in the line of those that wait for a connection, or for memory of the server: whoever comes while others
-/// wait, waits behind them.
+/// A place in the line of those that wait for a connection, for memory of the server, or until it is known what became
+/// of them: whoever comes while others wait, waits behind them.
 class Publisher::InLine {
  public:
   explicit InLine(Publisher& publisher) : publisher_(publisher) {}
@@ -39,22 +39,27 @@ class Publisher::InLine {
   InLine(const InLine&) = delete;
   InLine& operator=(const InLine&) = delete;
 
-  /// Behind all others, or, when the message of that place was refused, before all that came later.
-  void enter(Place refused = never_sent) {
+  /// Behind all others, or, when the message of that place was sent before, before all that came later.
+  void enter(Place sent = never_sent) {
     if (std::exchange(in_it_, true)) return;
-    place_ = refused;
+    place_ = sent;
     auto& line = publisher_.line_;
     line.insert(std::ranges::upper_bound(line, place_, {}, &InLine::place_), this);
+  }
+  void enter_without_memory(Place refused) {
+    without_memory_ = true;
+    enter(refused);
   }
   void leave() {
     if (!std::exchange(in_it_, false)) return;
     auto& line = publisher_.line_;
     std::erase(line, this);
-    if (line.empty() || !line.front()->waits_for_memory()) publisher_.short_of_memory_.clear();
+    if (!publisher_.short_of_memory_.empty() && std::ranges::none_of(line, &InLine::waits_for_memory))
+      publisher_.short_of_memory_.clear();
     publisher_.moved_.ring();
   }
   [[nodiscard]] bool is_first() const { return publisher_.line_.front() == this; }
-  [[nodiscard]] bool waits_for_memory() const { return place_ != never_sent; }
+  [[nodiscard]] bool waits_for_memory() const { return without_memory_; }
   /// It will be tried again by its caller, and so will those behind, which else would overtake it.
   void fail_all(const Failure& why) {
     for (auto* each : publisher_.line_)
@@ -69,6 +74,7 @@ class Publisher::InLine {
 
   Publisher& publisher_;
   Place place_ = never_sent;
+  bool without_memory_ = false;
   bool in_it_ = false;
 };
 
@@ -88,7 +94,7 @@ void Publisher::Batch::on_reply(std::size_t index, const Value& reply, ReplyRead
     if (reply.is_error()) {
       refuse(result, describe(reply.text, fmt::format("publishing to \"{}\"", message.topic)));
       if (is_without_memory(result)) {
-        line_.enter(place_of(sent[index]));
+        line_.enter_without_memory(place_of(sent[index]));
         publisher_.note_refused(message);
       }
     } else {
@@ -101,6 +107,8 @@ void Publisher::Batch::on_reply(std::size_t index, const Value& reply, ReplyRead
 
 void Publisher::Batch::on_broken(std::size_t from, bool was_sent, const Failure& why) {
   broken = was_sent;
+  // Nothing overtakes it until it is known whether the server has it.
+  if (was_sent && from < sent.size() && !results.empty()) line_.enter(place_of(sent[from]));
   for (auto i = from; i < sent.size() && !results.empty(); ++i)
     refuse(results[sent[i]], was_sent ? Failure{errc::outcome_unknown, why.detail + "; no answer came before"}
                                       : Failure{errc::connection_failed, why.detail});
@@ -168,27 +176,30 @@ bool Publisher::is_overtaken(const OutgoingMessage& message, Place place) const 
   return key != short_of_memory_.end() && key->second > place;
 }
 
-awaitable<void> Publisher::wait_for_memory(std::shared_ptr<Batch> batch, InLine& line, TimePoint deadline) {
+awaitable<void> Publisher::publish_again(std::shared_ptr<Batch> batch, InLine& line, TimePoint deadline) {
   const auto messages = batch->messages;
   const auto results = batch->results;
   std::vector<std::size_t> refused;
   for (std::size_t i = 0; i < results.size(); ++i)
-    if (is_without_memory(results[i])) refused.push_back(i);
+    if (is_without_memory(results[i]) || batch->is_lost(results[i])) refused.push_back(i);
+  // What was lost is tried at once, and but once here: its caller does so from then on.
+  bool at_once = std::ranges::any_of(refused, [&](std::size_t i) { return batch->is_lost(results[i]); });
   for (auto pause = first_full_pause;; pause = std::min(2 * pause, longest_full_pause)) {
     std::erase_if(refused, [&](std::size_t i) {
-      if (!is_without_memory(results[i])) return true;
+      if (!is_without_memory(results[i]) && !at_once) return true;
       if (!is_overtaken(messages[i], batch->place_of(i))) return false;
       results[i].detail += "; a later message of its key was taken, so it is not tried again";
       return true;
     });
     if (refused.empty()) co_return;
-    if (line.is_first()) {
-      if (session_->clock->now() + pause >= deadline) co_return;
-      co_await sleep_for(*session_->clock, pause);
-    } else {
+    if (!line.is_first()) {
       while (!line.failure && !line.is_first())
         if (!co_await moved_.wait_until(deadline)) co_return;
+    } else if (!at_once) {
+      if (session_->clock->now() + pause >= deadline) co_return;
+      co_await sleep_for(*session_->clock, pause);
     }
+    at_once = false;
     if (line.failure) {
       for (const auto i : refused) refuse(results[i], *line.failure);
       co_return;
@@ -276,7 +287,8 @@ awaitable<void> Publisher::attempt(std::span<OutgoingMessage> messages, std::spa
     refuse(results[batch->sent[i]],
            {errc::outcome_unknown, fmt::format("no answer for \"{}\" within the time allowed", messages[batch->sent[i]].topic)});
   co_await settle(std::move(connection), batch, deadline);
-  if (!again && std::ranges::any_of(results, is_without_memory)) co_await wait_for_memory(batch, line, deadline);
+  const auto has_another_try = [&](const auto& result) { return is_without_memory(result) || batch->is_lost(result); };
+  if (!again && std::ranges::any_of(results, has_another_try)) co_await publish_again(batch, line, deadline);
 }
 
 }  // namespace maestro::messaging::redis

@@ -48,14 +48,15 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   class InLine;
   /// Where a message stands among all that were sent here.
   using Place = std::uint64_t;
-  /// `again`: they were refused before, `places` are theirs from then, and `again` is at the front of the line.
+  /// `again`: they were sent before, `places` are theirs from then, and `again` is at the front of the line.
   awaitable<void> attempt(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline,
                           InLine* again = nullptr, std::vector<Place> places = {});
   /// Completes with a connection once nobody is before this one in the line; without one when `line.failure` says why.
   awaitable<std::shared_ptr<Connection>> wait_for_turn(InLine& line, TimePoint deadline);
-  /// A server without memory may have some again before the time is over. Who was refused keeps its turn: what is
-  /// published later waits, and what a later message of its key has overtaken on the way is not tried again.
-  awaitable<void> wait_for_memory(std::shared_ptr<Batch> batch, InLine& line, TimePoint deadline);
+  /// Publishes what the server had no memory for, and may have before the time is over, and what a broken connection
+  /// has lost for sure. It keeps its turn: what is published later waits, and what a later message of its key has
+  /// overtaken on the way is not tried again.
+  awaitable<void> publish_again(std::shared_ptr<Batch> batch, InLine& line, TimePoint deadline);
   void note_refused(const OutgoingMessage& message);
   void note_taken(const OutgoingMessage& message, Place place);
   [[nodiscard]] bool is_overtaken(const OutgoingMessage& message, Place place) const;
@@ -64,7 +65,7 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   void sweep();
 
   std::size_t max_message_bytes_;
-  std::vector<InLine*> line_;  // those without memory first, in their order
+  std::vector<InLine*> line_;  // those that were sent before first, in their order
   Place next_place_ = 1;
   // Keys of messages that wait for memory, and the last place of each that the server took since.
   boost::unordered_flat_map<std::uint64_t, Place> short_of_memory_;
@@ -85,6 +86,10 @@ class Publisher::Batch final : public Call {
 
   [[nodiscard]] Place place_of(std::size_t message) const noexcept {
     return places_.empty() ? first_ + message : places_[message];
+  }
+  /// Surely not done, though it was sent: it was looked for at the server, and is not there.
+  [[nodiscard]] bool is_lost(const PublishResult& result) const noexcept {
+    return broken && result.error == errc::connection_failed;
   }
   [[nodiscard]] bool is_done() const noexcept { return results.empty() || answered == sent.size(); }
 

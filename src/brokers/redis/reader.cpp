@@ -108,6 +108,7 @@ awaitable<void> Reader::run(std::shared_ptr<Reader> self) {
   int failures = 0;
   bool lost = false;
   std::optional<TimePoint> began;
+  errc said{};
   while (!self->closed_) {
     try {
       if (!self->connection_ || !self->connection_->is_open()) {
@@ -137,9 +138,12 @@ awaitable<void> Reader::run(std::shared_ptr<Reader> self) {
         self->ready_.notify();
         co_return;
       }
-      if (failures == 0)
-        log(LogLevel::warning, "connection lost; reconnecting",
+      if (failures == 0 || failure.reason() != said)
+        log(LogLevel::warning,
+            failure.reason() == errc::connection_failed ? "connection lost; reconnecting"
+                                                        : "reading failed; trying again",
             {{"broker", "redis"}, {"topic", self->request_.topic}, {"cause", failure.detail()}});
+      said = failure.reason();
     }
     // Up to twice as long each time, and not in step with others.
     const Duration longest = std::min<Duration>(std::chrono::milliseconds(50) * (1 << std::min(failures++, 6)), std::chrono::seconds(2));

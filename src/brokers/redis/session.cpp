@@ -85,7 +85,7 @@ awaitable<std::shared_ptr<Connection>> Session::commands(std::string_view topic,
 awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePoint deadline) {
   const auto self = shared_from_this();
   for (;;) {
-    if (closed) throw MessagingError(errc::closed, "the broker was disconnected");
+    require_open();
     if (auto open = if_open(index)) co_return open;
     auto& slot = slots_[index];
     if (slot.opening) {
@@ -99,6 +99,7 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
       std::size_t index;
       ~Done() {
         session.slots_[index].opening = false;
+        session.slots_[index].next = nullptr;
         session.opened_.ring();
       }
     } const done{*this, index};
@@ -106,9 +107,11 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
     struct Close {
       Connection* connection;
       ~Close() {
-        if (connection) connection->close({errc::closed, "the server cannot do what is wanted of it"});
+        if (connection) connection->close({errc::closed, "it is not fit for what is wanted of it"});
       }
     } unless_used{connection.get()};
+    require_open();
+    slot.next = connection;
     // The server may have been started again with other settings, or be another one.
     if (index == 0 || persistence.empty()) {
       co_await check_promises(connection);
@@ -123,6 +126,7 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
         fenced = !ended->is_error() || !is_error(ended->text, "NOPERM");
       }
     }
+    require_open();
     unless_used.connection = nullptr;
     slots_[index].connection = connection;
     connection->on_close([weak = weak_from_this()](const Failure& why) {
@@ -210,6 +214,10 @@ awaitable<void> Session::check_promises(std::shared_ptr<Connection> connection) 
                                    reply->text));
 }
 
+void Session::require_open() const {
+  if (closed) throw MessagingError(errc::closed, "the broker was disconnected");
+}
+
 void Session::report_pool() const {
   PoolFigures figures{0, slots_.size(), 0};
   for (const auto& slot : slots_) {
@@ -252,8 +260,9 @@ void Session::look_after_connections() {
 void Session::close() {
   closed = true;
   if (next_look_) next_look_->cancel();
-  for (auto& slot : slots_)
-    if (slot.connection) slot.connection->close({errc::closed, "the broker was disconnected"});
+  for (const auto& slot : slots_)
+    for (const auto& connection : {slot.connection, slot.next})
+      if (connection) connection->close({errc::closed, "the broker was disconnected"});
   opened_.ring();
 }
 

@@ -74,12 +74,14 @@ class Session : public std::enable_shared_from_this<Session> {
  private:
   struct Slot {
     std::shared_ptr<Connection> connection;
+    std::shared_ptr<Connection> next;  ///< Open, and not known to be fit for use yet.
     bool opening = false;
   };
   awaitable<std::shared_ptr<Connection>> pooled(std::size_t index, TimePoint deadline);
   [[nodiscard]] std::shared_ptr<Connection> if_open(std::size_t index) const;
   [[nodiscard]] std::size_t index_of(std::string_view topic) const;
   void report_pool() const;
+  void require_open() const;
   /// Throws `unsupported` where the server cannot do what the options want of it.
   awaitable<void> check_promises(std::shared_ptr<Connection> connection);
   /// Looks after all connections now, and again and again while the session is there.

@@ -12,6 +12,7 @@
 #include "brokers/redis/channel.hpp"
 #include "brokers/redis/entry.hpp"
 #include "core/message_id.hpp"
+#include "runtime/notifier.hpp"
 
 namespace maestro::messaging::redis {
 
@@ -19,6 +20,9 @@ namespace asio = boost::asio;
 
 namespace {
 
+// How long a server that is away is left alone before it is asked again, at first and at most.
+constexpr Duration first_look_pause = std::chrono::milliseconds(20);
+constexpr Duration longest_look_pause = std::chrono::seconds(1);
 // How far is looked for messages whose answer got lost, in entries.
 constexpr std::size_t most_looked_at = 100'000;
 constexpr std::size_t page = 1000;
@@ -197,6 +201,7 @@ awaitable<void> StreamPublisher::run_round(Round& round) {
     round.missing = fmt::format("whether its copies are made was not said: {}", failure.detail());
   }
 }
+
 // The connection that broke is ended at the server before the next one is used, so what it had sent is stored by now or never will be.
 awaitable<void> StreamPublisher::find_out(Batch& batch, TimePoint deadline) {
   const auto messages = batch.messages;
@@ -212,37 +217,45 @@ awaitable<void> StreamPublisher::find_out(Batch& batch, TimePoint deadline) {
   }
   if (wanted.empty()) co_return;
   const std::string key = *topic;
-  try {
-    const auto connection = co_await session_->publishing(deadline);
-    if (!session_->fenced) co_return;
-    // From the last that is known to have been there before; else from the beginning of what is kept.
-    auto from = fmt::format("({}", EntryId::from_offset(batch.before).to_string());
-    for (std::size_t looked = 0; looked < most_looked_at && !wanted.empty(); looked += page) {
-      const auto reply = co_await connection->ask({"XRANGE", key, from, "+", "COUNT", std::to_string(page)});
-      if (reply->is_error()) co_return;
-      for (const auto& each : reply->items()) {
-        const auto entry = read_entry(each);
-        if (!entry) continue;
-        from = fmt::format("({}", entry->id_text);
-        EntryBatch stored(key, reply.owner);
-        stored.add(*entry, {}, 1);
-        std::vector<Message> message;
-        stored.take(message);
-        const auto id = message_id(message.front().headers());
-        const auto found = id ? wanted.find(*id) : wanted.end();
-        if (found == wanted.end()) continue;
-        auto& result = results[found->second];
-        wanted.erase(found);
-        result = {};
-        confirm_entry(result, key, entry->id, entry->id_text);
+  // From the last that is known to have been there before; else from the beginning of what is kept.
+  auto from = fmt::format("({}", EntryId::from_offset(batch.before).to_string());
+  const auto found = [&](const Value& value, const Kept& reply) {
+    const auto entry = read_entry(value);
+    if (!entry) return;
+    from = fmt::format("({}", entry->id_text);
+    EntryBatch stored(key, reply.owner);
+    stored.add(*entry, {}, 1);
+    std::vector<Message> message;
+    stored.take(message);
+    const auto id = message_id(message.front().headers());
+    const auto sought = id ? wanted.find(*id) : wanted.end();
+    if (sought == wanted.end()) return;
+    auto& result = results[sought->second];
+    wanted.erase(sought);
+    result = {};
+    confirm_entry(result, key, entry->id, entry->id_text);
+  };
+  std::size_t looked = 0;
+  for (auto pause = first_look_pause;; pause = std::min(2 * pause, longest_look_pause)) {
+    try {
+      const auto connection = co_await session_->publishing(deadline);
+      if (!session_->fenced) co_return;
+      while (looked < most_looked_at && !wanted.empty()) {
+        const auto reply = co_await connection->ask({"XRANGE", key, from, "+", "COUNT", std::to_string(page)});
+        if (reply->is_error()) fail(reply->text, "looking for what was published");
+        looked += page;
+        for (const auto& each : reply->items()) found(each, reply);
+        if (reply->count == page) continue;
+        for (const auto& [id, i] : wanted)
+          refuse(results[i], {errc::connection_failed, "the connection broke before the server took the message"});
+        co_return;
       }
-      if (reply->count == page) continue;
-      for (const auto& [id, i] : wanted)
-        refuse(results[i], {errc::connection_failed, "the connection broke before the server took the message"});
       co_return;
+    } catch (const MessagingError& failure) {
+      if (failure.reason() != errc::connection_failed) co_return;  // it stays unknown
     }
-  } catch (const MessagingError&) {
-    // It stays unknown.
+    if (session_->clock->now() + pause >= deadline) co_return;
+    co_await sleep_for(*session_->clock, pause);
   }
 }
 

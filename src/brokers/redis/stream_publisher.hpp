@@ -33,7 +33,8 @@ class StreamPublisher final : public Publisher {
 
  private:
   struct Round;
-  /// Finds out what became of messages that have an id and whose connection broke: stored, or surely not.
+  /// Finds out what became of messages that have an id and whose connection broke: stored, or surely not. Waits for a
+  /// server that is away, or cannot answer yet.
   awaitable<void> find_out(Batch& batch, TimePoint deadline);
   /// Writes new topics down, where patterns and lists find them.
   awaitable<void> index(std::shared_ptr<Connection> connection, std::vector<std::string> topics);
