@@ -188,6 +188,85 @@ TEST(RedisPromises, WhatEveryGroupHasAcknowledgedIsTrimmedAndNothingElse) {
   });
 }
 
+TEST(RedisPromises, WhatADestroyedGroupHasNotReadStaysWhileItsMemberIsFull) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    constexpr int messages = 1000;
+    const auto deadline = Clock::real()->now() + 30s;
+    const auto has_group = [&] {
+      return redis_cli(own.url(), "XINFO GROUPS orders").find("full") != std::string::npos;
+    };
+    const auto length = [&] { return std::stoi(redis_cli(own.url(), "XLEN orders")); };
+    const auto trims = [&](int more) -> awaitable<void> {
+      const auto count = [&] {
+        const auto stats = redis_cli(own.url(), "INFO commandstats");
+        const auto at = stats.find("cmdstat_xtrim:calls=");
+        return at == std::string::npos ? 0 : std::stoi(stats.substr(at + 20));
+      };
+      const auto before = count();
+      while (count() < before + more && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    };
+    const auto destroy = [&]() -> awaitable<void> {
+      co_await trims(2);  // all groups have been seen
+      EXPECT_EQ(redis_cli(own.url(), "XGROUP DESTROY orders full"), "1\n");
+      while (!has_group() && length() == messages && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+      EXPECT_TRUE(has_group()) << "it is made again, though its member has no room to read";
+      co_await trims(2);
+      EXPECT_EQ(length(), messages);
+    };
+    auto client = broker(context, own.url(), {}, {{"trim_after", 100}, {"prefetch", 10}});
+    auto full = co_await client.subscribe("orders", {.group_id = "full", .enable_auto_commit = false});
+    for (int i = 0; i < messages; ++i) co_await client.publish("orders", Value(i), {.confirm = false});
+    co_await client.flush();
+    co_await full.next();
+    co_await destroy();
+    // Beside a group that has read everything, and trims.
+    auto other = broker(context, own.url(), {}, {{"trim_after", 100}});
+    auto healthy = co_await other.subscribe("orders", {.group_id = "healthy"});
+    for (int i = 0; i < messages; ++i) co_await healthy.next();
+    co_await healthy.commit();
+    co_await destroy();
+    std::set<std::int64_t> seen;
+    while (seen.size() < messages && Clock::real()->now() < deadline) {
+      const auto message = co_await full.next();
+      seen.insert(message->value().as_int64());
+      full.acknowledge(*message);
+    }
+    EXPECT_EQ(seen.size(), static_cast<std::size_t>(messages));
+    co_await client.disconnect();
+    co_await other.disconnect();
+  });
+}
+
+TEST(RedisPromises, WhereTheUserMayNotTrimInOneStepNothingIsTrimmed) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    redis_cli(own.url(), "ACL SETUSER default -eval");
+    std::vector<std::string> said;
+    set_log_sink([&](const LogRecord& line) {
+      if (line.message.find("does not let this user trim") != std::string::npos) said.push_back(line.message);
+    });
+    set_log_level(LogLevel::warning);
+    auto client = broker(context, own.url(), {}, {{"trim_after", 100}});
+    auto reader = co_await client.subscribe("orders", {.group_id = "g"});
+    for (int i = 0; i < 500; ++i) co_await client.publish("orders", Value(i), {.confirm = false});
+    co_await client.flush();
+    for (int i = 0; i < 500; ++i) co_await reader.next();
+    co_await reader.commit();
+    const auto length = [&] { return std::stoi(redis_cli(own.url(), "XLEN orders")); };
+    const auto deadline = Clock::real()->now() + 10s;
+    while (said.empty() && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_EQ(said.size(), 1U);
+    EXPECT_EQ(length(), 500);
+    redis_cli(own.url(), "ACL SETUSER default +eval");
+    while (length() > 100 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 50ms);
+    EXPECT_LE(length(), 100) << "once it may, it does";
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    co_await client.disconnect();
+  });
+}
+
 TEST(RedisPromises, NamesOfMembersThatAreGoneAreForgotten) {
   const auto shared = server("redis");
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {

@@ -21,7 +21,10 @@ namespace {
 constexpr std::size_t most_ids = 1000;
 // Entries that are claimed from dead members at once.
 constexpr std::size_t most_claimed = 100;
+// A group that was destroyed is made again before the second look of a member of another group, which then trims.
+constexpr Duration shortest_trim_period = std::chrono::seconds(1);
 constexpr Duration longest_trim_period = std::chrono::seconds(30);
+constexpr Duration group_period = shortest_trim_period / 4;
 // What was read so long ago has come to the replicas too.
 constexpr Duration replicated_after = std::chrono::seconds(10);
 constexpr Duration claim_period = std::chrono::seconds(1);
@@ -93,9 +96,10 @@ GroupReader::GroupReader(std::shared_ptr<Session> session, SubscribeRequest requ
       consumer_(own_name_ ? *own_name_ : make_consumer_name(*session_)),
       claim_idle_(session_->options.duration("claim_idle")),
       trim_after_(session_->options.duration("trim_after")),
-      trim_period_(trim_after_ > Duration::zero() ? std::clamp<Duration>(trim_after_ / 4, std::chrono::seconds(1), longest_trim_period)
+      trim_period_(trim_after_ > Duration::zero() ? std::clamp<Duration>(trim_after_ / 4, shortest_trim_period, longest_trim_period)
                                                   : longest_trim_period),
       acknowledged_all_(session_->clock, session_->executor),
+      looked_at_(session_->clock->now()),
       claimed_at_(session_->clock->now()),
       trimmed_at_(session_->clock->now()) {}
 
@@ -396,9 +400,14 @@ awaitable<void> GroupReader::tend() {
     co_await session_->commands(request_.topic, session_->deadline());
     send_acknowledgements();
   }
+  const auto now = session_->clock->now();
+  // Who reads is told that the group is gone.
+  if (now - looked_at_ >= group_period && (paused_ || room() == 0)) {
+    looked_at_ = now;
+    co_await look_for_groups();
+  }
   co_await claim_due();
   co_await keep_fresh();
-  const auto now = session_->clock->now();
   if (now - claimed_at_ >= std::min<Duration>(claim_idle_ / 2, claim_period) && !paused_) {
     claimed_at_ = now;
     co_await claim_from_the_dead();
@@ -558,35 +567,72 @@ awaitable<void> GroupReader::take_over(Connection& connection, std::size_t strea
   deliver(stream, claimed, reply, counts);
 }
 
-// Entries that every group has acknowledged and that are old enough; never one that a group has not read or holds pending.
+awaitable<void> GroupReader::look_for_groups() {
+  const auto connection = co_await session_->commands(request_.topic, session_->deadline());
+  for (std::size_t i = 0; i < streams_.size() && !closed_; ++i) {
+    if (!streams_[i].ready || co_await has_group(*connection, streams_[i].key)) continue;
+    co_await make_again(*connection, "it was looked for");
+    co_return;
+  }
+}
+
+// Entries that every group has acknowledged and that are old enough; never one that a group has not read or holds pending. The looks and
+// the deletion are one step, so that no group is made, or set back, between them. Nothing goes while this member's own group is missing,
+// or one that was there at the last look: its members make it again, and have not read what is there.
 awaitable<void> GroupReader::trim() {
+  // The keys are a stream; the values this group, the age's id, and the groups of the last look. Returns the groups; nothing where the own
+  // one is missing. Numbers of an id may be larger than Lua's, so their digits are compared.
+  constexpr std::string_view script =
+      "local function less(a, b) if #a ~= #b then return #a < #b end return a < b end "
+      "local function before(a, b) "
+      "local am, an = a:match('(%d+)-(%d+)') local bm, bn = b:match('(%d+)-(%d+)') "
+      "if am ~= bm then return less(am, bm) end return less(an, bn) end "
+      "local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1]) "
+      "if groups.err then return groups end "
+      "local names, there, keep = {}, {}, ARGV[2] "
+      "for _, each in ipairs(groups) do "
+      "local of = {} for i = 1, #each, 2 do of[each[i]] = each[i + 1] end "
+      "names[#names + 1] = of['name'] there[of['name']] = true "
+      "local first = of['last-delivered-id'] "
+      "if before(first, keep) then keep = first end "
+      "if of['pending'] > 0 then first = redis.call('XPENDING', KEYS[1], of['name'])[2] "
+      "if before(first, keep) then keep = first end end "
+      "end "
+      "if not there[ARGV[1]] then return {} end "
+      "for i = 3, #ARGV do if not there[ARGV[i]] then return names end end "
+      "local trimmed = redis.pcall('XTRIM', KEYS[1], 'MINID', '~', keep) "
+      "if type(trimmed) == 'table' and trimmed.err then return trimmed end "
+      "return names";
   if (trim_after_ <= Duration::zero()) co_return;
-  for (std::size_t i = 0; i < streams_.size(); ++i) {
+  for (std::size_t i = 0; i < streams_.size() && !closed_; ++i) {
     if (!streams_[i].ready) continue;
     const auto key = streams_[i].key;
-    const auto groups = co_await session_->ask(request_.topic, {"XINFO", "GROUPS", key}, "looking at the groups");
     const auto age = session_->clock->wall().time_since_epoch() - trim_after_;
-    EntryId keep{static_cast<std::uint64_t>(std::max<std::int64_t>(std::chrono::floor<std::chrono::milliseconds>(age).count(), 0)), 0};
-    for (const auto& each : groups->items()) {
-      const auto fields = fields_of(each);
-      const auto last = fields.contains("last-delivered-id") ? EntryId::parse(fields.at("last-delivered-id")->text) : std::nullopt;
-      if (!last || !fields.contains("name") || !fields.contains("pending")) co_return;
-      keep = std::min(keep, EntryId{last->ms, last->number + 1});
-      if (fields.at("pending")->number == 0) continue;
-      const auto pending =
-          co_await session_->ask(request_.topic, {"XPENDING", key, std::string(fields.at("name")->text)}, "looking at what is pending");
-      const auto oldest = pending->count >= 2 ? EntryId::parse(pending->items()[1].text) : std::nullopt;
-      if (!oldest) co_return;
-      keep = std::min(keep, *oldest);
-    }
-    if (keep == EntryId{}) continue;
+    const EntryId keep{static_cast<std::uint64_t>(std::max<std::int64_t>(std::chrono::floor<std::chrono::milliseconds>(age).count(), 0)), 0};
+    std::vector<std::string> words{"EVAL", std::string(script), "1", key, group_, keep.to_string()};
+    const auto& before = groups_[i];
+    words.insert(words.end(), before.begin(), before.end());
     const auto connection = co_await session_->commands(request_.topic, session_->deadline());
-    const auto trimmed = co_await connection->ask({"XTRIM", key, "MINID", "~", keep.to_string()});
-    if (!trimmed->is_error()) continue;
-    if (!is_error(trimmed->text, "ERR syntax error")) fail(trimmed->text, "trimming");
-    log(LogLevel::warning, "this Redis cannot trim a stream by age (XTRIM MINID came with 6.2); what was acknowledged stays",
-        {{"broker", "redis"}, {"topic", key}});
-    trim_after_ = Duration::zero();
+    const auto reply = co_await connection->ask(std::move(words));
+    if (is_error(reply->text, "ERR no such key") || (!reply->is_error() && reply->count == 0)) {
+      co_await make_again(*connection, "it was not there when the stream was to be trimmed");
+      continue;
+    }
+    if (!reply->is_error()) {
+      auto& groups = groups_[i];
+      groups.clear();
+      for (const auto& each : reply->items()) groups.emplace_back(each.text);
+      continue;
+    }
+    if (passes(reply->text)) fail(reply->text, "trimming");
+    if (std::exchange(trim_refused_, true)) continue;
+    const bool is_old = is_error(reply->text, "ERR syntax error");
+    log(LogLevel::warning,
+        is_old ? "this Redis cannot trim a stream by age (XTRIM MINID came with 6.2); what was acknowledged stays"
+               : "the server does not let this user trim (EVAL with XINFO, XPENDING and XTRIM); what was acknowledged stays",
+        {{"broker", "redis"}, {"topic", key}, {"cause", std::string(reply->text)}});
+    if (is_old) trim_after_ = Duration::zero();
+    if (is_old) co_return;
   }
 }
 

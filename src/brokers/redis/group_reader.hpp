@@ -68,6 +68,8 @@ class GroupReader final : public StreamReader {
   awaitable<bool> claim_one_by_one(Connection& connection, std::size_t stream, EntryId& from);
   awaitable<void> take_over(Connection& connection, std::size_t stream, std::span<const Value> entries, Kept reply);
   awaitable<void> hand_over(Connection& connection, std::string key);
+  /// For a member that does not read, and so would not be told that its group is gone.
+  awaitable<void> look_for_groups();
   awaitable<void> trim();
   awaitable<void> forget_the_dead();
   awaitable<std::vector<std::uint32_t>> counts_of(Connection& connection, std::size_t stream, std::span<const Value> entries);
@@ -87,8 +89,12 @@ class GroupReader final : public StreamReader {
   std::optional<Failure> refused_;                       // why acknowledgements are lost; the next commit says so
   bool refusing_ = false;                                // and that was said
   Signal acknowledged_all_;
+  TimePoint looked_at_{};
   TimePoint claimed_at_{};
   TimePoint trimmed_at_{};
+  // The groups of each stream, when it was last looked at.
+  boost::unordered_flat_map<std::size_t, std::vector<std::string>> groups_;
+  bool trim_refused_ = false;  // and that was said
 };
 
 /// Reads everything by itself, and settles nothing.

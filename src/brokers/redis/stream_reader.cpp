@@ -112,15 +112,26 @@ awaitable<void> StreamReader::make_ready(Connection& connection, std::size_t str
 awaitable<void> StreamReader::mend(std::string error) {
   const bool gone = is_error(error, "NOGROUP") || (is_error(error, "UNBLOCKED") && !is_from_replica(error));
   if (!gone && !(is_pattern_ && is_error(error, "WRONGTYPE"))) fail(error, fmt::format("reading \"{}\"", request_.topic));
-  if (gone)
-    log(LogLevel::warning,
-        is_pattern_
-            ? "a group or its stream is gone at the server; what is there, or comes back, is read from its beginning"
-            : "the group or its stream is gone at the server; it is made again, and read from its beginning",
-        {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", error}});
+  if (gone) {
+    co_await make_again(*connection_, std::move(error));
+  } else {
+    co_await make_all_ready(*connection_);
+  }
+}
+
+awaitable<void> StreamReader::make_again(Connection& connection, std::string cause) {
+  log(LogLevel::warning,
+      is_pattern_
+          ? "a group or its stream is gone at the server; what is there, or comes back, is read from its beginning"
+          : "the group or its stream is gone at the server; it is made again, and read from its beginning",
+      {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", cause}});
+  co_await make_all_ready(connection);
+}
+
+awaitable<void> StreamReader::make_all_ready(Connection& connection) {
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     streams_[i].from_end = false;
-    co_await make_ready(*connection_, i);
+    co_await make_ready(connection, i);
   }
 }
 

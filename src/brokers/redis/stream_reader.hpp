@@ -57,6 +57,8 @@ class StreamReader : public Reader {
 
   /// What the server said to a read. Throws what will not mend by looking at the streams again.
   awaitable<void> mend(std::string error);
+  /// A group or its stream is gone at the server: it is made again, and read from its beginning.
+  awaitable<void> make_again(Connection& connection, std::string cause);
   void add_ready(EntryBatch& batch);
   void wake_tending() { tending_.notify(); }
   [[nodiscard]] std::optional<std::size_t> find_stream(std::string_view key) const;
@@ -67,6 +69,7 @@ class StreamReader : public Reader {
 
  private:
   static awaitable<void> run_tending(std::shared_ptr<StreamReader> self);
+  awaitable<void> make_all_ready(Connection& connection);
 
   Notifier tending_;
 };
