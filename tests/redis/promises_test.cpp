@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "runtime/notifier.hpp"
@@ -712,6 +713,42 @@ TEST_F(RedisShared, APrivateReaderSeesAStreamThatWasMadeAgain) {
     redis_cli(server_.url, "DEL " + topic);
     for (const auto* id : {"5-1", "6-1"}) add(id);
     for (const auto* id : {"5-1", "6-1"}) EXPECT_EQ((co_await reader.next())->body(), id);
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, APatternHoldsNoMoreThanPrefetchAndStarvesNoTopic) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto base = unique("many");
+    constexpr int topics = 30;
+    constexpr int each = 10;
+    auto client = broker(context, server_.url, {}, {{"prefetch", 10}});
+    for (int i = 0; i < each; ++i)
+      for (int topic = 0; topic < topics; ++topic)
+        co_await client.publish(fmt::format("{}.t{}", base, topic), Value(i), {.confirm = false});
+    co_await client.flush();
+    const auto pending = [&] {
+      return std::stoi(
+          says(fmt::format("EVAL \"local n = 0 for i = 0, {} do "
+                           "n = n + redis.call('XPENDING', KEYS[1] .. '.t' .. i, 'g')[1] end return n\" 1 {}",
+                           topics - 1, base)));
+    };
+    auto group = co_await client.subscribe(base + ".*", {.group_id = "g", .enable_auto_commit = false});
+    auto alone = co_await client.subscribe(base + ".*");
+    for (auto* reader : {&group, &alone}) {
+      std::map<std::string, int> seen;
+      for (int i = 0; i < topics * each; ++i) {
+        const auto message = co_await reader->next();
+        EXPECT_EQ(message->value(), seen[std::string(message->topic())]++) << message->topic();
+        if (i % 20 == 0) EXPECT_LE(pending(), 10);
+        if (i == topics * each / 2) EXPECT_EQ(seen.size(), static_cast<std::size_t>(topics)) << "each has its turn";
+        if (reader == &group) group.acknowledge(*message);
+      }
+      // What comes into an idle one is seen.
+      co_await client.publish(base + ".t17", Value("late"));
+      EXPECT_EQ((co_await reader->next())->value(), "late");
+      if (reader == &group) co_await group.close();
+    }
     co_await client.disconnect();
   });
 }

@@ -131,16 +131,13 @@ awaitable<void> GroupReader::prepare_stream(Connection& connection, std::size_t 
   streams_[stream].ready = true;
 }
 
-std::vector<std::string> GroupReader::read_command(std::size_t at_most, Duration block) const {
-  std::vector<std::string> words{"XREADGROUP", "GROUP", group_,  consumer_, "COUNT",  std::to_string(at_most),
-                                 "BLOCK",      milliseconds(block), "STREAMS"};
-  std::size_t count = 0;
-  for (const auto& stream : streams_)
-    if (stream.ready) {
-      words.push_back(stream.key);
-      ++count;
-    }
-  words.insert(words.end(), count, ">");
+std::vector<std::string> GroupReader::read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                                   std::optional<Duration> block) const {
+  std::vector<std::string> words{"XREADGROUP", "GROUP", group_, consumer_, "COUNT", std::to_string(at_most)};
+  if (block) words.insert(words.end(), {"BLOCK", milliseconds(*block)});
+  words.emplace_back("STREAMS");
+  for (const auto i : streams) words.push_back(streams_[i].key);
+  words.insert(words.end(), streams.size(), ">");
   return words;
 }
 
@@ -698,12 +695,13 @@ awaitable<void> PrivateReader::recover(Connection& connection) {
     if (!streams_[i].ready) co_await make_ready(connection, i);
 }
 
-std::vector<std::string> PrivateReader::read_command(std::size_t at_most, Duration block) const {
-  std::vector<std::string> words{"XREAD", "COUNT", std::to_string(at_most), "BLOCK", milliseconds(block), "STREAMS"};
-  for (const auto& stream : streams_)
-    if (stream.ready) words.push_back(stream.key);
-  for (const auto& stream : streams_)
-    if (stream.ready) words.push_back(stream.last_read.to_string());
+std::vector<std::string> PrivateReader::read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                                     std::optional<Duration> block) const {
+  std::vector<std::string> words{"XREAD", "COUNT", std::to_string(at_most)};
+  if (block) words.insert(words.end(), {"BLOCK", milliseconds(*block)});
+  words.emplace_back("STREAMS");
+  for (const auto i : streams) words.push_back(streams_[i].key);
+  for (const auto i : streams) words.push_back(streams_[i].last_read.to_string());
   return words;
 }
 

@@ -29,7 +29,8 @@ class GroupReader final : public StreamReader {
  protected:
   awaitable<void> prepare_stream(Connection& connection, std::size_t stream) override;
   awaitable<void> recover(Connection& connection) override;
-  std::vector<std::string> read_command(std::size_t at_most, Duration block) const override;
+  std::vector<std::string> read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                        std::optional<Duration> block) const override;
   [[nodiscard]] std::size_t room() const override {
     return request_.prefetch > held_.size() ? request_.prefetch - held_.size() : 0;
   }
@@ -107,7 +108,8 @@ class PrivateReader final : public StreamReader {
  protected:
   awaitable<void> prepare_stream(Connection& connection, std::size_t stream) override;
   awaitable<void> recover(Connection& connection) override;
-  std::vector<std::string> read_command(std::size_t at_most, Duration block) const override;
+  std::vector<std::string> read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                        std::optional<Duration> block) const override;
   [[nodiscard]] std::size_t room() const override {
     return request_.prefetch > ready_messages_.size() ? request_.prefetch - ready_messages_.size() : 0;
   }
