@@ -717,6 +717,49 @@ TEST_F(RedisShared, APrivateReaderSeesAStreamThatWasMadeAgain) {
   });
 }
 
+TEST_F(RedisShared, WhatWasReleasedUntilLaterWaitsThoughItsMemberCloses) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("later");
+    auto client = broker(context, server_.url, {}, {{"claim_idle", 10'000}});
+    for (int i = 0; i < 2; ++i) co_await client.publish(topic, Value(i));
+    auto first = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    const auto message = *co_await first.next();
+    co_await first.next();
+    const auto began = Clock::real()->now();
+    first.release(message, 3s);
+    co_await first.close();
+    auto second = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    EXPECT_EQ((co_await second.next())->value(), 1) << "what was not released at once";
+    EXPECT_LT(Clock::real()->now() - began, 3s);
+    EXPECT_EQ((co_await second.next())->value(), 0);
+    EXPECT_GE(Clock::real()->now() - began, 2990ms);
+    EXPECT_LT(Clock::real()->now() - began, 8s) << "long before claim_idle";
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, ASecondMemberOfOneNameIsWarnedOf) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("namesake");
+    auto client = broker(context, server_.url, {}, {{"consumer_name", "worker"}});
+    std::vector<std::string> said;
+    set_log_sink([&](const LogRecord& line) {
+      if (line.message.starts_with("a member of this name was active")) said.push_back(line.message);
+    });
+    set_log_level(LogLevel::warning);
+    co_await client.publish(topic, Value(1));
+    auto first = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    EXPECT_EQ((co_await first.next())->value(), 1);
+    EXPECT_EQ(said.size(), 0U);
+    auto second = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ(said.size(), 1U);
+    EXPECT_EQ((co_await second.next())->value(), 1) << "it may be the same, started again";
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    co_await client.disconnect();
+  });
+}
+
 TEST_F(RedisShared, APatternHoldsNoMoreThanPrefetchAndStarvesNoTopic) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto base = unique("many");

@@ -28,6 +28,8 @@ constexpr Duration group_period = shortest_trim_period / 4;
 // What was read so long ago has come to the replicas too.
 constexpr Duration replicated_after = std::chrono::seconds(10);
 constexpr Duration claim_period = std::chrono::seconds(1);
+// A member that lives says something so often: it reads, or claims.
+constexpr Duration alive_within = 2 * claim_period;
 // How long a server that refused acknowledgements for now is left alone with them.
 constexpr Duration refusal_pause = std::chrono::milliseconds(500);
 
@@ -179,8 +181,36 @@ awaitable<void> GroupReader::recover(Connection& connection) {
 }
 
 awaitable<void> GroupReader::begin() {
-  if (own_name_) co_await read_pending(*connection_);
+  if (own_name_) {
+    co_await look_for_namesakes(*connection_);
+    co_await read_pending(*connection_);
+  }
   co_await claim_from_the_dead();
+}
+
+// Two of one name would each be given what the other holds. One that was killed just now looks the same, and is not
+// refused.
+awaitable<void> GroupReader::look_for_namesakes(Connection& connection) const {
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (!streams_[i].ready) continue;
+    const auto key = streams_[i].key;
+    const auto members = co_await connection.ask({"XINFO", "CONSUMERS", key, group_});
+    for (const auto& each : members->items()) {
+      const auto fields = fields_of(each);
+      if (!fields.contains("name") || !fields.contains("idle") || fields.at("name")->text != consumer_) continue;
+      const std::chrono::milliseconds idle(fields.at("idle")->number);
+      if (idle > alive_within) continue;
+      log(LogLevel::warning,
+          "a member of this name was active a moment ago; if it still runs, both handle the same messages: give each a "
+          "consumer_name of its own",
+          {{"broker", "redis"},
+           {"topic", key},
+           {"group", group_},
+           {"consumer_name", consumer_},
+           {"idle_ms", std::to_string(idle.count())}});
+      co_return;
+    }
+  }
 }
 
 awaitable<void> GroupReader::read_pending(Connection& connection) {
@@ -317,7 +347,7 @@ awaitable<void> GroupReader::close() {
     const auto connection = co_await session_->commands(request_.topic, session_->deadline());
     // A read that is still blocked at the server might be given messages that nobody would ever see here.
     if (!kill.empty()) co_await connection->ask(std::move(kill));
-    for (const auto& stream : streams_) co_await hand_over(*connection, stream.key);
+    for (std::size_t i = 0; i < streams_.size(); ++i) co_await hand_over(*connection, i);
   } catch (const MessagingError& failure) {
     log(LogLevel::info, "a member left without a word to the server; what it held will be claimed",
         {{"broker", "redis"}, {"group", group_}, {"cause", failure.detail()}});
@@ -325,23 +355,41 @@ awaitable<void> GroupReader::close() {
   held_.clear();
 }
 
-// What this member holds stays pending, and others may claim it at once: its idle time is set beyond any limit. A member that holds
+// What this member holds stays pending, and others may claim it at once: its idle time is set beyond any limit. What
+// was released until later looks as if it had been idle so long that it may be claimed then. A member that holds
 // nothing leaves no trace.
-awaitable<void> GroupReader::hand_over(Connection& connection, std::string key) {
+awaitable<void> GroupReader::hand_over(Connection& connection, std::size_t stream) {
+  const auto key = streams_[stream].key;
+  const auto now = session_->clock->now();
+  std::map<EntryId, Duration> later;
+  for (const auto& due : due_)
+    if (const auto held = held_.find(due.serial); held != held_.end() && held->second.stream == stream && due.at > now)
+      later[held->second.id] = due.at - now;
   std::string from = "-";
   bool holds = false;
   for (bool more = true; more;) {
     const auto pending = co_await connection.ask({"XPENDING", key, group_, from, "+", std::to_string(most_ids), consumer_});
     if (pending->is_error()) co_return;
-    std::vector<std::string> claim{"XCLAIM", key, group_, consumer_, "0"};
-    for (const auto& each : pending->items())
-      if (each.count > 0) claim.emplace_back(each.items()[0].text);
+    std::map<Duration, std::vector<std::string>> ids;  // by how long they are to have been idle
+    for (const auto& each : pending->items()) {
+      if (each.count == 0) continue;
+      const auto id = std::string(each.items()[0].text);
+      const auto released = later.find(EntryId::parse(id).value_or(EntryId{}));
+      ids[released == later.end() ? Duration(std::chrono::hours(24))
+                                  : std::max(claim_idle_ - released->second, Duration::zero())]
+          .push_back(id);
+      from = "(" + id;
+    }
     more = pending->count == most_ids;
     if (pending->count == 0) break;
     holds = true;
-    from = "(" + claim.back();
-    claim.insert(claim.end(), {"IDLE", milliseconds(std::chrono::hours(24)), "JUSTID"});
-    co_await connection.ask(std::move(claim));
+    std::vector<std::vector<std::string>> claims;
+    for (auto& [idle, of] : ids) {
+      auto& claim = claims.emplace_back(std::vector<std::string>{"XCLAIM", key, group_, consumer_, "0"});
+      claim.insert(claim.end(), of.begin(), of.end());
+      claim.insert(claim.end(), {"IDLE", milliseconds(idle), "JUSTID"});
+    }
+    if (!claims.empty()) co_await connection.ask_all(std::move(claims));
   }
   if (!holds) co_await connection.ask({"XGROUP", "DELCONSUMER", key, group_, consumer_});
 }

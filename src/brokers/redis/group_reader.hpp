@@ -56,6 +56,7 @@ class GroupReader final : public StreamReader {
 
   static awaitable<void> leave(std::shared_ptr<GroupReader> self);
   void deliver(std::size_t stream, std::span<const Value> entries, const Kept& reply, std::span<const std::uint32_t> counts);
+  awaitable<void> look_for_namesakes(Connection& connection) const;
   awaitable<void> read_pending(Connection& connection);
   awaitable<bool> has_group(Connection& connection, std::string key) const;
   void drop_poison(std::size_t stream, EntryId id);
@@ -68,7 +69,7 @@ class GroupReader final : public StreamReader {
   awaitable<bool> autoclaim(Connection& connection, std::size_t stream, EntryId& from);
   awaitable<bool> claim_one_by_one(Connection& connection, std::size_t stream, EntryId& from);
   awaitable<void> take_over(Connection& connection, std::size_t stream, std::span<const Value> entries, Kept reply);
-  awaitable<void> hand_over(Connection& connection, std::string key);
+  awaitable<void> hand_over(Connection& connection, std::size_t stream);
   /// For a member that does not read, and so would not be told that its group is gone.
   awaitable<void> look_for_groups();
   awaitable<void> trim();
