@@ -221,12 +221,14 @@ TEST(RedisPromises, WhatADestroyedGroupHasNotReadStaysWhileItsMemberIsFull) {
     co_await client.flush();
     co_await full.next();
     co_await destroy();
+    if (HasFailure()) co_return;  // what is gone would be waited for
     // Beside a group that has read everything, and trims.
     auto other = broker(context, own.url(), {}, {{"trim_after", 100}});
     auto healthy = co_await other.subscribe("orders", {.group_id = "healthy"});
     for (int i = 0; i < messages; ++i) co_await healthy.next();
     co_await healthy.commit();
     co_await destroy();
+    if (HasFailure()) co_return;  // what is gone would be waited for
     std::set<std::int64_t> seen;
     while (seen.size() < messages && Clock::real()->now() < deadline) {
       const auto message = co_await full.next();
