@@ -106,9 +106,14 @@ awaitable<int> publish_one(MessageBroker broker, const Settings& settings, const
                                    {"position", receipt.position.value_or("")},
                                    {"routed", receipt.routed}});
   } else {
-    print_line(fmt::format(
-        "published to {} at {}", receipt.topic,
-        receipt.position.value_or(fmt::format("{}/{}", receipt.partition, receipt.offset))));
+    std::string line = fmt::format("published to {}", receipt.topic);
+    if (receipt.position) {
+      line += fmt::format(" at {}", *receipt.position);
+    } else if (receipt.offset >= 0) {
+      line += fmt::format(" at {}/{}", receipt.partition, receipt.offset);
+    }
+    if (!receipt.routed) line += "; nobody was there to get it";
+    print_line(line);
   }
   co_return exit_ok;
 }

@@ -105,7 +105,7 @@ class CircuitOpenError(MessagingError):
 
 
 class NotRoutedError(MessagingError):
-    """The broker has no queue for the message."""
+    """Nobody was there to get the message: no queue, or no subscriber."""
 
     reason = "not_routed"
 

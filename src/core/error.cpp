@@ -27,7 +27,7 @@ constexpr Entry entries[] = {
      false},
     {errc::queue_full, "queue_full", "the queue stayed full; nothing was sent", true},
     {errc::circuit_open, "circuit_open", "the circuit breaker is open; nothing was sent", true},
-    {errc::not_routed, "not_routed", "no queue is bound for the message", false},
+    {errc::not_routed, "not_routed", "nobody was there to get the message", false},
     {errc::undecodable, "undecodable", "the payload is not what its format says", false},
     {errc::invalid_event, "invalid_event", "the fields do not fit the event's type", false},
     {errc::rejected, "rejected", "the handler refused the message for good", false},

@@ -170,6 +170,10 @@ TEST_F(RedisBehaviour, SaysWhatAnAcknowledgedPublishSurvives) {
     auto client = broker(context);
     co_await client.connect();
     EXPECT_THAT((co_await client.get_status()).acknowledged_means, HasSubstr("synced once a second"));
+    EXPECT_THAT(
+        (co_await client.get_status()).acknowledged_means,
+        HasSubstr(
+            "a crash of the server alone only what it holds back while the disk is slow, up to about two seconds"));
     co_await client.disconnect();
   });
   const auto always = server("redis --variant always");

@@ -169,6 +169,9 @@ TEST(RedisAddress, IsReadInAllItsForms) {
   EXPECT_EQ(full.database, 3);
   EXPECT_EQ(address_of("redis://:secret@h").password, "secret");
   EXPECT_EQ(address_of("unix:///run/redis.sock").socket, "/run/redis.sock");
+  const auto local = address_of("unix:///run/redis.sock?db=4", {{"database", 5}});
+  EXPECT_EQ(local.socket, "/run/redis.sock");
+  EXPECT_EQ(local.database, 4);
   EXPECT_EQ(address_of("redis://h", {{"database", 5}, {"username", "u"}, {"password", "p"}}).database, 5);
   EXPECT_EQ(address_of("redis://h/2", {{"database", 5}}).database, 2);
 }
@@ -184,6 +187,8 @@ TEST(RedisAddress, SaysWhatIsWrongWithoutThePassword) {
                                                         {"redis://[::1", "a [ without"},
                                                         {"redis://[::1]x6379", "behind the ]"},
                                                         {"unix://relative", "no absolute path"},
+                                                        {"unix:///run/redis.sock?db=x", "the database is no number"},
+                                                        {"unix:///run/redis.sock?x=4", "options belong"},
                                                         {"http://h", "an unknown scheme"}}) {
     try {
       address_of(text);

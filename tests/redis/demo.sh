@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
-# The demo on a real Redis: its exit status says whether every message is accounted for. Usage: demo.sh MAESTRO BROKERS
+# The demo on a real Redis: its exit status says whether every message is accounted for; and a publish to a channel, which has no position. Usage: demo.sh MAESTRO BROKERS
 set -euo pipefail
-"$1" --broker "$("$2" start redis 2>/dev/null | tail -n 1)" demo
+url=$("$2" start redis 2>/dev/null | tail -n 1)
+"$1" --broker "$url" demo
+said=$("$1" --broker "$url" publish demo.channel --value 1 -o mode=pubsub)
+[ "$said" = "published to demo.channel; nobody was there to get it" ] || { echo "$said" && exit 1; }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "runtime/notifier.hpp"
@@ -184,6 +185,87 @@ TEST(RedisPromises, WhatEveryGroupHasAcknowledgedIsTrimmedAndNothingElse) {
     slow.acknowledge({held.data() + 500, 500});
     while (length() > 100 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 50ms);
     EXPECT_LE(length(), 100);
+    co_await client.disconnect();
+  });
+}
+
+TEST(RedisPromises, WhatADestroyedGroupHasNotReadStaysWhileItsMemberIsFull) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    constexpr int messages = 1000;
+    const auto deadline = Clock::real()->now() + 30s;
+    const auto has_group = [&] {
+      return redis_cli(own.url(), "XINFO GROUPS orders").find("full") != std::string::npos;
+    };
+    const auto length = [&] { return std::stoi(redis_cli(own.url(), "XLEN orders")); };
+    const auto trims = [&](int more) -> awaitable<void> {
+      const auto count = [&] {
+        const auto stats = redis_cli(own.url(), "INFO commandstats");
+        const auto at = stats.find("cmdstat_xtrim:calls=");
+        return at == std::string::npos ? 0 : std::stoi(stats.substr(at + 20));
+      };
+      const auto before = count();
+      while (count() < before + more && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    };
+    const auto destroy = [&]() -> awaitable<void> {
+      co_await trims(2);  // all groups have been seen
+      EXPECT_EQ(redis_cli(own.url(), "XGROUP DESTROY orders full"), "1\n");
+      while (!has_group() && length() == messages && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+      EXPECT_TRUE(has_group()) << "it is made again, though its member has no room to read";
+      co_await trims(2);
+      EXPECT_EQ(length(), messages);
+    };
+    auto client = broker(context, own.url(), {}, {{"trim_after", 100}, {"prefetch", 10}});
+    auto full = co_await client.subscribe("orders", {.group_id = "full", .enable_auto_commit = false});
+    for (int i = 0; i < messages; ++i) co_await client.publish("orders", Value(i), {.confirm = false});
+    co_await client.flush();
+    co_await full.next();
+    co_await destroy();
+    if (HasFailure()) co_return;  // what is gone would be waited for
+    // Beside a group that has read everything, and trims.
+    auto other = broker(context, own.url(), {}, {{"trim_after", 100}});
+    auto healthy = co_await other.subscribe("orders", {.group_id = "healthy"});
+    for (int i = 0; i < messages; ++i) co_await healthy.next();
+    co_await healthy.commit();
+    co_await destroy();
+    if (HasFailure()) co_return;  // what is gone would be waited for
+    std::set<std::int64_t> seen;
+    while (seen.size() < messages && Clock::real()->now() < deadline) {
+      const auto message = co_await full.next();
+      seen.insert(message->value().as_int64());
+      full.acknowledge(*message);
+    }
+    EXPECT_EQ(seen.size(), static_cast<std::size_t>(messages));
+    co_await client.disconnect();
+    co_await other.disconnect();
+  });
+}
+
+TEST(RedisPromises, WhereTheUserMayNotTrimInOneStepNothingIsTrimmed) {
+  const FaultyServer own("redis");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    redis_cli(own.url(), "ACL SETUSER default -eval");
+    std::vector<std::string> said;
+    set_log_sink([&](const LogRecord& line) {
+      if (line.message.find("does not let this user trim") != std::string::npos) said.push_back(line.message);
+    });
+    set_log_level(LogLevel::warning);
+    auto client = broker(context, own.url(), {}, {{"trim_after", 100}});
+    auto reader = co_await client.subscribe("orders", {.group_id = "g"});
+    for (int i = 0; i < 500; ++i) co_await client.publish("orders", Value(i), {.confirm = false});
+    co_await client.flush();
+    for (int i = 0; i < 500; ++i) co_await reader.next();
+    co_await reader.commit();
+    const auto length = [&] { return std::stoi(redis_cli(own.url(), "XLEN orders")); };
+    const auto deadline = Clock::real()->now() + 10s;
+    while (said.empty() && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 20ms);
+    EXPECT_EQ(said.size(), 1U);
+    EXPECT_EQ(length(), 500);
+    redis_cli(own.url(), "ACL SETUSER default +eval");
+    while (length() > 100 && Clock::real()->now() < deadline) co_await sleep_for(*Clock::real(), 50ms);
+    EXPECT_LE(length(), 100) << "once it may, it does";
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
     co_await client.disconnect();
   });
 }
@@ -633,6 +715,85 @@ TEST_F(RedisShared, APrivateReaderSeesAStreamThatWasMadeAgain) {
     redis_cli(server_.url, "DEL " + topic);
     for (const auto* id : {"5-1", "6-1"}) add(id);
     for (const auto* id : {"5-1", "6-1"}) EXPECT_EQ((co_await reader.next())->body(), id);
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, WhatWasReleasedUntilLaterWaitsThoughItsMemberCloses) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("later");
+    auto client = broker(context, server_.url, {}, {{"claim_idle", 10'000}});
+    for (int i = 0; i < 2; ++i) co_await client.publish(topic, Value(i));
+    auto first = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    const auto message = *co_await first.next();
+    co_await first.next();
+    const auto began = Clock::real()->now();
+    first.release(message, 3s);
+    co_await first.close();
+    auto second = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    EXPECT_EQ((co_await second.next())->value(), 1) << "what was not released at once";
+    EXPECT_LT(Clock::real()->now() - began, 3s);
+    EXPECT_EQ((co_await second.next())->value(), 0);
+    EXPECT_GE(Clock::real()->now() - began, 2990ms);
+    EXPECT_LT(Clock::real()->now() - began, 8s) << "long before claim_idle";
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, ASecondMemberOfOneNameIsWarnedOf) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto topic = unique("namesake");
+    auto client = broker(context, server_.url, {}, {{"consumer_name", "worker"}});
+    std::vector<std::string> said;
+    set_log_sink([&](const LogRecord& line) {
+      if (line.message.starts_with("a member of this name was active")) said.push_back(line.message);
+    });
+    set_log_level(LogLevel::warning);
+    co_await client.publish(topic, Value(1));
+    auto first = co_await client.subscribe(topic, {.group_id = "g", .enable_auto_commit = false});
+    EXPECT_EQ((co_await first.next())->value(), 1);
+    EXPECT_EQ(said.size(), 0U);
+    auto second = co_await client.subscribe(topic, {.group_id = "g"});
+    EXPECT_EQ(said.size(), 1U);
+    EXPECT_EQ((co_await second.next())->value(), 1) << "it may be the same, started again";
+    set_log_level(LogLevel::off);
+    set_log_sink(make_log_sink(LogFormat::text));
+    co_await client.disconnect();
+  });
+}
+
+TEST_F(RedisShared, APatternHoldsNoMoreThanPrefetchAndStarvesNoTopic) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto base = unique("many");
+    constexpr int topics = 30;
+    constexpr int each = 10;
+    auto client = broker(context, server_.url, {}, {{"prefetch", 10}});
+    for (int i = 0; i < each; ++i)
+      for (int topic = 0; topic < topics; ++topic)
+        co_await client.publish(fmt::format("{}.t{}", base, topic), Value(i), {.confirm = false});
+    co_await client.flush();
+    const auto pending = [&] {
+      return std::stoi(
+          says(fmt::format("EVAL \"local n = 0 for i = 0, {} do "
+                           "n = n + redis.call('XPENDING', KEYS[1] .. '.t' .. i, 'g')[1] end return n\" 1 {}",
+                           topics - 1, base)));
+    };
+    auto group = co_await client.subscribe(base + ".*", {.group_id = "g", .enable_auto_commit = false});
+    auto alone = co_await client.subscribe(base + ".*");
+    for (auto* reader : {&group, &alone}) {
+      std::map<std::string, int> seen;
+      for (int i = 0; i < topics * each; ++i) {
+        const auto message = co_await reader->next();
+        EXPECT_EQ(message->value(), seen[std::string(message->topic())]++) << message->topic();
+        if (i % 20 == 0) EXPECT_LE(pending(), 10);
+        if (i == topics * each / 2) EXPECT_EQ(seen.size(), static_cast<std::size_t>(topics)) << "each has its turn";
+        if (reader == &group) group.acknowledge(*message);
+      }
+      // What comes into an idle one is seen.
+      co_await client.publish(base + ".t17", Value("late"));
+      EXPECT_EQ((co_await reader->next())->value(), "late");
+      if (reader == &group) co_await group.close();
+    }
     co_await client.disconnect();
   });
 }

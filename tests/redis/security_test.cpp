@@ -76,8 +76,9 @@ TEST_F(RedisSecurity, WhatAUserMayNotDoIsSaidAtOnce) {
 
 TEST_F(RedisSecurity, PlainTextToATlsPortAndTlsToAPlainPortFail) {
   const auto port = server_.url.substr(server_.url.rfind(':'));
-  fails(config("redis://alice:hush@127.0.0.1" + port), errc::connection_failed, "Redis");
-  fails(config("rediss://alice:hush@127.0.0.1:" + server_.environment.at("REDIS_PLAIN_PORT")), errc::connection_failed, "no TLS handshake");
+  fails(config("redis://alice:hush@127.0.0.1" + port), errc::connection_failed, "if it wants TLS there, say rediss://");
+  fails(config("rediss://alice:hush@127.0.0.1:" + server_.environment.at("REDIS_PLAIN_PORT")), errc::connection_failed,
+        "if it speaks no TLS there, say redis://");
 }
 
 TEST_F(RedisSecurity, AFileThatIsNoCertificateIsNamed) {

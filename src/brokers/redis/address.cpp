@@ -10,10 +10,12 @@ namespace maestro::messaging::redis {
 namespace {
 
 MessagingError refused(std::string_view connection_string, std::string_view why) {
-  return {errc::invalid_option,
-          fmt::format("connection string \"{}\": {}; allowed are redis://[user[:password]@]host[:port][/database], the same with "
-                      "rediss:// for TLS, and unix:///path",
-                      redact(connection_string), why)};
+  return {
+      errc::invalid_option,
+      fmt::format(
+          "connection string \"{}\": {}; allowed are redis://[user[:password]@]host[:port][/database], the same with "
+          "rediss:// for TLS, and unix:///path[?db=database]",
+          redact(connection_string), why)};
 }
 
 template <class Number>
@@ -22,6 +24,12 @@ std::optional<Number> number(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
   return value;
+}
+
+std::int64_t database_of(std::string_view connection_string, std::string_view text) {
+  const auto database = number<std::int64_t>(text);
+  if (!database || *database < 0) throw refused(connection_string, "the database is no number from 0");
+  return *database;
 }
 
 std::optional<std::string> unescape(std::string_view text) {
@@ -52,7 +60,15 @@ Address parse_address(const std::string& connection_string, const Options& optio
   address.database = options.integer("database");
   std::string_view rest = connection_string;
   if (rest.starts_with("unix://")) {
-    address.socket = rest.substr(7);
+    rest.remove_prefix(7);
+    const auto query = rest.find('?');
+    address.socket = rest.substr(0, query);
+    if (query != std::string_view::npos) {
+      constexpr std::string_view name = "db=";
+      const auto given = rest.substr(query + 1);
+      if (!given.starts_with(name)) throw refused(connection_string, "options belong into connection_config");
+      address.database = database_of(connection_string, given.substr(name.size()));
+    }
     if (address.socket.empty() || address.socket.front() != '/') throw refused(connection_string, "no absolute path");
     return address;
   }
@@ -79,11 +95,7 @@ Address parse_address(const std::string& connection_string, const Options& optio
   if (const auto slash = rest.find('/'); slash != std::string_view::npos) {
     const auto name = rest.substr(slash + 1);
     rest = rest.substr(0, slash);
-    if (!name.empty()) {
-      const auto database = number<std::int64_t>(name);
-      if (!database || *database < 0) throw refused(connection_string, "the database is no number from 0");
-      address.database = *database;
-    }
+    if (!name.empty()) address.database = database_of(connection_string, name);
   }
   auto host = rest;
   std::optional<std::string_view> port;

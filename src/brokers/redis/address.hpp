@@ -7,7 +7,8 @@
 
 namespace maestro::messaging::redis {
 
-/// Where a Redis is, and who asks: `redis://[user[:password]@]host[:port][/database]`, `rediss://` with TLS, `unix:///path`.
+/// Where a Redis is, and who asks: `redis://[user[:password]@]host[:port][/database]`, `rediss://` with TLS,
+/// `unix:///path[?db=database]`.
 struct Address {
   std::string host = "127.0.0.1";
   std::uint16_t port = 6379;

@@ -127,11 +127,15 @@ awaitable<void> Connection::connect_socket(const Address& address, TimePoint dea
   }
   auto shaken = co_await secure_->async_handshake(asio::ssl::stream_base::client, token);
   co_await throw_if_cancelled();
-  if (late) throw unreachable(address, "no TLS handshake within connect_timeout");
+  constexpr std::string_view hint = "; if it speaks no TLS there, say redis:// instead of rediss://";
+  if (late) throw unreachable(address, fmt::format("no TLS handshake within connect_timeout{}", hint));
   if (const auto failed = std::get<0>(shaken)) {
     const bool is_tls = failed.category() == asio::error::get_ssl_category();
-    throw MessagingError(is_tls ? errc::tls_failed : errc::connection_failed,
-                         fmt::format("the TLS handshake with {} failed: {}", address.shown(), failed.message()));
+    const bool is_plain =
+        is_tls && ERR_GET_REASON(static_cast<unsigned long>(failed.value())) == SSL_R_WRONG_VERSION_NUMBER;
+    throw MessagingError(
+        is_tls ? errc::tls_failed : errc::connection_failed,
+        fmt::format("the TLS handshake with {} failed: {}{}", address.shown(), failed.message(), is_plain ? hint : ""));
   }
 }
 
@@ -173,7 +177,18 @@ awaitable<void> Connection::open(const Address& address, const std::string& clie
     Timer& timer;
     ~Cancel() { timer.cancel(); }
   } const cancel{*limit};
-  const auto replies = co_await ask_all(std::move(login));
+  const auto connected = heard_;
+  std::vector<Kept> replies;
+  try {
+    replies = co_await ask_all(std::move(login));
+  } catch (const MessagingError& failure) {
+    const bool is_hung_up = heard_ == connected && clock_->now() < deadline;
+    if (!is_hung_up || address.tls || !address.socket.empty()) throw;
+    throw MessagingError(
+        failure.reason(),
+        fmt::format("{} before {} said a word; if it wants TLS there, say rediss:// instead of redis://",
+                    failure.detail(), address.shown()));
+  }
   // "id=3 addr=127.0.0.1:1234 …"; since 6.2.
   if (const auto& info = *replies.back(); !info.is_error()) {
     const auto field = [&info](std::string_view name) {

@@ -21,10 +21,15 @@ namespace {
 constexpr std::size_t most_ids = 1000;
 // Entries that are claimed from dead members at once.
 constexpr std::size_t most_claimed = 100;
+// A group that was destroyed is made again before the second look of a member of another group, which then trims.
+constexpr Duration shortest_trim_period = std::chrono::seconds(1);
 constexpr Duration longest_trim_period = std::chrono::seconds(30);
+constexpr Duration group_period = shortest_trim_period / 4;
 // What was read so long ago has come to the replicas too.
 constexpr Duration replicated_after = std::chrono::seconds(10);
 constexpr Duration claim_period = std::chrono::seconds(1);
+// A member that lives says something so often: it reads, or claims.
+constexpr Duration alive_within = 2 * claim_period;
 // How long a server that refused acknowledgements for now is left alone with them.
 constexpr Duration refusal_pause = std::chrono::milliseconds(500);
 
@@ -93,9 +98,10 @@ GroupReader::GroupReader(std::shared_ptr<Session> session, SubscribeRequest requ
       consumer_(own_name_ ? *own_name_ : make_consumer_name(*session_)),
       claim_idle_(session_->options.duration("claim_idle")),
       trim_after_(session_->options.duration("trim_after")),
-      trim_period_(trim_after_ > Duration::zero() ? std::clamp<Duration>(trim_after_ / 4, std::chrono::seconds(1), longest_trim_period)
+      trim_period_(trim_after_ > Duration::zero() ? std::clamp<Duration>(trim_after_ / 4, shortest_trim_period, longest_trim_period)
                                                   : longest_trim_period),
       acknowledged_all_(session_->clock, session_->executor),
+      looked_at_(session_->clock->now()),
       claimed_at_(session_->clock->now()),
       trimmed_at_(session_->clock->now()) {}
 
@@ -127,16 +133,13 @@ awaitable<void> GroupReader::prepare_stream(Connection& connection, std::size_t 
   streams_[stream].ready = true;
 }
 
-std::vector<std::string> GroupReader::read_command(std::size_t at_most, Duration block) const {
-  std::vector<std::string> words{"XREADGROUP", "GROUP", group_,  consumer_, "COUNT",  std::to_string(at_most),
-                                 "BLOCK",      milliseconds(block), "STREAMS"};
-  std::size_t count = 0;
-  for (const auto& stream : streams_)
-    if (stream.ready) {
-      words.push_back(stream.key);
-      ++count;
-    }
-  words.insert(words.end(), count, ">");
+std::vector<std::string> GroupReader::read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                                   std::optional<Duration> block) const {
+  std::vector<std::string> words{"XREADGROUP", "GROUP", group_, consumer_, "COUNT", std::to_string(at_most)};
+  if (block) words.insert(words.end(), {"BLOCK", milliseconds(*block)});
+  words.emplace_back("STREAMS");
+  for (const auto i : streams) words.push_back(streams_[i].key);
+  words.insert(words.end(), streams.size(), ">");
   return words;
 }
 
@@ -178,8 +181,36 @@ awaitable<void> GroupReader::recover(Connection& connection) {
 }
 
 awaitable<void> GroupReader::begin() {
-  if (own_name_) co_await read_pending(*connection_);
+  if (own_name_) {
+    co_await look_for_namesakes(*connection_);
+    co_await read_pending(*connection_);
+  }
   co_await claim_from_the_dead();
+}
+
+// Two of one name would each be given what the other holds. One that was killed just now looks the same, and is not
+// refused.
+awaitable<void> GroupReader::look_for_namesakes(Connection& connection) const {
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (!streams_[i].ready) continue;
+    const auto key = streams_[i].key;
+    const auto members = co_await connection.ask({"XINFO", "CONSUMERS", key, group_});
+    for (const auto& each : members->items()) {
+      const auto fields = fields_of(each);
+      if (!fields.contains("name") || !fields.contains("idle") || fields.at("name")->text != consumer_) continue;
+      const std::chrono::milliseconds idle(fields.at("idle")->number);
+      if (idle > alive_within) continue;
+      log(LogLevel::warning,
+          "a member of this name was active a moment ago; if it still runs, both handle the same messages: give each a "
+          "consumer_name of its own",
+          {{"broker", "redis"},
+           {"topic", key},
+           {"group", group_},
+           {"consumer_name", consumer_},
+           {"idle_ms", std::to_string(idle.count())}});
+      co_return;
+    }
+  }
 }
 
 awaitable<void> GroupReader::read_pending(Connection& connection) {
@@ -327,7 +358,7 @@ awaitable<void> GroupReader::close() {
     const auto connection = co_await session_->commands(request_.topic, session_->deadline());
     // A read that is still blocked at the server might be given messages that nobody would ever see here.
     if (!kill.empty()) co_await connection->ask(std::move(kill));
-    for (const auto& stream : streams_) co_await hand_over(*connection, stream.key);
+    for (std::size_t i = 0; i < streams_.size(); ++i) co_await hand_over(*connection, i);
   } catch (const MessagingError& failure) {
     log(LogLevel::info, "a member left without a word to the server; what it held will be claimed",
         {{"broker", "redis"}, {"group", group_}, {"cause", failure.detail()}});
@@ -335,23 +366,41 @@ awaitable<void> GroupReader::close() {
   held_.clear();
 }
 
-// What this member holds stays pending, and others may claim it at once: its idle time is set beyond any limit. A member that holds
+// What this member holds stays pending, and others may claim it at once: its idle time is set beyond any limit. What
+// was released until later looks as if it had been idle so long that it may be claimed then. A member that holds
 // nothing leaves no trace.
-awaitable<void> GroupReader::hand_over(Connection& connection, std::string key) {
+awaitable<void> GroupReader::hand_over(Connection& connection, std::size_t stream) {
+  const auto key = streams_[stream].key;
+  const auto now = session_->clock->now();
+  std::map<EntryId, Duration> later;
+  for (const auto& due : due_)
+    if (const auto held = held_.find(due.serial); held != held_.end() && held->second.stream == stream && due.at > now)
+      later[held->second.id] = due.at - now;
   std::string from = "-";
   bool holds = false;
   for (bool more = true; more;) {
     const auto pending = co_await connection.ask({"XPENDING", key, group_, from, "+", std::to_string(most_ids), consumer_});
     if (pending->is_error()) co_return;
-    std::vector<std::string> claim{"XCLAIM", key, group_, consumer_, "0"};
-    for (const auto& each : pending->items())
-      if (each.count > 0) claim.emplace_back(each.items()[0].text);
+    std::map<Duration, std::vector<std::string>> ids;  // by how long they are to have been idle
+    for (const auto& each : pending->items()) {
+      if (each.count == 0) continue;
+      const auto id = std::string(each.items()[0].text);
+      const auto released = later.find(EntryId::parse(id).value_or(EntryId{}));
+      ids[released == later.end() ? Duration(std::chrono::hours(24))
+                                  : std::max(claim_idle_ - released->second, Duration::zero())]
+          .push_back(id);
+      from = "(" + id;
+    }
     more = pending->count == most_ids;
     if (pending->count == 0) break;
     holds = true;
-    from = "(" + claim.back();
-    claim.insert(claim.end(), {"IDLE", milliseconds(std::chrono::hours(24)), "JUSTID"});
-    co_await connection.ask(std::move(claim));
+    std::vector<std::vector<std::string>> claims;
+    for (auto& [idle, of] : ids) {
+      auto& claim = claims.emplace_back(std::vector<std::string>{"XCLAIM", key, group_, consumer_, "0"});
+      claim.insert(claim.end(), of.begin(), of.end());
+      claim.insert(claim.end(), {"IDLE", milliseconds(idle), "JUSTID"});
+    }
+    if (!claims.empty()) co_await connection.ask_all(std::move(claims));
   }
   if (!holds) co_await connection.ask({"XGROUP", "DELCONSUMER", key, group_, consumer_});
 }
@@ -407,9 +456,14 @@ awaitable<void> GroupReader::tend() {
     co_await session_->commands(request_.topic, session_->deadline());
     send_acknowledgements();
   }
+  const auto now = session_->clock->now();
+  // Who reads is told that the group is gone.
+  if (now - looked_at_ >= group_period && (paused_ || room() == 0)) {
+    looked_at_ = now;
+    co_await look_for_groups();
+  }
   co_await claim_due();
   co_await keep_fresh();
-  const auto now = session_->clock->now();
   if (now - claimed_at_ >= std::min<Duration>(claim_idle_ / 2, claim_period) && !paused_) {
     claimed_at_ = now;
     co_await claim_from_the_dead();
@@ -569,35 +623,72 @@ awaitable<void> GroupReader::take_over(Connection& connection, std::size_t strea
   deliver(stream, claimed, reply, counts);
 }
 
-// Entries that every group has acknowledged and that are old enough; never one that a group has not read or holds pending.
+awaitable<void> GroupReader::look_for_groups() {
+  const auto connection = co_await session_->commands(request_.topic, session_->deadline());
+  for (std::size_t i = 0; i < streams_.size() && !closed_; ++i) {
+    if (!streams_[i].ready || co_await has_group(*connection, streams_[i].key)) continue;
+    co_await make_again(*connection, "it was looked for");
+    co_return;
+  }
+}
+
+// Entries that every group has acknowledged and that are old enough; never one that a group has not read or holds pending. The looks and
+// the deletion are one step, so that no group is made, or set back, between them. Nothing goes while this member's own group is missing,
+// or one that was there at the last look: its members make it again, and have not read what is there.
 awaitable<void> GroupReader::trim() {
+  // The keys are a stream; the values this group, the age's id, and the groups of the last look. Returns the groups; nothing where the own
+  // one is missing. Numbers of an id may be larger than Lua's, so their digits are compared.
+  constexpr std::string_view script =
+      "local function less(a, b) if #a ~= #b then return #a < #b end return a < b end "
+      "local function before(a, b) "
+      "local am, an = a:match('(%d+)-(%d+)') local bm, bn = b:match('(%d+)-(%d+)') "
+      "if am ~= bm then return less(am, bm) end return less(an, bn) end "
+      "local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1]) "
+      "if groups.err then return groups end "
+      "local names, there, keep = {}, {}, ARGV[2] "
+      "for _, each in ipairs(groups) do "
+      "local of = {} for i = 1, #each, 2 do of[each[i]] = each[i + 1] end "
+      "names[#names + 1] = of['name'] there[of['name']] = true "
+      "local first = of['last-delivered-id'] "
+      "if before(first, keep) then keep = first end "
+      "if of['pending'] > 0 then first = redis.call('XPENDING', KEYS[1], of['name'])[2] "
+      "if before(first, keep) then keep = first end end "
+      "end "
+      "if not there[ARGV[1]] then return {} end "
+      "for i = 3, #ARGV do if not there[ARGV[i]] then return names end end "
+      "local trimmed = redis.pcall('XTRIM', KEYS[1], 'MINID', '~', keep) "
+      "if type(trimmed) == 'table' and trimmed.err then return trimmed end "
+      "return names";
   if (trim_after_ <= Duration::zero()) co_return;
-  for (std::size_t i = 0; i < streams_.size(); ++i) {
+  for (std::size_t i = 0; i < streams_.size() && !closed_; ++i) {
     if (!streams_[i].ready) continue;
     const auto key = streams_[i].key;
-    const auto groups = co_await session_->ask(request_.topic, {"XINFO", "GROUPS", key}, "looking at the groups");
     const auto age = session_->clock->wall().time_since_epoch() - trim_after_;
-    EntryId keep{static_cast<std::uint64_t>(std::max<std::int64_t>(std::chrono::floor<std::chrono::milliseconds>(age).count(), 0)), 0};
-    for (const auto& each : groups->items()) {
-      const auto fields = fields_of(each);
-      const auto last = fields.contains("last-delivered-id") ? EntryId::parse(fields.at("last-delivered-id")->text) : std::nullopt;
-      if (!last || !fields.contains("name") || !fields.contains("pending")) co_return;
-      keep = std::min(keep, EntryId{last->ms, last->number + 1});
-      if (fields.at("pending")->number == 0) continue;
-      const auto pending =
-          co_await session_->ask(request_.topic, {"XPENDING", key, std::string(fields.at("name")->text)}, "looking at what is pending");
-      const auto oldest = pending->count >= 2 ? EntryId::parse(pending->items()[1].text) : std::nullopt;
-      if (!oldest) co_return;
-      keep = std::min(keep, *oldest);
-    }
-    if (keep == EntryId{}) continue;
+    const EntryId keep{static_cast<std::uint64_t>(std::max<std::int64_t>(std::chrono::floor<std::chrono::milliseconds>(age).count(), 0)), 0};
+    std::vector<std::string> words{"EVAL", std::string(script), "1", key, group_, keep.to_string()};
+    const auto& before = groups_[i];
+    words.insert(words.end(), before.begin(), before.end());
     const auto connection = co_await session_->commands(request_.topic, session_->deadline());
-    const auto trimmed = co_await connection->ask({"XTRIM", key, "MINID", "~", keep.to_string()});
-    if (!trimmed->is_error()) continue;
-    if (!is_error(trimmed->text, "ERR syntax error")) fail(trimmed->text, "trimming");
-    log(LogLevel::warning, "this Redis cannot trim a stream by age (XTRIM MINID came with 6.2); what was acknowledged stays",
-        {{"broker", "redis"}, {"topic", key}});
-    trim_after_ = Duration::zero();
+    const auto reply = co_await connection->ask(std::move(words));
+    if (is_error(reply->text, "ERR no such key") || (!reply->is_error() && reply->count == 0)) {
+      co_await make_again(*connection, "it was not there when the stream was to be trimmed");
+      continue;
+    }
+    if (!reply->is_error()) {
+      auto& groups = groups_[i];
+      groups.clear();
+      for (const auto& each : reply->items()) groups.emplace_back(each.text);
+      continue;
+    }
+    if (passes(reply->text)) fail(reply->text, "trimming");
+    if (std::exchange(trim_refused_, true)) continue;
+    const bool is_old = is_error(reply->text, "ERR syntax error");
+    log(LogLevel::warning,
+        is_old ? "this Redis cannot trim a stream by age (XTRIM MINID came with 6.2); what was acknowledged stays"
+               : "the server does not let this user trim (EVAL with XINFO, XPENDING and XTRIM); what was acknowledged stays",
+        {{"broker", "redis"}, {"topic", key}, {"cause", std::string(reply->text)}});
+    if (is_old) trim_after_ = Duration::zero();
+    if (is_old) co_return;
   }
 }
 
@@ -669,12 +760,13 @@ awaitable<void> PrivateReader::recover(Connection& connection) {
     if (!streams_[i].ready || !is_pattern_) co_await make_ready(connection, i);
 }
 
-std::vector<std::string> PrivateReader::read_command(std::size_t at_most, Duration block) const {
-  std::vector<std::string> words{"XREAD", "COUNT", std::to_string(at_most), "BLOCK", milliseconds(block), "STREAMS"};
-  for (const auto& stream : streams_)
-    if (stream.ready) words.push_back(stream.key);
-  for (const auto& stream : streams_)
-    if (stream.ready) words.push_back(stream.last_read.to_string());
+std::vector<std::string> PrivateReader::read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                                     std::optional<Duration> block) const {
+  std::vector<std::string> words{"XREAD", "COUNT", std::to_string(at_most)};
+  if (block) words.insert(words.end(), {"BLOCK", milliseconds(*block)});
+  words.emplace_back("STREAMS");
+  for (const auto i : streams) words.push_back(streams_[i].key);
+  for (const auto i : streams) words.push_back(streams_[i].last_read.to_string());
   return words;
 }
 

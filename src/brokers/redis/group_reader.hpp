@@ -29,7 +29,8 @@ class GroupReader final : public StreamReader {
  protected:
   awaitable<void> prepare_stream(Connection& connection, std::size_t stream) override;
   awaitable<void> recover(Connection& connection) override;
-  std::vector<std::string> read_command(std::size_t at_most, Duration block) const override;
+  std::vector<std::string> read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                        std::optional<Duration> block) const override;
   [[nodiscard]] std::size_t room() const override {
     return request_.prefetch > held_.size() ? request_.prefetch - held_.size() : 0;
   }
@@ -55,6 +56,7 @@ class GroupReader final : public StreamReader {
 
   static awaitable<void> leave(std::shared_ptr<GroupReader> self);
   void deliver(std::size_t stream, std::span<const Value> entries, const Kept& reply, std::span<const std::uint32_t> counts);
+  awaitable<void> look_for_namesakes(Connection& connection) const;
   awaitable<void> read_pending(Connection& connection);
   awaitable<bool> has_group(Connection& connection, std::string key) const;
   void drop_poison(std::size_t stream, EntryId id);
@@ -67,7 +69,9 @@ class GroupReader final : public StreamReader {
   awaitable<bool> autoclaim(Connection& connection, std::size_t stream, EntryId& from);
   awaitable<bool> claim_one_by_one(Connection& connection, std::size_t stream, EntryId& from);
   awaitable<void> take_over(Connection& connection, std::size_t stream, std::span<const Value> entries, Kept reply);
-  awaitable<void> hand_over(Connection& connection, std::string key);
+  awaitable<void> hand_over(Connection& connection, std::size_t stream);
+  /// For a member that does not read, and so would not be told that its group is gone.
+  awaitable<void> look_for_groups();
   awaitable<void> trim();
   awaitable<void> forget_the_dead();
   awaitable<std::vector<std::uint32_t>> counts_of(Connection& connection, std::size_t stream, std::span<const Value> entries);
@@ -87,8 +91,12 @@ class GroupReader final : public StreamReader {
   std::optional<Failure> refused_;                       // why acknowledgements are lost; the next commit says so
   bool refusing_ = false;                                // and that was said
   Signal acknowledged_all_;
+  TimePoint looked_at_{};
   TimePoint claimed_at_{};
   TimePoint trimmed_at_{};
+  // The groups of each stream, when it was last looked at.
+  boost::unordered_flat_map<std::size_t, std::vector<std::string>> groups_;
+  bool trim_refused_ = false;  // and that was said
 };
 
 /// Reads everything by itself, and settles nothing.
@@ -101,7 +109,8 @@ class PrivateReader final : public StreamReader {
  protected:
   awaitable<void> prepare_stream(Connection& connection, std::size_t stream) override;
   awaitable<void> recover(Connection& connection) override;
-  std::vector<std::string> read_command(std::size_t at_most, Duration block) const override;
+  std::vector<std::string> read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                        std::optional<Duration> block) const override;
   [[nodiscard]] std::size_t room() const override {
     return request_.prefetch > ready_messages_.size() ? request_.prefetch - ready_messages_.size() : 0;
   }

@@ -170,10 +170,13 @@ awaitable<void> Session::learn(std::shared_ptr<Connection> connection) {
   if (!readable) {
     persistence = "in the server's memory, with the persistence that it is set up for, which this user may not read";
   } else if (known["appendonly"] == "yes") {
-    persistence = known["appendfsync"] == "always"     ? "in the append-only file, synced before the answer (appendfsync always)"
-                  : known["appendfsync"] == "everysec" ? "in the append-only file, synced once a second: a crash of the machine may "
-                                                         "lose the last second, a crash of the server nothing"
-                                                       : "in the append-only file, synced when the system likes";
+    persistence = known["appendfsync"] == "always"
+                      ? "in the append-only file, synced before the answer (appendfsync always)"
+                  : known["appendfsync"] == "everysec"
+                      ? "in the append-only file, synced once a second: a crash of the machine may "
+                        "lose the last second or two; a crash of the server alone only what it holds "
+                        "back while the disk is slow, up to about two seconds"
+                      : "in the append-only file, synced when the system likes";
     if (known["appendfsync"] != "no" && known["no-appendfsync-on-rewrite"] == "yes")
       persistence += "; while the file is rewritten, when the system likes (no-appendfsync-on-rewrite yes)";
   } else if (!known["save"].empty()) {

@@ -21,6 +21,9 @@ constexpr std::size_t most_at_once = 512;  // of a backlog
 constexpr Duration block = std::chrono::seconds(4);
 // A pattern's topics are looked up so often.
 constexpr Duration pattern_period = std::chrono::seconds(1);
+// Where streams are read in turns, and none had anything.
+constexpr Duration shortest_pause = std::chrono::milliseconds(5);
+constexpr Duration longest_pause = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -112,34 +115,67 @@ awaitable<void> StreamReader::make_ready(Connection& connection, std::size_t str
 awaitable<void> StreamReader::mend(std::string error) {
   const bool gone = is_error(error, "NOGROUP") || (is_error(error, "UNBLOCKED") && !is_from_replica(error));
   if (!gone && !(is_pattern_ && is_error(error, "WRONGTYPE"))) fail(error, fmt::format("reading \"{}\"", request_.topic));
-  if (gone)
-    log(LogLevel::warning,
-        is_pattern_
-            ? "a group or its stream is gone at the server; what is there, or comes back, is read from its beginning"
-            : "the group or its stream is gone at the server; it is made again, and read from its beginning",
-        {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", error}});
+  if (gone) {
+    co_await make_again(*connection_, std::move(error));
+  } else {
+    co_await make_all_ready(*connection_);
+  }
+}
+
+awaitable<void> StreamReader::make_again(Connection& connection, std::string cause) {
+  log(LogLevel::warning,
+      is_pattern_
+          ? "a group or its stream is gone at the server; what is there, or comes back, is read from its beginning"
+          : "the group or its stream is gone at the server; it is made again, and read from its beginning",
+      {{"broker", "redis"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}, {"cause", cause}});
+  co_await make_all_ready(connection);
+}
+
+awaitable<void> StreamReader::make_all_ready(Connection& connection) {
   for (std::size_t i = 0; i < streams_.size(); ++i) {
     streams_[i].from_end = false;
-    co_await make_ready(*connection_, i);
+    co_await make_ready(connection, i);
   }
+}
+
+std::vector<std::size_t> StreamReader::ready_streams() const {
+  std::vector<std::size_t> ready;
+  ready.reserve(streams_.size());
+  for (std::size_t i = 0; i < streams_.size(); ++i)
+    if (streams_[i].ready) ready.push_back(i);
+  return ready;
 }
 
 awaitable<void> StreamReader::read_until_broken() {
   auto looked = session_->clock->now();
   auto heard = looked;
   auto at_once = few_at_once;
+  std::size_t in_vain = 0;  // streams that were read in turns and had nothing
+  auto pause = shortest_pause;
   while (!closed_) {
     if (is_pattern_ && session_->clock->now() - looked >= pattern_period) {
       co_await discover(*connection_);
       looked = session_->clock->now();
     }
-    const auto free = std::min(room(), at_once);
-    if (paused_ || free == 0 || std::ranges::none_of(streams_, &Stream::ready)) {
+    const auto free = room();
+    auto streams = ready_streams();
+    if (paused_ || free == 0 || streams.empty()) {
       // Nothing is read ahead of a consumer that has enough.
       co_await wait_for_room(is_pattern_ ? pattern_period : block);
       continue;
     }
-    const auto reply = co_await connection_->ask(read_command(free, is_pattern_ ? pattern_period : block));
+    // A read brings as many of each stream. With less room than streams they are read in turns, without blocking: what
+    // comes to the others meanwhile would not end it.
+    const auto all = streams.size();
+    const bool in_turns = free < all;
+    if (in_turns) {
+      std::ranges::rotate(streams, std::ranges::lower_bound(streams, turn_));
+      turn_ = streams[free];
+      streams.resize(free);
+    }
+    const auto each_at_most = std::min(free / streams.size(), at_once);
+    const auto wait = in_turns ? std::nullopt : std::optional(is_pattern_ ? pattern_period : block);
+    const auto reply = co_await connection_->ask(read_command(streams, each_at_most, wait));
     if (closed_) co_return;
     if (reply->is_error()) {
       co_await mend(std::string(reply->text));
@@ -157,7 +193,15 @@ awaitable<void> StreamReader::read_until_broken() {
       entries += each.items()[1].count;
       if (const auto stream = find_stream(each.items()[0].text)) on_entries(*stream, each.items()[1].items(), reply);
     }
-    at_once = entries == at_once ? std::min(2 * at_once, most_at_once) : few_at_once;
+    at_once = entries >= at_once ? std::min(2 * at_once, most_at_once) : few_at_once;
+    in_vain = in_turns && entries == 0 ? in_vain + streams.size() : 0;
+    if (in_vain == 0) {
+      pause = shortest_pause;
+    } else if (in_vain >= all) {
+      in_vain = 0;
+      co_await wait_for_room(pause);
+      pause = std::min(2 * pause, longest_pause);
+    }
   }
 }
 

@@ -37,8 +37,9 @@ class StreamReader : public Reader {
   awaitable<void> make_ready(Connection& connection, std::size_t stream);
   /// What is to be done before the first read.
   virtual awaitable<void> begin() { co_return; }
-  /// The blocking read of all streams.
-  virtual std::vector<std::string> read_command(std::size_t at_most, Duration block) const = 0;
+  /// The read of these streams, of so many of each at most; it blocks where a time is given.
+  virtual std::vector<std::string> read_command(std::span<const std::size_t> streams, std::size_t at_most,
+                                                std::optional<Duration> block) const = 0;
   /// The number of messages that may be fetched now.
   [[nodiscard]] virtual std::size_t room() const = 0;
   /// Entries of one stream, in order.
@@ -57,6 +58,8 @@ class StreamReader : public Reader {
 
   /// What the server said to a read. Throws what will not mend by looking at the streams again.
   awaitable<void> mend(std::string error);
+  /// A group or its stream is gone at the server: it is made again, and read from its beginning.
+  awaitable<void> make_again(Connection& connection, std::string cause);
   void add_ready(EntryBatch& batch);
   void wake_tending() { tending_.notify(); }
   [[nodiscard]] std::optional<std::size_t> find_stream(std::string_view key) const;
@@ -66,9 +69,12 @@ class StreamReader : public Reader {
   std::vector<Stream> streams_;
 
  private:
+  [[nodiscard]] std::vector<std::size_t> ready_streams() const;
   static awaitable<void> run_tending(std::shared_ptr<StreamReader> self);
+  awaitable<void> make_all_ready(Connection& connection);
 
   Notifier tending_;
+  std::size_t turn_ = 0;  // whose turn it is, where there is no room for one of each stream
 };
 
 }  // namespace maestro::messaging::redis
