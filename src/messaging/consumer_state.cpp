@@ -10,6 +10,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
+#include <maestro/messaging/utf8.hpp>
 #include <set>
 
 #include "core/option_range.hpp"
@@ -48,6 +49,15 @@ std::uint64_t mix(std::uint64_t value) {
 /// How a failure is called in `messaging_errors_total`.
 std::string label_of(DeadLetterReason reason) {
   return reason == DeadLetterReason::retries_exhausted ? "handler_error" : std::string(to_string(reason));
+}
+
+/// Leaves what a dead letter cannot do without; whether it is shorter now.
+bool shorten(Failure& failure) {
+  constexpr std::size_t least = 128;
+  if (failure.stack.empty() && failure.message.size() <= least) return false;
+  failure.stack.clear();
+  failure.message.resize(cut_utf8(failure.message, least).size());
+  return true;
 }
 
 bool was_cancelled(const std::exception_ptr& error) {
@@ -300,6 +310,9 @@ awaitable<ReadinessReport> EventConsumer::State::readiness(std::shared_ptr<State
   if (!self->running_ || self->stopping_) report.not_ready.push_back(fmt::format("the consumer of group \"{}\" does not run", self->group_));
   if (self->circuit() == CircuitState::open)
     report.not_ready.push_back(fmt::format("the consumer of group \"{}\" pauses, for its circuit is open", self->group_));
+  if (self->unwritten_ > 0)
+    report.not_ready.push_back(fmt::format("the consumer of group \"{}\" cannot write dead letters: {} of its messages wait for that",
+                                           self->group_, self->unwritten_));
   co_return report;
 }
 
@@ -319,6 +332,7 @@ awaitable<void> EventConsumer::State::drain() {
   std::vector<Item> dropped;
   lanes_.clear_waiting([&](Item& item) {
     held_bytes_ -= item.bytes;
+    if (item.dead_letter_tries > 0 && !item.is_done) --unwritten_;
     dropped.push_back(std::move(item));
   });
   // A store that is away frees what was claimed when the leases end.
@@ -684,16 +698,23 @@ awaitable<void> EventConsumer::State::write_dead_letter(Lanes::LaneId lane) {
     ++counts.discarded;
   } else {
     const auto topic = dead_letter_topic_of(*item.feed, item.message);
-    const auto result = co_await broker_->publish_for(make_dead_letter(item.message, topic, group_, *item.dead_letter),
-                                                      *item.feed->subscription, item.tag);
+    const auto write = [&] {
+      return broker_->publish_for(make_dead_letter(item.message, topic, group_, *item.dead_letter), *item.feed->subscription,
+                                  item.tag);
+    };
+    auto result = co_await write();
+    // The broker may have a limit of its own, and the original be just below it.
+    if (result.error == errc::message_too_large && shorten(*item.dead_letter)) result = co_await write();
     if (!result.ok()) {
       auto fields = describe();
       fields.emplace_back("cause", result.detail);
       log(LogLevel::error, "a dead letter could not be written; its message stays unsettled", std::move(fields));
       auto& front = lanes_.front(lane);
+      if (front.dead_letter_tries == 0) ++unwritten_;
       park(lane, std::max<Duration>(retry_.backoff(++front.dead_letter_tries, broker_->random), std::chrono::milliseconds(10)));
       co_return;
     }
+    if (lanes_.front(lane).dead_letter_tries > 0) --unwritten_;
     ++counts.dead_lettered;
     log(LogLevel::warning, "dead-lettered", describe());
     if (broker_->telemetry)

@@ -147,6 +147,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   std::vector<std::shared_ptr<Feed>> feeds_;
   Lanes lanes_;
   std::size_t held_bytes_ = 0;  // in the lanes
+  std::size_t unwritten_ = 0;   // messages in the lanes whose dead letter could not be written yet
   std::list<std::shared_ptr<Worker>> workers_;
   std::vector<Worker*> idle_;
   bool wake_pending_ = false;

@@ -137,8 +137,9 @@ TEST_P(Consumer, ADeadLetterThatCannotBeWrittenSettlesNothing) {
   run([&]() -> awaitable<void> {
     auto client = broker({}, {}, {{"max_message_bytes", 400}});
     const auto topic = unique();
-    // The copy has more headers than the original, and is over the limit.
-    co_await client.publish(topic, Payload("\"" + std::string(300, 'x') + "\""), {.key = "k"});
+    // The copy has more headers than the original, and no longer fits into the room that dead letters have.
+    co_await client.publish(topic, Payload("\"" + std::string(300, 'x') + "\""),
+                            {.key = "k", .headers = {{"dlq-message-id", std::string(16'300, 'i')}}});
     {
       EventConsumer consumer(client, {.group_id = group("g"), .max_retry_attempts = 0});
       int tries = 0;
@@ -152,10 +153,76 @@ TEST_P(Consumer, ADeadLetterThatCannotBeWrittenSettlesNothing) {
       co_await sleep(GetParam().is_real ? Duration(3s) : Duration(5min));
       EXPECT_EQ(tries, 1) << "the handler is not tried again: the dead letter is";
       EXPECT_EQ(consumer.counts().dead_lettered, 0U);
+      EXPECT_EQ((co_await consumer.readiness()).not_ready,
+                std::vector<std::string>{"the consumer of group \"" + group("g") +
+                                         "\" cannot write dead letters: 1 of its messages wait for that"});
       co_await finish(consumer, started);
     }
     auto again = co_await client.subscribe(topic, {.group_id = group("g")});
     EXPECT_EQ((co_await again.next())->body().size(), 302U);
+  });
+}
+
+TEST_P(Consumer, WhatMayBePublishedMayBeDeadLetteredAndReplayed) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = unique("dlq");
+    constexpr std::size_t largest = 1'048'576;
+    const std::string payload = "\"" + std::string(largest - 3, 'x') + "\"";
+    co_await client.publish(topic, Payload(payload), {.key = "k"});
+    for (int i = 0; i < 20; ++i) co_await client.publish(topic, Value(i), {.key = "k"});
+    bool broken = true;
+    std::size_t whole = 0;
+    EventConsumer consumer(client, {.group_id = group("g"), .max_retry_attempts = 1, .initial_backoff = 1ms});
+    consumer
+        .subscribe(topic,
+                   [&](const Event& event) -> awaitable<void> {
+                     if (!event.data().is_string()) co_return;
+                     if (broken) throw std::runtime_error(std::string(10'000, 'e'));
+                     whole += event.message().body() == payload;
+                   })
+        .on_error(dlq);
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().handled == 20; });
+    const auto letters = co_await dead_letters(client, dlq);
+    EXPECT_EQ(letters.size(), 1U);
+    for (const auto& letter : letters) {
+      EXPECT_EQ(letter.message.body(), payload);
+      EXPECT_EQ(letter.message.key(), "k");
+      EXPECT_EQ(letter.reason, DeadLetterReason::retries_exhausted);
+      EXPECT_EQ(letter.attempts, 2);
+      EXPECT_EQ(letter.error_stack.size(), 8192U);
+    }
+    EXPECT_EQ((co_await consumer.readiness()).not_ready, std::vector<std::string>{});
+    broken = false;
+    DeadLetters console(client, dlq);
+    EXPECT_EQ((co_await console.replay()).replayed, 1U);
+    co_await until([&] { return whole == 1; });
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, ADeadLetterThatIsTooLargeIsCutToWhatItNeeds) {
+  run([&]() -> awaitable<void> {
+    auto client = broker({}, {}, {{"max_message_bytes", 400}});
+    const auto topic = unique();
+    co_await client.publish(topic, Value("bad"), {.key = "k", .headers = {{"dlq-message-id", std::string(15'000, 'i')}}});
+    EventConsumer consumer(client, {.group_id = group("g"), .max_retry_attempts = 0});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      throw std::runtime_error(std::string(2'000, 'e'));
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().dead_lettered == 1; });
+    const auto letters = co_await dead_letters(client, dead_letter_topic(topic, group("g")));
+    EXPECT_EQ(letters.size(), 1U);
+    for (const auto& letter : letters) {
+      EXPECT_EQ(letter.message.value(), "bad");
+      EXPECT_EQ(letter.error_message, std::string(128, 'e'));
+      EXPECT_EQ(letter.error_stack, "");
+    }
+    co_await finish(consumer, started);
   });
 }
 
