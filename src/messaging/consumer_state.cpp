@@ -472,7 +472,11 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
     turn.go_on(*now);
     // The lane is ours until it is finished or parked: its front stays where it is.
     const auto lane = self->lanes_.take_runnable();
-    if (self->circuit_) self->lanes_.front(lane).call = self->call_;
+    if (self->circuit_) {
+      auto& taken = self->lanes_.front(lane);
+      taken.call = self->call_;
+      taken.circuit_opened = self->circuit_->opened();
+    }
     if (self->lanes_.has_runnable()) self->wake_one();
     ++self->handlers_;
     struct Done {
@@ -648,8 +652,10 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
   const auto now = broker_->clock->now();
   const auto wall = broker_->clock->wall();
   const bool final_verdict = failure.reason != DeadLetterReason::retries_exhausted;
-  // A probe fails for what opened the circuit: that costs its message no try, or an outage would empty the topic probe by probe.
-  const bool costs_a_try = final_verdict || !item.call.is_probe();
+  // A probe, and what was under way when the circuit opened, fail for what opened it: that costs a message no try, or an
+  // outage would empty the topic by as many as are handled at once, and then probe by probe.
+  const bool opened_meanwhile = circuit_ && circuit_->opened() != item.circuit_opened;
+  const bool costs_a_try = final_verdict || !(item.call.is_probe() || opened_meanwhile);
   if (item.first_failed_at == Timestamp{}) item.first_failed_at = wall;
   if (costs_a_try) ++item.failures;
   failure.attempts = item.failures;

@@ -59,6 +59,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
     int busy = 0;                             // times that the store said that another has it
     int store_failures = 0;                   // in a row
     CircuitBreaker::Call call;                // that of the try which is on its way
+    unsigned circuit_opened = 0;              // how often it had, when that try began
   };
   using Lanes = KeyLanes<Item>;
   struct Worker {

@@ -523,6 +523,36 @@ TEST_P(Consumer, ProbesOfAnOpenCircuitCostNoMessageItsTries) {
   });
 }
 
+TEST_P(Consumer, WhatWasUnderWayWhenTheCircuitOpenedKeepsItsTries) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    constexpr std::uint64_t messages = 200;
+    for (std::uint64_t i = 0; i < messages; ++i) co_await client.publish(topic, Value(i));
+    bool broken = true;
+    std::uint64_t tries = 0;
+    EventConsumer consumer(client, {.group_id = group("g"),
+                                    .concurrency = 64,
+                                    .ordering = Ordering::none,
+                                    .max_retry_attempts = 0,
+                                    .initial_backoff = 1ms,
+                                    .circuit_breaker = CircuitBreakerOptions{.failure_threshold = 5, .reset_timeout = scaled(10s)}});
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      ++tries;
+      EXPECT_EQ(event.attempt(), 1);
+      co_await sleep(1ms);
+      if (broken) throw std::runtime_error("downstream is out");
+    });
+    auto started = start(consumer);
+    co_await until([&] { return tries >= 70; });  // all that are handled at once, and some probes
+    EXPECT_EQ(consumer.counts().dead_lettered, 5U) << "those whose failures opened it";
+    broken = false;
+    co_await until([&] { return consumer.counts().handled == messages - 5; });
+    co_await finish(consumer, started);
+    EXPECT_EQ(consumer.counts().dead_lettered, 5U);
+  });
+}
+
 TEST_P(Consumer, AnOpenCircuitPausesAndDoesNotEmptyTheTopic) {
   run([&]() -> awaitable<void> {
     auto client = broker();
