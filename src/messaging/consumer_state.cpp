@@ -328,7 +328,34 @@ awaitable<void> EventConsumer::State::drain() {
   for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
   cancel_timekeeper_.emit(asio::cancellation_type::terminal);
   cancel_reporter_.emit(asio::cancellation_type::terminal);
-  // What no handler has begun is left unsettled, and goes to another member.
+  co_await drop_waiting();
+  for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
+  const auto deadline = broker_->clock->now() + drain_timeout_;
+  bool in_time = true;
+  while (tasks_ > 0 && in_time) in_time = co_await drained_.wait_until(deadline);
+  if (tasks_ > 0) {
+    log(LogLevel::warning, "handlers did not finish within drain_timeout; their messages will be delivered again",
+        {{"group", group_}, {"handlers", std::to_string(handlers_)}});
+    for (const auto& worker : workers_) worker->cancel.emit(asio::cancellation_type::terminal);
+    // Those that heed the cancellation end now; the others are left behind, unsettled.
+    const auto grace = broker_->clock->now() + std::chrono::seconds(1);
+    in_time = true;
+    while (tasks_ > 0 && in_time) in_time = co_await drained_.wait_until(grace);
+  }
+  co_await drop_waiting();  // handlers that failed meanwhile left their messages to be tried again
+  flush_acknowledgements();
+  for (const auto& feed : feeds_) {
+    try {
+      co_await feed->subscription->commit();
+    } catch (...) {
+      if (!fatal_) fatal_ = std::current_exception();  // what the broker has not, it delivers again: `start()` says so
+    }
+    co_await feed->subscription->close();
+    for (const auto partition : feed->reported) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
+  }
+}
+
+awaitable<void> EventConsumer::State::drop_waiting() {
   std::vector<Item> dropped;
   lanes_.clear_waiting([&](Item& item) {
     held_bytes_ -= item.bytes;
@@ -345,29 +372,6 @@ awaitable<void> EventConsumer::State::drain() {
     if (!answers || !item.is_done) continue;
     count_done(item);
     item.feed->acknowledger.settle(item.tag);
-  }
-  for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
-  const auto deadline = broker_->clock->now() + drain_timeout_;
-  bool in_time = true;
-  while (tasks_ > 0 && in_time) in_time = co_await drained_.wait_until(deadline);
-  if (tasks_ > 0) {
-    log(LogLevel::warning, "handlers did not finish within drain_timeout; their messages will be delivered again",
-        {{"group", group_}, {"handlers", std::to_string(handlers_)}});
-    for (const auto& worker : workers_) worker->cancel.emit(asio::cancellation_type::terminal);
-    // Those that heed the cancellation end now; the others are left behind, unsettled.
-    const auto grace = broker_->clock->now() + std::chrono::seconds(1);
-    in_time = true;
-    while (tasks_ > 0 && in_time) in_time = co_await drained_.wait_until(grace);
-  }
-  flush_acknowledgements();
-  for (const auto& feed : feeds_) {
-    try {
-      co_await feed->subscription->commit();
-    } catch (...) {
-      if (!fatal_) fatal_ = std::current_exception();  // what the broker has not, it delivers again: `start()` says so
-    }
-    co_await feed->subscription->close();
-    for (const auto partition : feed->reported) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
   }
 }
 

@@ -100,6 +100,8 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   static awaitable<void> open(std::shared_ptr<State> self);
   void spawn(awaitable<void> task, boost::asio::cancellation_signal& signal);
   awaitable<void> drain();
+  /// What no handler has in work is left unsettled, and goes to another member.
+  awaitable<void> drop_waiting();
   static awaitable<void> run_reporter(std::shared_ptr<State> self);
   awaitable<void> report_lag(Feed& feed);
   void push(Feed& feed, Message&& message);

@@ -672,6 +672,38 @@ TEST_P(Consumer, StopFromWithinAHandlerAndStartTwice) {
   });
 }
 
+TEST_P(Consumer, WhatFailsDuringTheDrainIsNotKeptForTheNextStart) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value(1), {.key = "k"});
+    bool running = false;
+    bool broken = true;
+    int handled = 0;
+    EventConsumer consumer(client, {.group_id = group("g"),
+                                    .initial_backoff = 1ms,
+                                    .deduplication = std::make_shared<MemoryDeduplicationStore>(clock_)});
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      running = true;
+      co_await sleep(100ms);
+      if (broken) throw std::runtime_error("no");
+      EXPECT_EQ(event.attempt(), 1) << "it was delivered anew";
+      ++handled;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return running; });
+    co_await finish(consumer, started);
+    broken = false;
+    started = start(consumer);
+    co_await until([&] { return handled == 1; });
+    co_await client.publish(topic, Value(2), {.key = "k"});
+    co_await until([&] { return handled == 2; });
+    EXPECT_EQ(consumer.counts().received, 3U);
+    co_await finish(consumer, started);
+    EXPECT_EQ(consumer.counts().handled, 2U);
+  });
+}
+
 TEST_P(Consumer, StopBeforeTheFirstStepEndsThatStartAlone) {
   run([&]() -> awaitable<void> {
     auto client = broker();
