@@ -237,6 +237,7 @@ awaitable<void> EventConsumer::State::start(std::uint64_t stops) {
   broker_->require_open();
   if (running_) throw MessagingError(errc::already_started, "this consumer is running; stop() it first, or make another");
   check_promises();
+  begun_ = true;
   if (stops != stops_) co_return;
   running_ = true;
   stopping_ = false;

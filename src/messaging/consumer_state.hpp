@@ -27,9 +27,9 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   State(std::shared_ptr<MessageBroker::State> broker, EventConsumerOptions options);
 
   void add(std::shared_ptr<Route::State> route);
-  /// `stops` is that of when it was called: a stop() before its first step ends it.
+  /// `stops` is that of when it was called: a stop() before its first step ends it. So does one before the first start().
   awaitable<void> start(std::uint64_t stops);
-  [[nodiscard]] std::uint64_t stops() const noexcept { return stops_; }
+  [[nodiscard]] std::uint64_t stops() const noexcept { return begun_ ? stops_ : 0; }
   void request_stop();
   static awaitable<ReadinessReport> readiness(std::shared_ptr<State> self);
   [[nodiscard]] std::string explain() const;
@@ -136,6 +136,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
 
   std::vector<std::shared_ptr<Route::State>> routes_;
   std::uint64_t stops_ = 0;  // requests to stop
+  bool begun_ = false;       // a start() has taken its first step
   bool running_ = false;
   bool stopping_ = false;
   bool paused_ = false;

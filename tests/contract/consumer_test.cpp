@@ -720,6 +720,27 @@ TEST_P(Consumer, StopBeforeTheFirstStepEndsThatStartAlone) {
   });
 }
 
+TEST_P(Consumer, StopBeforeTheFirstStartEndsThatStartAlone) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventConsumer consumer(client, {.group_id = group("g")});
+    consumer.subscribe(topic, [](const Event&) -> awaitable<void> { co_return; });
+    consumer.stop();
+    auto started = start(consumer);
+    co_await until([&] { return *started.ended; });
+    co_await client.publish(topic, Value(1));
+    started = start(consumer);
+    co_await until([&] { return consumer.counts().handled == 1; });
+    co_await finish(consumer, started);
+    consumer.stop();  // it does not run, and has run: there is nothing to end
+    co_await client.publish(topic, Value(2));
+    started = start(consumer);
+    co_await until([&] { return consumer.counts().handled == 2; });
+    co_await finish(consumer, started);
+  });
+}
+
 TEST_P(Consumer, ASlowHandlerHoldsNoMoreThanPrefetch) {
   run([&]() -> awaitable<void> {
     auto client = broker();
