@@ -141,6 +141,7 @@ class EventConsumer:
         self._dead_letters: list[tuple[Callable[..., Any], str]] = []
         self._native: _core.Consumer | None = None
         self._stops = 0
+        self._begun = False
 
     def __repr__(self) -> str:
         return f"<EventConsumer {self._options['group_id'] or '(default group)'} of {self._broker!r}>"
@@ -230,10 +231,11 @@ class EventConsumer:
         Raises `AlreadyStartedError` while it runs, `UnsupportedError` when the broker cannot keep a promise that the options ask for,
         and what ended a subscription for good.
         """
-        return self._run(self._stops)
+        return self._run(self._stops if self._begun else 0)
 
     async def _run(self, stops: int) -> None:
         native = self._built()
+        self._begun = True
         if stops == self._stops:  # else stop() came before our first step
             await _runtime.finish_in_order(native.start())
 
@@ -264,9 +266,9 @@ class EventConsumer:
 
     def stop(self) -> None:
         """Ends `start()`, also one that waits for the broker or has not taken its first step; returns at once. Also from within a
-        handler."""
+        handler. Before the first `start()` it ends that one. When the consumer has run and does not any more, it does nothing."""
         self._stops += 1
-        if self._native is not None:
+        if self._native is not None and self._begun:
             self._native.stop()
 
     def pause(self) -> None:

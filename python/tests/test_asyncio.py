@@ -533,6 +533,21 @@ async def test_stop_ends_a_consumer_that_has_not_taken_its_first_step(memory_bro
     await asyncio.wait_for(running, 2)
 
 
+async def test_stop_before_the_first_start_ends_that_one_alone(memory_broker, topic):
+    consumer = EventConsumer(memory_broker, group_id="g")
+    consumer.subscribe(topic)(print)
+    consumer.explain()
+    consumer.stop()
+    await asyncio.wait_for(consumer.start(), 2)
+    for _ in range(2):
+        running = asyncio.create_task(consumer.start())
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        consumer.stop()
+        await asyncio.wait_for(running, 2)
+        consumer.stop()  # it has run, and there is nothing to end
+
+
 async def test_a_cancelled_connect_connected_nothing():
     broker = MessageBroker("kafka", "127.0.0.1:9", {"connect_timeout": 500})
     for _ in range(2):

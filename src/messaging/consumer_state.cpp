@@ -10,6 +10,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
+#include <maestro/messaging/utf8.hpp>
 #include <set>
 
 #include "core/option_range.hpp"
@@ -48,6 +49,15 @@ std::uint64_t mix(std::uint64_t value) {
 /// How a failure is called in `messaging_errors_total`.
 std::string label_of(DeadLetterReason reason) {
   return reason == DeadLetterReason::retries_exhausted ? "handler_error" : std::string(to_string(reason));
+}
+
+/// Leaves what a dead letter cannot do without; whether it is shorter now.
+bool shorten(Failure& failure) {
+  constexpr std::size_t least = 128;
+  if (failure.stack.empty() && failure.message.size() <= least) return false;
+  failure.stack.clear();
+  failure.message.resize(cut_utf8(failure.message, least).size());
+  return true;
 }
 
 bool was_cancelled(const std::exception_ptr& error) {
@@ -227,6 +237,7 @@ awaitable<void> EventConsumer::State::start(std::uint64_t stops) {
   broker_->require_open();
   if (running_) throw MessagingError(errc::already_started, "this consumer is running; stop() it first, or make another");
   check_promises();
+  begun_ = true;
   if (stops != stops_) co_return;
   running_ = true;
   stopping_ = false;
@@ -300,6 +311,9 @@ awaitable<ReadinessReport> EventConsumer::State::readiness(std::shared_ptr<State
   if (!self->running_ || self->stopping_) report.not_ready.push_back(fmt::format("the consumer of group \"{}\" does not run", self->group_));
   if (self->circuit() == CircuitState::open)
     report.not_ready.push_back(fmt::format("the consumer of group \"{}\" pauses, for its circuit is open", self->group_));
+  if (self->unwritten_ > 0)
+    report.not_ready.push_back(fmt::format("the consumer of group \"{}\" cannot write dead letters: {} of its messages wait for that",
+                                           self->group_, self->unwritten_));
   co_return report;
 }
 
@@ -315,23 +329,7 @@ awaitable<void> EventConsumer::State::drain() {
   for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
   cancel_timekeeper_.emit(asio::cancellation_type::terminal);
   cancel_reporter_.emit(asio::cancellation_type::terminal);
-  // What no handler has begun is left unsettled, and goes to another member.
-  std::vector<Item> dropped;
-  lanes_.clear_waiting([&](Item& item) {
-    held_bytes_ -= item.bytes;
-    dropped.push_back(std::move(item));
-  });
-  // A store that is away frees what was claimed when the leases end.
-  bool answers = true;
-  for (auto& item : dropped) {
-    if (!item.claim || !answers) continue;
-    auto& store = *options_.deduplication;
-    answers = co_await told(item.is_done ? store.complete(group_, item.message.id(), *item.claim)
-                                         : store.abandon(group_, item.message.id(), *item.claim));
-    if (!answers || !item.is_done) continue;
-    count_done(item);
-    item.feed->acknowledger.settle(item.tag);
-  }
+  co_await drop_waiting();
   for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
   const auto deadline = broker_->clock->now() + drain_timeout_;
   bool in_time = true;
@@ -345,6 +343,7 @@ awaitable<void> EventConsumer::State::drain() {
     in_time = true;
     while (tasks_ > 0 && in_time) in_time = co_await drained_.wait_until(grace);
   }
+  co_await drop_waiting();  // handlers that failed meanwhile left their messages to be tried again
   flush_acknowledgements();
   for (const auto& feed : feeds_) {
     try {
@@ -354,6 +353,26 @@ awaitable<void> EventConsumer::State::drain() {
     }
     co_await feed->subscription->close();
     for (const auto partition : feed->reported) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
+  }
+}
+
+awaitable<void> EventConsumer::State::drop_waiting() {
+  std::vector<Item> dropped;
+  lanes_.clear_waiting([&](Item& item) {
+    held_bytes_ -= item.bytes;
+    if (item.dead_letter_tries > 0 && !item.is_done) --unwritten_;
+    dropped.push_back(std::move(item));
+  });
+  // A store that is away frees what was claimed when the leases end.
+  bool answers = true;
+  for (auto& item : dropped) {
+    if (!item.claim || !answers) continue;
+    auto& store = *options_.deduplication;
+    answers = co_await told(item.is_done ? store.complete(group_, item.message.id(), *item.claim)
+                                         : store.abandon(group_, item.message.id(), *item.claim));
+    if (!answers || !item.is_done) continue;
+    count_done(item);
+    item.feed->acknowledger.settle(item.tag);
   }
 }
 
@@ -458,7 +477,11 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
     turn.go_on(*now);
     // The lane is ours until it is finished or parked: its front stays where it is.
     const auto lane = self->lanes_.take_runnable();
-    if (self->circuit_) self->lanes_.front(lane).call = self->call_;
+    if (self->circuit_) {
+      auto& taken = self->lanes_.front(lane);
+      taken.call = self->call_;
+      taken.circuit_opened = self->circuit_->opened();
+    }
     if (self->lanes_.has_runnable()) self->wake_one();
     ++self->handlers_;
     struct Done {
@@ -634,8 +657,10 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
   const auto now = broker_->clock->now();
   const auto wall = broker_->clock->wall();
   const bool final_verdict = failure.reason != DeadLetterReason::retries_exhausted;
-  // A probe fails for what opened the circuit: that costs its message no try, or an outage would empty the topic probe by probe.
-  const bool costs_a_try = final_verdict || !item.call.is_probe();
+  // A probe, and what was under way when the circuit opened, fail for what opened it: that costs a message no try, or an
+  // outage would empty the topic by as many as are handled at once, and then probe by probe.
+  const bool opened_meanwhile = circuit_ && circuit_->opened() != item.circuit_opened;
+  const bool costs_a_try = final_verdict || !(item.call.is_probe() || opened_meanwhile);
   if (item.first_failed_at == Timestamp{}) item.first_failed_at = wall;
   if (costs_a_try) ++item.failures;
   failure.attempts = item.failures;
@@ -684,16 +709,23 @@ awaitable<void> EventConsumer::State::write_dead_letter(Lanes::LaneId lane) {
     ++counts.discarded;
   } else {
     const auto topic = dead_letter_topic_of(*item.feed, item.message);
-    const auto result = co_await broker_->publish_for(make_dead_letter(item.message, topic, group_, *item.dead_letter),
-                                                      *item.feed->subscription, item.tag);
+    const auto write = [&] {
+      return broker_->publish_for(make_dead_letter(item.message, topic, group_, *item.dead_letter), *item.feed->subscription,
+                                  item.tag);
+    };
+    auto result = co_await write();
+    // The broker may have a limit of its own, and the original be just below it.
+    if (result.error == errc::message_too_large && shorten(*item.dead_letter)) result = co_await write();
     if (!result.ok()) {
       auto fields = describe();
       fields.emplace_back("cause", result.detail);
       log(LogLevel::error, "a dead letter could not be written; its message stays unsettled", std::move(fields));
       auto& front = lanes_.front(lane);
+      if (front.dead_letter_tries == 0) ++unwritten_;
       park(lane, std::max<Duration>(retry_.backoff(++front.dead_letter_tries, broker_->random), std::chrono::milliseconds(10)));
       co_return;
     }
+    if (lanes_.front(lane).dead_letter_tries > 0) --unwritten_;
     ++counts.dead_lettered;
     log(LogLevel::warning, "dead-lettered", describe());
     if (broker_->telemetry)

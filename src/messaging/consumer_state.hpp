@@ -27,9 +27,9 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   State(std::shared_ptr<MessageBroker::State> broker, EventConsumerOptions options);
 
   void add(std::shared_ptr<Route::State> route);
-  /// `stops` is that of when it was called: a stop() before its first step ends it.
+  /// `stops` is that of when it was called: a stop() before its first step ends it. So does one before the first start().
   awaitable<void> start(std::uint64_t stops);
-  [[nodiscard]] std::uint64_t stops() const noexcept { return stops_; }
+  [[nodiscard]] std::uint64_t stops() const noexcept { return begun_ ? stops_ : 0; }
   void request_stop();
   static awaitable<ReadinessReport> readiness(std::shared_ptr<State> self);
   [[nodiscard]] std::string explain() const;
@@ -59,6 +59,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
     int busy = 0;                             // times that the store said that another has it
     int store_failures = 0;                   // in a row
     CircuitBreaker::Call call;                // that of the try which is on its way
+    unsigned circuit_opened = 0;              // how often it had, when that try began
   };
   using Lanes = KeyLanes<Item>;
   struct Worker {
@@ -99,6 +100,8 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   static awaitable<void> open(std::shared_ptr<State> self);
   void spawn(awaitable<void> task, boost::asio::cancellation_signal& signal);
   awaitable<void> drain();
+  /// What no handler has in work is left unsettled, and goes to another member.
+  awaitable<void> drop_waiting();
   static awaitable<void> run_reporter(std::shared_ptr<State> self);
   awaitable<void> report_lag(Feed& feed);
   void push(Feed& feed, Message&& message);
@@ -133,6 +136,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
 
   std::vector<std::shared_ptr<Route::State>> routes_;
   std::uint64_t stops_ = 0;  // requests to stop
+  bool begun_ = false;       // a start() has taken its first step
   bool running_ = false;
   bool stopping_ = false;
   bool paused_ = false;
@@ -147,6 +151,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   std::vector<std::shared_ptr<Feed>> feeds_;
   Lanes lanes_;
   std::size_t held_bytes_ = 0;  // in the lanes
+  std::size_t unwritten_ = 0;   // messages in the lanes whose dead letter could not be written yet
   std::list<std::shared_ptr<Worker>> workers_;
   std::vector<Worker*> idle_;
   bool wake_pending_ = false;

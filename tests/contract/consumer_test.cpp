@@ -137,8 +137,9 @@ TEST_P(Consumer, ADeadLetterThatCannotBeWrittenSettlesNothing) {
   run([&]() -> awaitable<void> {
     auto client = broker({}, {}, {{"max_message_bytes", 400}});
     const auto topic = unique();
-    // The copy has more headers than the original, and is over the limit.
-    co_await client.publish(topic, Payload("\"" + std::string(300, 'x') + "\""), {.key = "k"});
+    // The copy has more headers than the original, and no longer fits into the room that dead letters have.
+    co_await client.publish(topic, Payload("\"" + std::string(300, 'x') + "\""),
+                            {.key = "k", .headers = {{"dlq-message-id", std::string(16'300, 'i')}}});
     {
       EventConsumer consumer(client, {.group_id = group("g"), .max_retry_attempts = 0});
       int tries = 0;
@@ -152,10 +153,76 @@ TEST_P(Consumer, ADeadLetterThatCannotBeWrittenSettlesNothing) {
       co_await sleep(GetParam().is_real ? Duration(3s) : Duration(5min));
       EXPECT_EQ(tries, 1) << "the handler is not tried again: the dead letter is";
       EXPECT_EQ(consumer.counts().dead_lettered, 0U);
+      EXPECT_EQ((co_await consumer.readiness()).not_ready,
+                std::vector<std::string>{"the consumer of group \"" + group("g") +
+                                         "\" cannot write dead letters: 1 of its messages wait for that"});
       co_await finish(consumer, started);
     }
     auto again = co_await client.subscribe(topic, {.group_id = group("g")});
     EXPECT_EQ((co_await again.next())->body().size(), 302U);
+  });
+}
+
+TEST_P(Consumer, WhatMayBePublishedMayBeDeadLetteredAndReplayed) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = unique("dlq");
+    constexpr std::size_t largest = 1'048'576;
+    const std::string payload = "\"" + std::string(largest - 3, 'x') + "\"";
+    co_await client.publish(topic, Payload(payload), {.key = "k"});
+    for (int i = 0; i < 20; ++i) co_await client.publish(topic, Value(i), {.key = "k"});
+    bool broken = true;
+    std::size_t whole = 0;
+    EventConsumer consumer(client, {.group_id = group("g"), .max_retry_attempts = 1, .initial_backoff = 1ms});
+    consumer
+        .subscribe(topic,
+                   [&](const Event& event) -> awaitable<void> {
+                     if (!event.data().is_string()) co_return;
+                     if (broken) throw std::runtime_error(std::string(10'000, 'e'));
+                     whole += event.message().body() == payload;
+                   })
+        .on_error(dlq);
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().handled == 20; });
+    const auto letters = co_await dead_letters(client, dlq);
+    EXPECT_EQ(letters.size(), 1U);
+    for (const auto& letter : letters) {
+      EXPECT_EQ(letter.message.body(), payload);
+      EXPECT_EQ(letter.message.key(), "k");
+      EXPECT_EQ(letter.reason, DeadLetterReason::retries_exhausted);
+      EXPECT_EQ(letter.attempts, 2);
+      EXPECT_EQ(letter.error_stack.size(), 8192U);
+    }
+    EXPECT_EQ((co_await consumer.readiness()).not_ready, std::vector<std::string>{});
+    broken = false;
+    DeadLetters console(client, dlq);
+    EXPECT_EQ((co_await console.replay()).replayed, 1U);
+    co_await until([&] { return whole == 1; });
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, ADeadLetterThatIsTooLargeIsCutToWhatItNeeds) {
+  run([&]() -> awaitable<void> {
+    auto client = broker({}, {}, {{"max_message_bytes", 400}});
+    const auto topic = unique();
+    co_await client.publish(topic, Value("bad"), {.key = "k", .headers = {{"dlq-message-id", std::string(15'000, 'i')}}});
+    EventConsumer consumer(client, {.group_id = group("g"), .max_retry_attempts = 0});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      throw std::runtime_error(std::string(2'000, 'e'));
+      co_return;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return consumer.counts().dead_lettered == 1; });
+    const auto letters = co_await dead_letters(client, dead_letter_topic(topic, group("g")));
+    EXPECT_EQ(letters.size(), 1U);
+    for (const auto& letter : letters) {
+      EXPECT_EQ(letter.message.value(), "bad");
+      EXPECT_EQ(letter.error_message, std::string(128, 'e'));
+      EXPECT_EQ(letter.error_stack, "");
+    }
+    co_await finish(consumer, started);
   });
 }
 
@@ -456,6 +523,36 @@ TEST_P(Consumer, ProbesOfAnOpenCircuitCostNoMessageItsTries) {
   });
 }
 
+TEST_P(Consumer, WhatWasUnderWayWhenTheCircuitOpenedKeepsItsTries) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    constexpr std::uint64_t messages = 200;
+    for (std::uint64_t i = 0; i < messages; ++i) co_await client.publish(topic, Value(i));
+    bool broken = true;
+    std::uint64_t tries = 0;
+    EventConsumer consumer(client, {.group_id = group("g"),
+                                    .concurrency = 64,
+                                    .ordering = Ordering::none,
+                                    .max_retry_attempts = 0,
+                                    .initial_backoff = 1ms,
+                                    .circuit_breaker = CircuitBreakerOptions{.failure_threshold = 5, .reset_timeout = scaled(10s)}});
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      ++tries;
+      EXPECT_EQ(event.attempt(), 1);
+      co_await sleep(1ms);
+      if (broken) throw std::runtime_error("downstream is out");
+    });
+    auto started = start(consumer);
+    co_await until([&] { return tries >= 70; });  // all that are handled at once, and some probes
+    EXPECT_EQ(consumer.counts().dead_lettered, 5U) << "those whose failures opened it";
+    broken = false;
+    co_await until([&] { return consumer.counts().handled == messages - 5; });
+    co_await finish(consumer, started);
+    EXPECT_EQ(consumer.counts().dead_lettered, 5U);
+  });
+}
+
 TEST_P(Consumer, AnOpenCircuitPausesAndDoesNotEmptyTheTopic) {
   run([&]() -> awaitable<void> {
     auto client = broker();
@@ -575,6 +672,38 @@ TEST_P(Consumer, StopFromWithinAHandlerAndStartTwice) {
   });
 }
 
+TEST_P(Consumer, WhatFailsDuringTheDrainIsNotKeptForTheNextStart) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value(1), {.key = "k"});
+    bool running = false;
+    bool broken = true;
+    int handled = 0;
+    EventConsumer consumer(client, {.group_id = group("g"),
+                                    .initial_backoff = 1ms,
+                                    .deduplication = std::make_shared<MemoryDeduplicationStore>(clock_)});
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      running = true;
+      co_await sleep(100ms);
+      if (broken) throw std::runtime_error("no");
+      EXPECT_EQ(event.attempt(), 1) << "it was delivered anew";
+      ++handled;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return running; });
+    co_await finish(consumer, started);
+    broken = false;
+    started = start(consumer);
+    co_await until([&] { return handled == 1; });
+    co_await client.publish(topic, Value(2), {.key = "k"});
+    co_await until([&] { return handled == 2; });
+    EXPECT_EQ(consumer.counts().received, 3U);
+    co_await finish(consumer, started);
+    EXPECT_EQ(consumer.counts().handled, 2U);
+  });
+}
+
 TEST_P(Consumer, StopBeforeTheFirstStepEndsThatStartAlone) {
   run([&]() -> awaitable<void> {
     auto client = broker();
@@ -587,6 +716,27 @@ TEST_P(Consumer, StopBeforeTheFirstStepEndsThatStartAlone) {
     auto started = start(consumer);
     co_await client.publish(topic, Value(1));
     co_await until([&] { return consumer.counts().handled == 1; });
+    co_await finish(consumer, started);
+  });
+}
+
+TEST_P(Consumer, StopBeforeTheFirstStartEndsThatStartAlone) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    EventConsumer consumer(client, {.group_id = group("g")});
+    consumer.subscribe(topic, [](const Event&) -> awaitable<void> { co_return; });
+    consumer.stop();
+    auto started = start(consumer);
+    co_await until([&] { return *started.ended; });
+    co_await client.publish(topic, Value(1));
+    started = start(consumer);
+    co_await until([&] { return consumer.counts().handled == 1; });
+    co_await finish(consumer, started);
+    consumer.stop();  // it does not run, and has run: there is nothing to end
+    co_await client.publish(topic, Value(2));
+    started = start(consumer);
+    co_await until([&] { return consumer.counts().handled == 2; });
     co_await finish(consumer, started);
   });
 }

@@ -120,7 +120,8 @@ class EventConsumer {
   /// `unsupported` when the broker cannot keep a promise that the options ask for, `invalid_topic` when a dead-letter
   /// topic cannot be, and what ended a subscription for good.
   awaitable<void> start();
-  /// Ends `start()`, also one that waits for the broker or has not begun; returns at once. May be called from any
+  /// Ends `start()`, also one that waits for the broker or has not begun; returns at once. Before the first `start()` it
+  /// ends that one; when the consumer has run and does not any more, it does nothing. May be called from any
   /// thread and from within a handler.
   void stop();
 

@@ -8,6 +8,7 @@
 
 #include "brokers/kafka/failure.hpp"
 #include "brokers/kafka/pattern.hpp"
+#include "core/size_limit.hpp"
 
 namespace maestro::messaging::kafka {
 namespace ask {
@@ -140,7 +141,8 @@ std::vector<Topic> topics(const Client& client, Duration limit) {
 
 std::map<std::string, std::string> configuration_for(std::int64_t max_message_bytes) {
   constexpr std::int64_t brokers_default = 1'048'588;
-  const auto room = max_message_bytes + 4096;  // with what a batch adds to it
+  // With what a batch adds to it.
+  const auto room = max_message_bytes + static_cast<std::int64_t>(dead_letter_room) + 4096;
   if (room <= brokers_default) return {};
   return {{"max.message.bytes", std::to_string(room)}};
 }

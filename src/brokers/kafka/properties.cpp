@@ -14,6 +14,7 @@
 
 #include "brokers/kafka/lane.hpp"
 #include "brokers/kafka/trouble.hpp"
+#include "core/size_limit.hpp"
 
 namespace maestro::messaging::kafka {
 namespace {
@@ -150,7 +151,7 @@ void set_debug(Properties& to, const Options& options, std::string_view contexts
 
 void set_producing(Properties& to, const Options& options) {
   // librdkafka counts its batches against this limit too, and a batch over the broker's own (1,048,588 by default) is refused whole.
-  const auto most = options.integer("max_message_bytes") + 16'384;
+  const auto most = options.integer("max_message_bytes") + static_cast<std::int64_t>(dead_letter_room) + 16'384;
   to.set("message.max.bytes", std::clamp<std::int64_t>(most, 1'000'000, 1'000'000'000));
   to.set("batch.size", 1'000'000);
   to.set("enable.idempotence", "true");
