@@ -8,6 +8,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <iterator>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
 #include <maestro/messaging/utf8.hpp>
@@ -247,6 +248,8 @@ awaitable<void> EventConsumer::State::start(std::uint64_t stops) {
     State& state;
     ~Finish() {
       state.running_ = false;
+      // A handler that did not end in time still refers to the one its message came from.
+      if (state.tasks_ > 0) std::ranges::move(state.feeds_, std::back_inserter(state.left_behind_));
       state.feeds_.clear();
     }
   } const finish{*this};

@@ -149,6 +149,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   boost::asio::cancellation_signal cancel_timekeeper_;
   boost::asio::cancellation_signal cancel_reporter_;
   std::vector<std::shared_ptr<Feed>> feeds_;
+  std::vector<std::shared_ptr<Feed>> left_behind_;  // of earlier starts
   Lanes lanes_;
   std::size_t held_bytes_ = 0;  // in the lanes
   std::size_t unwritten_ = 0;   // messages in the lanes whose dead letter could not be written yet

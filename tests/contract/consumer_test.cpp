@@ -648,6 +648,31 @@ TEST_P(Consumer, AHandlerThatIgnoresTheDrainIsCancelledAndItsMessageComesBack) {
   });
 }
 
+TEST_P(Consumer, AHandlerThatEndsAfterItsConsumerHarmsNothing) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    co_await client.publish(topic, Value(1));
+    EventConsumer consumer(client, {.group_id = group("g"), .drain_timeout = 10ms});
+    bool running = false;
+    bool ended = false;
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      running = true;
+      co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+      co_await sleep(2s);
+      ended = true;
+    });
+    auto started = start(consumer);
+    co_await until([&] { return running; });
+    co_await finish(consumer, started);
+    EXPECT_FALSE(ended);
+    co_await until([&] { return ended; });
+    co_await sleep(1ms);
+    auto again = co_await client.subscribe(topic, {.group_id = group("g")});
+    EXPECT_EQ((co_await again.next())->value(), 1) << "it was given up when the consumer ended";
+  });
+}
+
 TEST_P(Consumer, StopFromWithinAHandlerAndStartTwice) {
   run([&]() -> awaitable<void> {
     auto client = broker();
