@@ -133,8 +133,9 @@ void work(const Bench& bench, std::int64_t nanoseconds) {
 /// Consumes until every message came, or until nothing came for the timeout; then acknowledges the last.
 awaitable<void> consume(std::shared_ptr<Bench> bench, std::shared_ptr<Subscription> subscription, bool measure_latency) {
   const auto began = bench->now();
-  IdleGuard guard(bench->broker, subscription,
-                  std::chrono::duration_cast<Duration>(std::chrono::duration<double>(bench->arguments.timeout)));
+  IdleGuard guard(bench->broker,
+                  std::chrono::duration_cast<Duration>(std::chrono::duration<double>(bench->arguments.timeout)),
+                  closing(bench->broker, subscription));
   Progress progress(measure_latency ? "publishing and consuming" : "consuming", bench->record.messages());
   std::optional<TimePoint> first;
   while (!bench->record.complete()) {

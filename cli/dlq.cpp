@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "checks.hpp"
+#include "idle_guard.hpp"
 #include "output.hpp"
 #include "progress.hpp"
 #include "session.hpp"
@@ -133,47 +134,6 @@ awaitable<int> show(MessageBroker broker, const Settings& settings, const DlqArg
   co_return exit_ok;
 }
 
-/// Says what is waited for, once, when nothing has come for a while.
-class SilenceHint {
- public:
-  SilenceHint(const MessageBroker& broker, Duration limit, std::function<void()> say)
-      : state_(std::make_shared<State>(broker, limit, std::move(say))) {
-    touch();
-    State::arm(state_);
-  }
-  ~SilenceHint() {
-    state_->say = nullptr;
-    state_->timer->cancel();
-  }
-  SilenceHint(const SilenceHint&) = delete;
-  SilenceHint& operator=(const SilenceHint&) = delete;
-
-  /// Something came.
-  void touch() { state_->due = state_->broker.clock()->now() + state_->limit; }
-
- private:
-  struct State {
-    State(const MessageBroker& owner, Duration silence, std::function<void()> saying)
-        : broker(owner), timer(owner.clock()->make_timer(owner.executor())), limit(silence), say(std::move(saying)) {}
-
-    static void arm(const std::shared_ptr<State>& state) {
-      state->timer->expires_at(state->due);
-      state->timer->async_wait([state](boost::system::error_code) {
-        if (!state->say) return;
-        if (state->broker.clock()->now() < state->due) return arm(state);
-        std::exchange(state->say, nullptr)();
-      });
-    }
-
-    MessageBroker broker;
-    std::unique_ptr<Timer> timer;
-    Duration limit;
-    TimePoint due{};
-    std::function<void()> say;
-  };
-  std::shared_ptr<State> state_;
-};
-
 /// How long nothing may come before a replay says so: it may be its own rate.
 Duration silence_of(const DlqArguments& arguments) {
   const auto between = std::chrono::duration<double>(arguments.rate ? 1 / *arguments.rate : 0);
@@ -197,7 +157,7 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
   }
   Progress progress(arguments.dry_run ? "looking" : "replaying", 0);
   co_await broker.connect();
-  SilenceHint silence(broker, silence_of(arguments), [&] {
+  IdleGuard silence(broker, silence_of(arguments), [&] {
     progress.finish();
     print_hint(fmt::format(
         "nothing comes at present. If a replay of the same filter was killed a moment ago, what it had in its hands is "

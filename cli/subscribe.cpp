@@ -59,8 +59,8 @@ awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const S
   auto subscription = std::make_shared<Subscription>(co_await broker.subscribe(arguments.topic, options));
   std::optional<IdleGuard> guard;
   if (arguments.timeout)
-    guard.emplace(broker, subscription,
-                  std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*arguments.timeout)));
+    guard.emplace(broker, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*arguments.timeout)),
+                  closing(broker, subscription));
   const auto format = settings.json ? std::string("json") : arguments.format;
   const auto most = arguments.max.value_or(std::numeric_limits<std::size_t>::max());
   std::size_t count = 0;

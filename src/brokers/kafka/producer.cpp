@@ -62,6 +62,8 @@ struct Producer::Batch : Listed {
   std::shared_ptr<HandedOver> outcome;  // of messages that were handed over: they have no results
   std::size_t taken = 0;                // of those
   std::string topic;                    // of the first of those
+
+  [[nodiscard]] bool has_all_answers() const noexcept { return outstanding == 0 && gathered == 0; }
 };
 
 Producer::Batch& Producer::new_batch() {
@@ -233,7 +235,7 @@ void Producer::on_delivery(const rd_kafka_message_t& report) {
   } else if (!batch.results.empty()) {
     on_own_delivery(batch, slot, report);
   }
-  if (batch.outstanding == 0 && batch.gathered == 0) settle(batch);
+  if (batch.has_all_answers()) settle(batch);
 }
 
 void Producer::on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report) {
@@ -493,11 +495,11 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
   }
   use.leave_line();
   gather(batch);
-  if (batch.outstanding > 0 || batch.gathered > 0) schedule_sweep();
-  while (!batch.expired && (batch.outstanding > 0 || batch.gathered > 0)) {
+  if (!batch.has_all_answers()) schedule_sweep();
+  while (!batch.expired && !batch.has_all_answers()) {
     co_await batch.waiter.async_wait(asio::deferred);
     const auto cancellation = co_await asio::this_coro::cancellation_state;
-    if (cancellation.cancelled() != asio::cancellation_type::none && (batch.outstanding > 0 || batch.gathered > 0))
+    if (cancellation.cancelled() != asio::cancellation_type::none && !batch.has_all_answers())
       throw boost::system::system_error(asio::error::operation_aborted);
   }
 }
@@ -593,7 +595,7 @@ void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
   std::vector<Batch*> late;
   for (auto& each : pending_) {
     auto& batch = static_cast<Batch&>(each);
-    if (batch.in_use && !batch.expired && (batch.outstanding > 0 || batch.gathered > 0) && is_late(batch)) late.push_back(&batch);
+    if (batch.in_use && !batch.expired && !batch.has_all_answers() && is_late(batch)) late.push_back(&batch);
   }
   for (auto* batch : late) {
     for (const auto* slot : gathered_)
