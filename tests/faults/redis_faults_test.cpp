@@ -141,7 +141,7 @@ TEST(RedisFaults, EventsAreStoredExactlyOnceWhileConnectionsAreCut) {
   const FaultyServer server("redis");
   const auto port = free_port();
   TcpGate gate(port, port_of(server.url()));
-  constexpr std::size_t count = 20'000;
+  constexpr std::size_t at_least = 1000;  // of each writer
   constexpr int writers = 20;
   boost::asio::io_context context{1};
   MessageBroker broker(context.get_executor(), MessagingConfig::from_url(fmt::format("redis://127.0.0.1:{}", port)));
@@ -150,7 +150,7 @@ TEST(RedisFaults, EventsAreStoredExactlyOnceWhileConnectionsAreCut) {
   std::map<std::string, int> errors;
   int writing = writers;
   const auto write = [&](int writer) -> awaitable<void> {
-    for (std::size_t i = 0; i < count / writers; ++i) {
+    for (std::size_t i = 0; i < at_least || gate.connections() <= 10; ++i) {
       try {
         co_await publisher.publish("orders", {{"writer", writer}, {"number", i}});
         ++confirmed;
@@ -171,8 +171,7 @@ TEST(RedisFaults, EventsAreStoredExactlyOnceWhileConnectionsAreCut) {
   boost::asio::co_spawn(context, disturb(), boost::asio::detached);
   context.run();
   for (const auto& [text, times] : errors) ADD_FAILURE() << times << " times: " << text;
-  EXPECT_EQ(confirmed, count);
-  EXPECT_GT(gate.connections(), 10U);
+  EXPECT_GE(confirmed, at_least * writers);
 
   boost::asio::io_context after{1};
   std::multiset<std::string> ids;
@@ -180,14 +179,14 @@ TEST(RedisFaults, EventsAreStoredExactlyOnceWhileConnectionsAreCut) {
     MessageBroker reader(after.get_executor(), MessagingConfig::from_url(server.url()));
     co_await reader.connect();
     const auto kept = (co_await reader.administration().describe_topic("orders")).messages;
-    EXPECT_EQ(kept, static_cast<std::int64_t>(count));
+    EXPECT_EQ(kept, static_cast<std::int64_t>(confirmed));
     auto subscription = co_await reader.subscribe("orders");
     while (std::cmp_less(ids.size(), kept)) ids.insert((co_await subscription.next())->id());
     after.stop();
   };
   boost::asio::co_spawn(after, read(), boost::asio::detached);
   after.run();
-  EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), count);
+  EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), confirmed);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
@@ -28,12 +30,13 @@ void refuse(PublishResult& result, Failure failure) {
   result.detail = std::move(failure.detail);
 }
 
-// All are down although no attempt was said to have failed, or one broke when it was made: connections are taken, and
-// closed.
+// All are down although no attempt was said to have failed, or one broke or was closed when it was made: connections
+// are taken, and closed.
 bool is_hang_up(rd_kafka_resp_err_t error, std::string_view text, bool heard_before) {
   if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return !heard_before;
   return error == RD_KAFKA_RESP_ERR__TRANSPORT &&
-         (text.find("Broken pipe") != std::string_view::npos || text.find("reset by peer") != std::string_view::npos);
+         std::ranges::any_of(std::array<std::string_view, 3>{"Broken pipe", "reset by peer", "Disconnected"},
+                             [&](auto sign) { return text.find(sign) != std::string_view::npos; });
 }
 
 }  // namespace
