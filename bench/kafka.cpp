@@ -250,17 +250,13 @@ Figure native_latency(const Setting& setting, const std::string& topic, int rate
   });
   std::string payload(setting.size, 'x');
   std::this_thread::sleep_for(4s);  // the group
-  const auto began = now_ns();
-  for (int i = 0; i < count; ++i) {
-    const auto due = began + std::int64_t{1'000'000'000} / rate * i;
-    while (now_ns() < due) {
-      rd_kafka_poll(producer.client, 0);
-      std::this_thread::sleep_for(20us);
-    }
+  const auto publish = [&] {
     const auto sent = now_ns();
     std::memcpy(payload.data(), &sent, sizeof sent);
     producer.produce(payload);
-  }
+  };
+  measure::paced(rate, count, publish, [&] { rd_kafka_poll(producer.client, 0); });
+  producer.await_reports(count);
   reader.join();
   Figure figure{static_cast<double>(rate)};
   latencies_into(figure, std::move(latencies));
@@ -401,37 +397,29 @@ awaitable<Figure> latency(const Setting& setting, std::string topic, MessageBrok
   const int count = rate < latency_rate ? 5 * rate : latency_messages;
   const int warm_up = std::min(count / 5, latency_warm_up);
   auto subscription = co_await broker.subscribe(topic, {.group_id = fresh("ours")});
+  // In a thread of its own, as beside it, and at a pace that the same sleep keeps.
+  std::thread publisher([&] {
+    asio::io_context context{1};
+    MessageBroker other(context.get_executor(), config_of(setting));
+    measure::complete(context, other.connect());
+    const auto publish = [&] {
+      std::string bytes(setting.size, 'x');
+      const auto sent = now_ns();
+      std::memcpy(bytes.data(), &sent, sizeof sent);
+      asio::co_spawn(context, other.publish(topic, Payload(std::move(bytes))), asio::detached);
+      context.poll();
+    };
+    measure::paced(rate, count, publish, [&] { context.poll(); });
+    measure::complete(context, other.disconnect());
+  });
   std::vector<double> latencies;
-  bool ended = false;
-  asio::co_spawn(
-      broker.executor(),
-      [&]() -> awaitable<void> {
-        for (int seen = 0; seen < count; ++seen) {
-          const auto message = co_await subscription.next();
-          std::int64_t sent = 0;
-          std::memcpy(&sent, message->body().data(), sizeof sent);
-          if (seen >= warm_up) latencies.push_back(static_cast<double>(now_ns() - sent) / 1e6);
-        }
-        ended = true;
-      },
-      asio::detached);
-  asio::steady_timer pause(broker.executor());
-  const auto began = now_ns();
-  for (int i = 0; i < count; ++i) {
-    const auto due = began + std::int64_t{1'000'000'000} / rate * i;
-    while (now_ns() < due) {
-      pause.expires_after(20us);
-      co_await pause.async_wait(asio::use_awaitable);
-    }
-    std::string bytes(setting.size, 'x');
-    const auto sent = now_ns();
-    std::memcpy(bytes.data(), &sent, sizeof sent);
-    asio::co_spawn(broker.executor(), broker.publish(topic, Payload(std::move(bytes))), asio::detached);
+  for (int seen = 0; seen < count; ++seen) {
+    const auto message = co_await subscription.next();
+    std::int64_t sent = 0;
+    std::memcpy(&sent, message->body().data(), sizeof sent);
+    if (seen >= warm_up) latencies.push_back(static_cast<double>(now_ns() - sent) / 1e6);
   }
-  while (!ended) {
-    pause.expires_after(1ms);
-    co_await pause.async_wait(asio::use_awaitable);
-  }
+  publisher.join();
   Figure figure{static_cast<double>(rate)};
   latencies_into(figure, std::move(latencies));
   co_return figure;
@@ -441,6 +429,15 @@ void create(const Setting& setting, const std::string& topic) {
   run_ours(setting, [&](MessageBroker broker) -> awaitable<Figure> {
     co_await broker.connect();
     co_await broker.administration().create_topic(topic, {.partitions = 6});
+    co_return Figure{};
+  });
+}
+
+/// Else a few rounds fill the broker's disk.
+void remove(const Setting& setting, const std::string& topic) {
+  run_ours(setting, [&](MessageBroker broker) -> awaitable<Figure> {
+    co_await broker.connect();
+    co_await broker.administration().delete_topic(topic);
     co_return Figure{};
   });
 }
@@ -538,9 +535,11 @@ int main(int argc, char** argv) {
       figure.cpu_seconds = cpu_seconds() - cpu;
       figure.peak_mib = peak_mib();
       row.runs.push_back(figure);
+      if (!row.needs_backlog) remove(setting, topic);
       if (!setting.json) fmt::print(stderr, "{:<45} {:>12.0f}\n", row.name, figure.per_second);
     }
   }
+  if (!backlog.empty()) remove(setting, backlog);
   const auto compared = [&](const Row& row) {
     const auto found = std::ranges::find(rows, row.beside, &Row::name);
     if (found == rows.end()) return 0.0;

@@ -155,12 +155,7 @@ Figure native_consume(const Setting& setting) {
 /// Publishes at a steady rate, one at a time; when each was published is in its payload.
 template <class Publish>
 void paced(double rate, std::int64_t count, Publish publish) {
-  const auto began = SteadyTime::now();
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto due = began + std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(static_cast<double>(i) / rate));
-    while (SteadyTime::now() < due) std::this_thread::sleep_for(20us);
-    publish(std::to_string(SteadyTime::now().time_since_epoch().count()));
-  }
+  measure::paced(rate, count, [&] { publish(std::to_string(SteadyTime::now().time_since_epoch().count())); }, [] {});
 }
 
 double microseconds_since(std::string_view stamp) {
@@ -373,21 +368,13 @@ awaitable<Figure> latency(MessageBroker broker, const Setting& setting, const ch
     std::this_thread::sleep_for(200ms);
     asio::io_context context{1};
     MessageBroker other(context.get_executor(), config(setting, mode));
-    const auto complete = [&context](auto work) {
-      bool done = false;
-      asio::co_spawn(context, std::move(work), [&](std::exception_ptr failure, auto&&...) {
-        if (failure) std::rethrow_exception(failure);
-        done = true;
-      });
-      while (!done) context.run_one();
-    };
-    complete(other.connect());
+    measure::complete(context, other.connect());
     paced(10'000, paced_messages, [&](const std::string& stamp) {
       asio::co_spawn(context, other.publish(topic, Payload(stamp), {.confirm = false}), asio::detached);
       context.poll();
     });
-    complete(other.flush());
-    complete(other.disconnect());
+    measure::complete(context, other.flush());
+    measure::complete(context, other.disconnect());
   });
   while (std::cmp_less(taken.size(), paced_messages)) taken.push_back(microseconds_since((co_await subscription.next())->body()));
   publisher.join();

@@ -13,8 +13,8 @@ HeadersHandle headers_of(const Headers& headers) {
 
 }  // namespace
 
-rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, const OutgoingMessage& message, void* opaque) {
-  const auto partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
+rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, std::int32_t partition, const OutgoingMessage& message,
+                         void* opaque) {
   using std::chrono::milliseconds;
   const auto timestamp =
       message.timestamp ? std::chrono::floor<milliseconds>(message.timestamp->time_since_epoch()).count() : 0;
@@ -55,8 +55,8 @@ rd_kafka_message_t plain_record(const OutgoingMessage& message, void* opaque) no
   return record;
 }
 
-void give_plain(rd_kafka_topic_t* topic, std::span<rd_kafka_message_t> records) {
-  rd_kafka_produce_batch(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, records.data(), static_cast<int>(records.size()));
+void give_plain(rd_kafka_topic_t* topic, std::int32_t partition, std::span<rd_kafka_message_t> records) {
+  rd_kafka_produce_batch(topic, partition, RD_KAFKA_MSG_F_COPY, records.data(), static_cast<int>(records.size()));
 }
 
 OutgoingMessage message_of(const rd_kafka_message_t& report) {

@@ -49,6 +49,7 @@ struct Producer::Slot {
   bool has_partition = false;
   bool has_timestamp = false;
   Timestamp timestamp;
+  Spread* spread = nullptr;  // that counts it
 };
 
 struct Producer::Batch : Listed {
@@ -94,6 +95,7 @@ Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> top
       topics_(std::move(topics)),
       max_message_bytes_(static_cast<std::size_t>(session_->options.integer("max_message_bytes"))),
       creates_topics_(topics_->creates()),
+      spreads_(spreads(session_->options)),
       moved_(session_->clock, session_->executor),
       answered_(session_->clock, session_->executor),
       sweeper_(session_->clock->make_timer(session_->executor)),
@@ -113,8 +115,8 @@ void Producer::open() {
     serve();
     expire([](const Batch& batch) { return batch.outstanding > 0; });  // the old client's last answers are in
   }
-  handles_.clear();
-  last_handle_ = {};
+  outlets_.clear();
+  last_outlet_ = {};
   if (watch_) watch_->stop();
   client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, producer_properties(*session_));
   watch_ = EventWatch::start(session_->executor, client_, [weak = weak_from_this()] {
@@ -173,8 +175,8 @@ awaitable<void> Producer::close(Duration limit) {
     co_await answered_.wait_until(std::min(deadline, session_->clock->now() + std::chrono::milliseconds(100)));
   }
   if (watch_) watch_->stop();
-  handles_.clear();
-  last_handle_ = {};
+  outlets_.clear();
+  last_outlet_ = {};
   client_.reset();
 }
 
@@ -230,6 +232,7 @@ void Producer::on_error(const rd_kafka_event_t& event) {
 void Producer::on_delivery(const rd_kafka_message_t& report) {
   const auto& slot = *static_cast<Slot*>(report._private);
   auto& batch = *slot.batch;
+  if (slot.spread) slot.spread->remove(report.partition);
   --outstanding_;
   --batch.outstanding;
   if (!report.err) session_->answered();
@@ -286,19 +289,22 @@ void Producer::settle(Batch& batch) {
   }
 }
 
-rd_kafka_topic_t* Producer::handle_of(const std::string& topic) {
-  if (last_handle_.second && last_handle_.first == topic) return last_handle_.second;
-  auto& handle = handles_[topic];
-  if (!handle) handle.reset(rd_kafka_topic_new(client_->get(), topic.c_str(), nullptr));
-  last_handle_ = {topic, handle.get()};
-  return handle.get();
+Producer::Outlet& Producer::outlet_of(const std::string& topic) {
+  if (last_outlet_.second && last_outlet_.first == topic) return *last_outlet_.second;
+  auto& outlet = outlets_[topic];
+  if (!outlet.handle) outlet.handle.reset(rd_kafka_topic_new(client_->get(), topic.c_str(), nullptr));
+  last_outlet_ = {topic, &outlet};
+  return outlet;
 }
 
-// The next publish looks whether it is there.
+// The next publish looks whether it is there. What is under way to it is still counted.
 void Producer::forget(const std::string& topic) {
   topics_->forget(topic);
-  handles_.erase(topic);
-  last_handle_ = {};
+  if (const auto outlet = outlets_.find(topic); outlet != outlets_.end()) {
+    outlet->second.handle.reset();
+    outlet->second.spread.choose_again();
+  }
+  last_outlet_ = {};
 }
 
 std::optional<Failure> Producer::refusal_of(rd_kafka_resp_err_t error, const OutgoingMessage& message) {
@@ -312,6 +318,9 @@ std::optional<Failure> Producer::refusal_of(rd_kafka_resp_err_t error, const Out
 }
 
 std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of, auto refuse) {
+  constexpr std::size_t most_to_one_partition = 4096;
+  const Outlet* before = nullptr;
+  std::size_t since_choice = 0;
   for (std::size_t first = 0; first < count;) {
     const OutgoingMessage& leader = message_of(first);
     if (auto why = over_limit(leader, max_message_bytes_)) {
@@ -319,27 +328,43 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
       ++first;
       continue;
     }
-    auto* topic = handle_of(leader.topic);
+    auto& outlet = outlet_of(leader.topic);
+    auto* const spread = spreads_ && !leader.key && !leader.partition ? &outlet.spread : nullptr;
+    if (spread && (std::exchange(before, &outlet) != &outlet || since_choice >= most_to_one_partition)) {
+      spread->choose_again();
+      since_choice = 0;
+    }
+    const auto partition = leader.partition.value_or(spread ? spread->choice() : RD_KAFKA_PARTITION_UA);
+    const auto most = spread && partition == RD_KAFKA_PARTITION_UA ? 1 : records_.size();
     const auto goes_along = [&](const OutgoingMessage& message) {
-      return is_plain(message) && size_of(message) <= max_message_bytes_ && message.topic == leader.topic;
+      return is_plain(message) && size_of(message) <= max_message_bytes_ && message.topic == leader.topic &&
+             message.key.has_value() == leader.key.has_value();
     };
     std::size_t together = 0;
-    while (together < records_.size() && first + together < count && goes_along(message_of(first + together))) {
+    while (together < most && first + together < count && goes_along(message_of(first + together))) {
       records_[together] = plain_record(message_of(first + together), slot_of(first + together));
       ++together;
     }
+    const Spread::Asking asking(spread);
     if (together > 0) {
-      give_plain(topic, std::span(records_).first(together));
+      give_plain(outlet.handle.get(), partition, std::span(records_).first(together));
     } else {
       auto* slot = slot_of(first);
       records_[0]._private = slot;
-      records_[0].err = give(client_->get(), topic, leader, slot);
+      records_[0].err = give(client_->get(), outlet.handle.get(), partition, leader, slot);
       together = 1;
     }
+    const bool counts = spread && spread->choice() != RD_KAFKA_PARTITION_UA;
     for (const auto& record : std::span(records_).first(together)) {
       if (!record.err) {
-        ++static_cast<Slot*>(record._private)->batch->outstanding;
+        auto& slot = *static_cast<Slot*>(record._private);
+        ++slot.batch->outstanding;
         ++outstanding_;
+        if (counts) {
+          slot.spread = spread;
+          spread->add();
+          ++since_choice;
+        }
       } else {
         auto failure = refusal_of(record.err, message_of(first));
         if (!failure || !refuse(first, *std::move(failure))) return first;

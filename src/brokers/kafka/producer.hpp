@@ -2,15 +2,16 @@
 
 #include <array>
 #include <boost/intrusive/list.hpp>
-#include <boost/unordered/unordered_flat_map.hpp>
 #include <deque>
 #include <maestro/messaging/transport.hpp>
 #include <memory>
 #include <optional>
+#include <unordered_map>
 
 #include "brokers/kafka/administration.hpp"
 #include "brokers/kafka/client.hpp"
 #include "brokers/kafka/failure.hpp"
+#include "brokers/kafka/spread.hpp"
 #include "runtime/signal.hpp"
 
 namespace maestro::messaging::kafka {
@@ -60,7 +61,11 @@ class Producer : public std::enable_shared_from_this<Producer> {
   [[nodiscard]] Failure no_room() const;
   [[nodiscard]] bool ready_for(std::span<const OutgoingMessage> messages);
   awaitable<void> ensure_topics(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
-  rd_kafka_topic_t* handle_of(const std::string& topic);
+  struct Outlet {
+    TopicHandle handle;
+    Spread spread;
+  };
+  Outlet& outlet_of(const std::string& topic);
   void forget(const std::string& topic);
   void at_end_of_turn();
   void linger_until(TimePoint time);
@@ -76,14 +81,15 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::shared_ptr<Topics> topics_;
   std::shared_ptr<Client> client_;
   std::shared_ptr<EventWatch> watch_;
-  boost::unordered_flat_map<std::string, TopicHandle> handles_;
-  std::pair<std::string, rd_kafka_topic_t*> last_handle_;  // messages of a topic come in runs
-  static constexpr std::size_t worth_a_request = 128;
+  std::unordered_map<std::string, Outlet> outlets_;  // by topic
+  std::pair<std::string, Outlet*> last_outlet_;             // messages of a topic come in runs
+  static constexpr std::size_t worth_a_request = 256;
   static constexpr std::size_t most_at_once = 512;
   std::array<rd_kafka_message_t, most_at_once> records_;   // of messages that are being given
   std::vector<Slot*> gathered_;                            // messages to be given, in order
   std::size_t max_message_bytes_;
   bool creates_topics_;
+  bool spreads_;
 
   struct Listed : boost::intrusive::list_base_hook<> {};
   boost::intrusive::list<Listed> pending_;

@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "brokers/kafka/lane.hpp"
+#include "brokers/kafka/spread.hpp"
 #include "brokers/kafka/trouble.hpp"
 #include "core/size_limit.hpp"
 
@@ -235,9 +236,17 @@ Acknowledged acknowledged(const Session& session) {
   return told;
 }
 
+bool spreads(const Options& options) {
+  return !options.raw().contains("partitioner") && !options.raw().contains("sticky.partitioning.linger.ms");
+}
+
 ConfHandle producer_properties(const Session& session) {
   auto made = common(session);
   set_producing(made, session.options);
+  if (spreads(session.options)) {
+    made.set("sticky.partitioning.linger.ms", "0");
+    Spread::install(made.get());
+  }
   set_raw(made, session.options);
   set_debug(made, session.options, "feature");  // what a broker offers, by which one that is too old is known
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);

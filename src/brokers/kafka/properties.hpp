@@ -22,6 +22,9 @@ struct Acknowledged {
 };
 [[nodiscard]] Acknowledged acknowledged(const Session& session);
 
+/// Whether the producer chooses the partitions of messages without a key itself: not where a `raw.` option says how.
+[[nodiscard]] bool spreads(const Options& options);
+
 /// librdkafka's configuration for what the options say. Throws `unknown_option | invalid_option` that names the key.
 [[nodiscard]] ConfHandle producer_properties(const Session& session);
 [[nodiscard]] ConfHandle transactional_properties(const Session& session, const std::string& transactional_id);

@@ -64,10 +64,11 @@ class Work {
     constexpr int moment = 100;
     for (auto& message : messages) {
       const TopicHandle topic(rd_kafka_topic_new(client_->get(), message.topic.c_str(), nullptr));
-      auto error = give(client_->get(), topic.get(), message, nullptr);
+      const auto partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
+      auto error = give(client_->get(), topic.get(), partition, message, nullptr);
       while (error == RD_KAFKA_RESP_ERR__QUEUE_FULL && clock_->now() < deadline_) {
         rd_kafka_flush(client_->get(), moment);
-        error = give(client_->get(), topic.get(), message, nullptr);
+        error = give(client_->get(), topic.get(), partition, message, nullptr);
       }
       if (!error) continue;
       outcome_.reason = describe(error, fmt::format("publishing to \"{}\"", message.topic)).detail;
