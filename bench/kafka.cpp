@@ -1,5 +1,5 @@
 // The library on Kafka beside the same work done with librdkafka alone, alternating in one run.
-//   bench_kafka URL [--messages N] [--size BYTES] [--rounds N] [--only PART] [--producer-option NAME=VALUE] [--json]
+//   bench_kafka URL [--messages N] [--size BYTES] [--keys N] [--rounds N] [--only PART] [--producer-option NAME=VALUE] [--json]
 // PART is the beginning of a row's name. Every round has topics and groups of its own. Figures are medians of the
 // rounds.
 #include <fmt/format.h>
@@ -36,10 +36,27 @@ struct Setting {
   std::string servers;
   std::int64_t messages = 1'000'000;
   std::size_t size = 100;
+  std::size_t keys = 0;  // so many different ones
   int rounds = 3;
   std::string only;
   bool json = false;
   ConfigMap producer_config;
+};
+
+/// The keys of messages, one after another.
+class Keys {
+ public:
+  explicit Keys(const Setting& setting) {
+    for (std::size_t i = 0; i < setting.keys; ++i) all_.push_back(fmt::format("key-{}", i));
+  }
+  std::optional<std::string> next() {
+    if (all_.empty()) return std::nullopt;
+    return all_[next_++ % all_.size()];
+  }
+
+ private:
+  std::vector<std::string> all_;
+  std::size_t next_ = 0;
 };
 
 struct Figure {
@@ -102,7 +119,7 @@ void set(rd_kafka_conf_t* conf, const char* name, const std::string& value) {
 }
 
 struct NativeProducer {
-  NativeProducer(const Setting& setting, const std::string& topic_name, const char* linger) {
+  NativeProducer(const Setting& setting, const std::string& topic_name, const char* linger) : keys(setting) {
     auto* conf = rd_kafka_conf_new();
     set(conf, "bootstrap.servers", setting.servers);
     set(conf, "enable.idempotence", "true");
@@ -123,8 +140,9 @@ struct NativeProducer {
     rd_kafka_destroy(client);
   }
   void produce(std::string_view payload) {
+    const auto key = keys.next();
     while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, const_cast<char*>(payload.data()),
-                            payload.size(), nullptr, 0, nullptr) != 0)
+                            payload.size(), key ? key->data() : nullptr, key ? key->size() : 0, nullptr) != 0)
       rd_kafka_poll(client, 1);
   }
   void await_reports(std::int64_t count) {
@@ -132,6 +150,7 @@ struct NativeProducer {
     if (failed > 0) throw std::runtime_error("messages failed");
   }
 
+  Keys keys;
   rd_kafka_t* client = nullptr;
   rd_kafka_topic_t* topic = nullptr;
   std::int64_t reported = 0;
@@ -293,10 +312,11 @@ Figure run_ours(const Setting& setting, const Body& body) {
 
 awaitable<Figure> publish_buffered(const Setting& setting, std::string topic, MessageBroker broker) {
   const Payload payload(std::string(setting.size, 'x'));
+  Keys keys(setting);
   co_await broker.publish(topic, payload);
   const auto began = SteadyTime::now();
   for (std::int64_t i = 0; i < setting.messages; ++i) {
-    co_await broker.publish(topic, payload, {.confirm = false});
+    co_await broker.publish(topic, payload, {.key = keys.next(), .confirm = false});
     if (i % 256 == 255) co_await asio::post(broker.executor(), asio::use_awaitable);  // the loop gets its turn
   }
   const auto report = co_await broker.flush();
@@ -328,6 +348,7 @@ awaitable<Figure> by_many(const Setting& setting, MessageBroker broker, int at_o
 
 awaitable<Figure> publish_many(const Setting& setting, std::string topic, MessageBroker broker) {
   const Payload payload(std::string(setting.size, 'x'));
+  Keys keys(setting);
   co_await broker.publish(topic, payload);
   constexpr std::int64_t size = 10'000;
   constexpr int at_once = 4;
@@ -338,6 +359,7 @@ awaitable<Figure> publish_many(const Setting& setting, std::string topic, Messag
       for (auto& message : batch) {
         message.topic = topic;
         message.payload = payload;
+        message.key = keys.next();
       }
       for (const auto& result : co_await broker.publish_many(std::move(batch))) result.value();
     }
@@ -346,22 +368,24 @@ awaitable<Figure> publish_many(const Setting& setting, std::string topic, Messag
 
 awaitable<Figure> publish_awaited(const Setting& setting, std::string topic, MessageBroker broker) {
   const Payload payload(std::string(setting.size, 'x'));
+  Keys keys(setting);
   co_await broker.publish(topic, payload);
   constexpr int at_once = 1000;
   co_return co_await by_many(setting, broker, at_once, [&](std::int64_t& left) -> awaitable<void> {
-    while (left-- > 0) co_await broker.publish(topic, payload);
+    while (left-- > 0) co_await broker.publish(topic, payload, {.key = keys.next()});
   });
 }
 
 awaitable<Figure> publish_sequentially(const Setting& setting, std::string topic, MessageBroker broker) {
   const Payload payload(std::string(setting.size, 'x'));
+  Keys keys(setting);
   co_await broker.publish(topic, payload);
   const auto count = std::min<std::int64_t>(setting.messages, 10'000);
   std::vector<double> latencies;
   const auto began = SteadyTime::now();
   for (std::int64_t i = 0; i < count; ++i) {
     const auto sent = now_ns();
-    co_await broker.publish(topic, payload);
+    co_await broker.publish(topic, payload, {.key = keys.next()});
     latencies.push_back(static_cast<double>(now_ns() - sent) / 1e6);
   }
   Figure figure{static_cast<double>(count) / seconds_since(began)};
@@ -402,11 +426,12 @@ awaitable<Figure> latency(const Setting& setting, std::string topic, MessageBrok
     asio::io_context context{1};
     MessageBroker other(context.get_executor(), config_of(setting));
     measure::complete(context, other.connect());
+    Keys keys(setting);
     const auto publish = [&] {
       std::string bytes(setting.size, 'x');
       const auto sent = now_ns();
       std::memcpy(bytes.data(), &sent, sizeof sent);
-      asio::co_spawn(context, other.publish(topic, Payload(std::move(bytes))), asio::detached);
+      asio::co_spawn(context, other.publish(topic, Payload(std::move(bytes)), {.key = keys.next()}), asio::detached);
       context.poll();
     };
     measure::paced(rate, count, publish, [&] { context.poll(); });
@@ -505,6 +530,7 @@ int main(int argc, char** argv) {
   app.add_option("url", setting.url, "kafka://host:port")->required();
   app.add_option("--messages", setting.messages);
   app.add_option("--size", setting.size);
+  app.add_option("--keys", setting.keys, "So many different keys; 0: none");
   app.add_option("--rounds", setting.rounds);
   app.add_option("--only", setting.only);
   app.add_flag("--json", setting.json);

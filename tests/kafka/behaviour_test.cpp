@@ -44,6 +44,55 @@ TEST_F(KafkaBehaviour, EveryCompressionBringsTheBytesBack) {
 }
 
 // Six seconds without a poll would cost a plain client its partitions; the handler takes nine.
+TEST_F(KafkaBehaviour, MessagesWithoutAKeyGoTogetherToOnePartitionAfterAnother) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("spread");
+    co_await broker.administration().create_topic(topic, {.partitions = 6});
+    co_await broker.publish(topic, Value("known"));
+    std::set<std::int32_t> all;
+    for (int i = 0; i < 6; ++i) {
+      std::vector<OutgoingMessage> messages(500);
+      for (std::size_t k = 0; k < messages.size(); ++k) {
+        messages[k].topic = topic;
+        messages[k].payload = Payload(std::to_string(k));
+        if (k % 100 == 50) messages[k].headers.add("kind", "with headers");
+      }
+      std::set<std::int32_t> used;
+      for (const auto& result : co_await broker.publish_many(std::move(messages))) used.insert(result.value().partition);
+      EXPECT_EQ(used.size(), 1U);
+      all.merge(used);
+    }
+    EXPECT_EQ(all.size(), 6U);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, AUsersPartitionerIsHeeded) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config({}, {{"raw.partitioner", "consistent"}}));
+    const auto topic = unique("partitioner");
+    co_await broker.administration().create_topic(topic, {.partitions = 6});
+    for (int i = 0; i < 20; ++i) EXPECT_EQ((co_await broker.publish(topic, Value(i))).partition, 0) << "of no key, by its CRC";
+    co_await broker.disconnect();
+  });
+}
+
+// The hashes are those that Kafka's own tests of its partitioner expect (UtilsTest.testMurmur2).
+TEST_F(KafkaBehaviour, AKeyIsWhereJavasClientsPutIt) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("keys");
+    co_await broker.administration().create_topic(topic, {.partitions = 6});
+    const std::pair<const char*, std::int32_t> hashes[] = {
+        {"21", -973932308}, {"abc", 479470107}, {"a-little-bit-long-string", -985981536}, {"a-little-bit-longer-string", -1486304829}};
+    for (const auto& [key, hash] : hashes)
+      for (int i = 0; i < 3; ++i)
+        EXPECT_EQ((co_await broker.publish(topic, Value(i), {.key = key})).partition, (hash & 0x7fffffff) % 6) << key;
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, ASlowHandlerKeepsItsMembership) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto clock = Clock::real();

@@ -149,6 +149,7 @@ TEST_F(KafkaMockErrors, NoPublishWaitsForOthersLongerThanItHasTo) {
     run_real([&](boost::asio::io_context& context) -> awaitable<void> {
       auto lingering = config();
       lingering.producer_config.insert_or_assign("linger", linger_ms);
+      lingering.producer_config.insert_or_assign("max_in_flight_requests_per_connection", 5);  // not what they wait for
       MessageBroker broker(context.get_executor(), lingering);
       co_await broker.publish("orders", Value("there"));
       rd_kafka_mock_broker_set_rtt(cluster_, 1, 400);
@@ -175,6 +176,23 @@ TEST_F(KafkaMockErrors, NoPublishWaitsForOthersLongerThanItHasTo) {
     EXPECT_LT(publish_three(50, confirm), 750ms) << "gone after 50 ms";
     EXPECT_LT(publish_three(60'000, confirm), 5s) << "gone when the first has its answer";
   }
+}
+
+TEST_F(KafkaMockErrors, MessagesWithoutAKeyAvoidAPartitionThatHasNoLeader) {
+  rd_kafka_mock_topic_create(cluster_, "spread", 3, 1);
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    std::set<std::int32_t> used;
+    co_await broker.publish("spread", Value("known"));
+    rd_kafka_mock_partition_set_leader(cluster_, "spread", 1, -1);
+    co_await sleep_for(*broker.clock(), 6s);  // the client looks at its topics every 4 s
+    for (int i = 0; i < 30; ++i) {
+      used.insert((co_await broker.publish("spread", Value(i))).partition);
+      co_await sleep_for(*broker.clock(), 10ms);  // long enough to look again
+    }
+    EXPECT_EQ(used, (std::set<std::int32_t>{0, 2}));
+    co_await broker.disconnect();
+  });
 }
 
 TEST_F(KafkaMockErrors, ACommitThatFailsIsSaidAgain) {

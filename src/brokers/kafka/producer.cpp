@@ -198,7 +198,7 @@ void Producer::serve() {
   answered_.ring();
   wake_settled();
   // With what those published who were woken now.
-  if (is_full_ || gathered_.size() >= worth_a_request / 2) give_gathered();
+  if (is_full_ || is_worth_a_request()) give_gathered();
   // Where nothing is under way any more, a request a millisecond is no burden.
   constexpr Duration soon = std::chrono::milliseconds(1);
   if (lingering_ && outstanding_ == 0 && linger_ > soon) linger_until(lingers_since_ + soon);
@@ -302,7 +302,7 @@ void Producer::forget(const std::string& topic) {
   topics_->forget(topic);
   if (const auto outlet = outlets_.find(topic); outlet != outlets_.end()) {
     outlet->second.handle.reset();
-    outlet->second.spread.choose_again();
+    outlet->second.spread.forget();
   }
   last_outlet_ = {};
 }
@@ -331,7 +331,7 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
     auto& outlet = outlet_of(leader.topic);
     auto* const spread = spreads_ && !leader.key && !leader.partition ? &outlet.spread : nullptr;
     if (spread && (std::exchange(before, &outlet) != &outlet || since_choice >= most_to_one_partition)) {
-      spread->choose_again();
+      spread->choose(session_->clock->now());
       since_choice = 0;
     }
     const auto partition = leader.partition.value_or(spread ? spread->choice() : RD_KAFKA_PARTITION_UA);
@@ -384,10 +384,15 @@ void Producer::gather(Batch& batch) {
     batch.slots[i] = {&batch, static_cast<std::uint32_t>(i)};
     gathered_.push_back(&batch.slots[i]);
     ++batch.gathered;
-    if (gathered_.size() % worth_a_request == 0) give_gathered();
   }
-  if (batch.messages.size() > 1) give_gathered();
+  if (batch.messages.size() > 1 || is_worth_a_request()) give_gathered();
   if (!gathered_.empty()) at_end_of_turn();
+}
+
+bool Producer::is_worth_a_request() const noexcept {
+  constexpr std::size_t least = 64;
+  constexpr std::size_t enough = 4096;
+  return gathered_.size() >= std::clamp(outstanding_, least, enough);
 }
 
 void Producer::at_end_of_turn() {

@@ -53,6 +53,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::size_t give_all(std::size_t count, auto message_of, auto slot_of, auto refuse);
   /// Gives a publish's messages to the client, at once or with others.
   void gather(Batch& batch);
+  /// Whether as much waits as is under way, which a request more is for then.
+  [[nodiscard]] bool is_worth_a_request() const noexcept;
   void give_gathered();
   /// Those of its messages that were not given yet.
   void take_back(Batch& batch);
@@ -83,7 +85,6 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::shared_ptr<EventWatch> watch_;
   std::unordered_map<std::string, Outlet> outlets_;  // by topic
   std::pair<std::string, Outlet*> last_outlet_;             // messages of a topic come in runs
-  static constexpr std::size_t worth_a_request = 256;
   static constexpr std::size_t most_at_once = 512;
   std::array<rd_kafka_message_t, most_at_once> records_;   // of messages that are being given
   std::vector<Slot*> gathered_;                            // messages to be given, in order

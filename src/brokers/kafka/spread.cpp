@@ -1,6 +1,7 @@
 #include "brokers/kafka/spread.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace maestro::messaging::kafka {
 
@@ -20,29 +21,42 @@ void Spread::remove(std::int32_t partition) noexcept {
   if (at < under_way_.size() && under_way_[at] > 0) --under_way_[at];
 }
 
+void Spread::choose(TimePoint now) {
+  constexpr Duration period = std::chrono::milliseconds(100);
+  const bool asks = available_.empty() || now - learnt_ > period;
+  if (asks) learnt_ = now;
+  choice_ = asks ? RD_KAFKA_PARTITION_UA : least_busy();
+  if (!asks) last_choice_ = choice_;
+}
+
 // Also called from a thread of the client's, for what had to wait for the topic's partitions.
 std::int32_t Spread::partition_of(const rd_kafka_topic_t* topic, const void* key, std::size_t key_size, std::int32_t partitions,
                                   void* topic_opaque, void* opaque) {
   if (key || !asking) return rd_kafka_msg_partitioner_murmur2_random(topic, key, key_size, partitions, topic_opaque, opaque);
-  return asking->choose(topic, partitions);
+  return asking->learn(topic, partitions);
 }
 
-std::int32_t Spread::choose(const rd_kafka_topic_t* topic, std::int32_t partitions) {
-  constexpr std::int32_t most_looked_at = 16;
-  const auto load_of = [this](std::int32_t partition) { return under_way_[static_cast<std::size_t>(partition)]; };
+std::int32_t Spread::learn(const rd_kafka_topic_t* topic, std::int32_t partitions) {
   under_way_.resize(static_cast<std::size_t>(partitions));
-  choice_ = RD_KAFKA_PARTITION_UA;
-  for (std::int32_t i = 0; i < std::min(partitions, most_looked_at); ++i) {
-    const auto partition = (last_ + 1 + i) % partitions;
-    if (choice_ != RD_KAFKA_PARTITION_UA && load_of(partition) >= load_of(choice_)) continue;
-    if (!rd_kafka_topic_partition_available(topic, partition)) continue;
-    choice_ = partition;
-    if (load_of(partition) == 0) break;
+  available_.clear();
+  for (std::int32_t i = 0; i < partitions; ++i) available_.push_back(rd_kafka_topic_partition_available(topic, i) != 0);
+  // Where none is, one is as good as another.
+  if (std::ranges::find(available_, true) == available_.end()) available_.assign(available_.size(), true);
+  return last_choice_ = choice_ = least_busy();
+}
+
+std::int32_t Spread::least_busy() const {
+  constexpr std::size_t most_looked_at = 16;
+  std::optional<std::size_t> found;
+  std::size_t looked_at = 0;
+  for (std::size_t i = 1; i <= available_.size() && looked_at < most_looked_at; ++i) {
+    const auto partition = (static_cast<std::size_t>(last_choice_) + i) % available_.size();
+    if (!available_[partition]) continue;
+    ++looked_at;
+    if (!found || under_way_[partition] < under_way_[*found]) found = partition;
+    if (under_way_[*found] == 0) break;
   }
-  if (choice_ == RD_KAFKA_PARTITION_UA)
-    choice_ = rd_kafka_msg_partitioner_random(topic, nullptr, 0, partitions, nullptr, nullptr);
-  last_ = choice_;
-  return choice_;
+  return static_cast<std::int32_t>(*found);
 }
 
 }  // namespace maestro::messaging::kafka

@@ -3,6 +3,7 @@
 #include <librdkafka/rdkafka.h>
 
 #include <cstdint>
+#include <maestro/messaging/time.hpp>
 #include <vector>
 
 namespace maestro::messaging::kafka {
@@ -25,10 +26,13 @@ class Spread {
     Asking& operator=(const Asking&) = delete;
   };
 
-  /// The next message chooses.
-  void choose_again() noexcept { choice_ = RD_KAFKA_PARTITION_UA; }
-  /// `RD_KAFKA_PARTITION_UA` until one was chosen; also as long as the client does not know the topic's partitions.
+  /// Chooses for what is given next. Which partitions are available only the client's partitioner learns: now and then, and as long as
+  /// the client does not know the topic, the choice is left to the next message.
+  void choose(TimePoint now);
+  /// `RD_KAFKA_PARTITION_UA` when that is so.
   [[nodiscard]] std::int32_t choice() const noexcept { return choice_; }
+  /// What was learnt about the topic may be wrong.
+  void forget() noexcept { available_.clear(); }
   /// A message was given to the choice.
   void add() noexcept { ++under_way_[static_cast<std::size_t>(choice_)]; }
   /// One was answered.
@@ -37,11 +41,14 @@ class Spread {
  private:
   static std::int32_t partition_of(const rd_kafka_topic_t* topic, const void* key, std::size_t key_size, std::int32_t partitions,
                                    void* topic_opaque, void* opaque);
-  std::int32_t choose(const rd_kafka_topic_t* topic, std::int32_t partitions);
+  std::int32_t learn(const rd_kafka_topic_t* topic, std::int32_t partitions);
+  [[nodiscard]] std::int32_t least_busy() const;
 
-  std::vector<std::uint32_t> under_way_;  // of each partition
+  std::vector<bool> available_;  // each partition; empty: not known
+  std::vector<std::uint32_t> under_way_;
+  TimePoint learnt_;
   std::int32_t choice_ = RD_KAFKA_PARTITION_UA;
-  std::int32_t last_ = -1;
+  std::int32_t last_choice_ = RD_KAFKA_PARTITION_UA;
 };
 
 }  // namespace maestro::messaging::kafka
