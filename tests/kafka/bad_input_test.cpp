@@ -175,6 +175,23 @@ TEST_F(KafkaBadInput, APartitionThatIsNotThere) {
   });
 }
 
+TEST_F(KafkaBadInput, ASessionTimeoutThatTheBrokerRefuses) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto given = config();
+    given.consumer_config.insert_or_assign("session_timeout", 1000);
+    MessageBroker broker(context.get_executor(), given);
+    const auto name = topic();
+    co_await broker.publish(name, Value(1));
+    const auto began = broker.clock()->now();
+    const auto subscribe = [&]() -> awaitable<void> { co_await broker.subscribe(name, {.group_id = "g"}); };
+    const auto failure = co_await failure_of(subscribe());
+    EXPECT_EQ(failure.reason(), errc::invalid_option) << failure.what();
+    EXPECT_THAT(failure.what(), HasSubstr("group.min.session.timeout.ms"));
+    co_await broker.disconnect();
+    EXPECT_LT(broker.clock()->now() - began, 5s);
+  });
+}
+
 TEST_F(KafkaBadInput, ABrokerThatIsTooOld) {
   const auto old = server("kafka --variant old");
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {

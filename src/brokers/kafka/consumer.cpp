@@ -166,9 +166,10 @@ void Consumer::on_error(rd_kafka_event_t* event) {
   const auto error = rd_kafka_event_error(event);
   auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), rd_kafka_event_error_string(event));
   if (failure.code == errc::connection_failed) session_->connection_lost = true;
-  const bool for_good = error == RD_KAFKA_RESP_ERR__FATAL || failure.code == errc::authentication_failed;
-  log(for_good ? LogLevel::error : error == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED ? LogLevel::warning : LogLevel::info,
-      failure.detail, {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
+  const bool for_good = error == RD_KAFKA_RESP_ERR__FATAL || failure.code == errc::authentication_failed ||
+                        failure.code == errc::invalid_option;
+  const bool passes = is_transient(error) || error == std::exchange(last_error_, error);
+  log(for_good ? LogLevel::error : passes ? LogLevel::info : LogLevel::warning, failure.detail, {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
   if (!for_good) return;
   if (!lost_) lost_ = std::move(failure);
   ready_.notify();

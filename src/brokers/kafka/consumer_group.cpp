@@ -257,7 +257,7 @@ void await_steady(const Client& client) {
 
 std::function<bool()> Consumer::farewell() {
   auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(is_private() ? make_partitions() : unsaid_places());
-  return [client = client_, places, in_group = !is_private(), steady = steady_] {
+  return [client = client_, places, in_group = !is_private(), steady = steady_ || lost_] {
     if (!in_group) return true;
     if (!steady) await_steady(*client);
     if (places->cnt > 0) rd_kafka_commit(client->get(), places.get(), 0);

@@ -29,6 +29,9 @@ errc code_of(rd_kafka_resp_err_t error) {
     case RD_KAFKA_RESP_ERR__INVALID_ARG:
     case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
       return errc::invalid_argument;
+    case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT:
+    case RD_KAFKA_RESP_ERR_INVALID_GROUP_ID:
+      return errc::invalid_option;
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
       return errc::invalid_topic;
     case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS:
@@ -112,6 +115,11 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
       break;
     case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
       advice = "; allowed is a time after 1970-01-01T00:00:00Z, within what the topic's settings take";
+      break;
+    case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT:
+      advice =
+          "; session_timeout has to be within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms "
+          "(by default 6000 to 1800000)";
       break;
     case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
       advice = "; the cluster has too few brokers for its default.replication.factor";
