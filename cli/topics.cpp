@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <boost/json/array.hpp>
 #include <maestro/messaging/broker.hpp>
 #include <maestro/messaging/topic.hpp>
@@ -82,7 +84,10 @@ awaitable<int> create(MessageBroker broker, const Settings& settings, std::strin
   co_return exit_ok;
 }
 
-awaitable<int> remove(MessageBroker broker, const Settings& settings, std::string topic) {
+awaitable<int> remove(MessageBroker broker, const Settings& settings, std::string topic, bool is_meant) {
+  if (!is_meant)
+    throw UsageError(
+        fmt::format("delete removes the topic '{}' and every message in it for good. Say --yes if that is meant", topic));
   co_await broker.connect();
   co_await broker.administration().delete_topic(topic);
   if (settings.json)
@@ -101,6 +106,7 @@ void add_topics(CLI::App& app, const Settings& settings, Action& action) {
   auto topic = std::make_shared<std::string>();
   auto partitions = std::make_shared<std::optional<int>>();
   auto configuration = std::make_shared<std::vector<std::string>>();
+  auto yes = std::make_shared<bool>(false);
   const auto add = [&](const char* name, const char* help, bool takes_topic, auto task) {
     auto* command = verb->add_subcommand(name, help);
     command->fallthrough();
@@ -136,7 +142,10 @@ void add_topics(CLI::App& app, const Settings& settings, Action& action) {
       ->check([](const std::string& given) {
         return given.find('=') == std::string::npos || given.front() == '=' ? "\"" + given + "\"; allowed is NAME=VALUE" : std::string();
       });
-  add("delete", "Delete a topic and all that it keeps", true, of_one_that_is_there(remove));
+  const auto remove_if_meant = [yes](MessageBroker broker, const Settings& its_settings, std::string name) {
+    return remove(std::move(broker), its_settings, std::move(name), *yes);
+  };
+  add("delete", "Delete a topic and all that it keeps", true, of_one_that_is_there(remove_if_meant))->add_flag("--yes", *yes, "It is meant");
 }
 
 }  // namespace maestro::cli

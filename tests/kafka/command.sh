@@ -39,7 +39,7 @@ expect 'replayed 20 of 50' maestro dlq replay "$letters" --reason rejected
 expect 'replayed 0 of 0' maestro dlq replay "$letters" --reason rejected
 expect 'replayed 30 of 60' maestro dlq replay "$letters" --error 'card invalid'
 expect ': 60 messages kept' maestro topics describe "$topic"
-maestro topics delete "$topic" >/dev/null
+maestro topics delete "$topic" --yes >/dev/null
 
 # A replay that was killed: the next one says what it waits for, and has its place soon.
 letters=$topic.shipping.dlq
@@ -57,7 +57,7 @@ copies=$(maestro topics describe "$topic.again" | sed -n 's/.* \([0-9]*\) messag
 [[ $copies == 20 || $copies == 21 ]] || { echo "$copies copies of 20, one of which may have come twice" >&2; exit 1; }
 maestro topics create "$topic.made" --partitions 2 --config retention.ms=60000 | grep -q 'with 2 partitions'
 misspelt=${topic/command/comand}.made
-for words in "topics describe $misspelt" "topics delete $misspelt" "dlq list $misspelt" "dlq replay $misspelt"; do
+for words in "topics describe $misspelt" "topics delete $misspelt --yes" "dlq list $misspelt" "dlq replay $misspelt"; do
   read -r -a words <<<"$words"
   expect "did you mean '$topic.made'? The topic does not exist" both maestro "${words[@]}"
 done
