@@ -21,7 +21,7 @@ constexpr Entry entries[] = {
     {errc::message_too_large, "message_too_large", "the message is over the size limit and was not sent", false},
     {errc::connection_failed, "connection_failed", "the broker was not reached; nothing was done", true},
     {errc::authentication_failed, "authentication_failed", "the broker refused the credentials", false},
-    {errc::tls_failed, "tls_failed", "the broker's certificate could not be verified", false},
+    {errc::tls_failed, "tls_failed", "no TLS connection came about", false},
     {errc::timed_out, "timed_out", "the time ran out; nothing was done", true},
     {errc::outcome_unknown, "outcome_unknown", "the broker may or may not have done it; find out before you repeat it",
      false},

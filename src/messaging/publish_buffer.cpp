@@ -5,6 +5,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <map>
 #include <maestro/messaging/log.hpp>
 
 #include "messaging/broker_state.hpp"
@@ -318,16 +319,23 @@ awaitable<void> PublishBuffer::retry() {
 void PublishBuffer::report(Batch& batch) {
   const bool all = state_.finish(batch.messages, batch.results, batch.began, batch.call);
   if (all) report_.confirmed += batch.messages.size();
+  std::map<std::pair<std::string, int>, std::size_t> told;  // by topic and error
   for (std::size_t i = all ? batch.messages.size() : 0; i < batch.messages.size(); ++i) {
     auto& result = batch.results[i];
     if (result.ok()) {
       ++report_.confirmed;
       continue;
     }
-    log(LogLevel::error, "a buffered message was not published",
-        {{"topic", batch.messages[i].topic}, {"error", result.error.message()}, {"detail", result.detail}});
+    const auto& topic = batch.messages[i].topic;
+    if (++told[{topic, result.error.value()}] == 1)
+      log(LogLevel::error, "a buffered message was not published",
+          {{"topic", topic}, {"error", result.error.message()}, {"detail", result.detail}});
     report_.failures.push_back({std::move(batch.messages[i]), result.error, std::move(result.detail)});
   }
+  for (const auto& [cause, messages] : told)
+    if (messages > 1)
+      log(LogLevel::error, "more buffered messages were not published for the same reason",
+          {{"topic", cause.first}, {"messages", std::to_string(messages - 1)}});
   messages_under_way_ -= batch.messages.size();
   unconfirmed_ -= batch.messages.size();
   moved_.ring();

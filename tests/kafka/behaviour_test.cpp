@@ -51,7 +51,7 @@ TEST_F(KafkaBehaviour, MessagesWithoutAKeyGoTogetherToOnePartitionAfterAnother) 
     co_await broker.administration().create_topic(topic, {.partitions = 6});
     co_await broker.publish(topic, Value("known"));
     std::set<std::int32_t> all;
-    for (int i = 0; i < 6; ++i) {
+    for (int i = 0; i < 200 && all.size() < 6; ++i) {
       std::vector<OutgoingMessage> messages(500);
       for (std::size_t k = 0; k < messages.size(); ++k) {
         messages[k].topic = topic;
@@ -64,6 +64,41 @@ TEST_F(KafkaBehaviour, MessagesWithoutAKeyGoTogetherToOnePartitionAfterAnother) 
       all.merge(used);
     }
     EXPECT_EQ(all.size(), 6U);
+    co_await broker.disconnect();
+  });
+}
+
+// Whatever the bursts are like: they must not meet the same partitions each time.
+TEST_F(KafkaBehaviour, BurstsWithoutAKeyAreSpreadEvenly) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("bursts");
+    co_await broker.administration().create_topic(topic, {.partitions = 2});
+    constexpr int bursts = 150;
+    for (int i = 0; i < bursts; ++i) {
+      for (int k = 0; k < 10; ++k) co_await broker.publish(topic, Value(k), {.confirm = false});
+      co_await sleep_for(*broker.clock(), 5ms);
+    }
+    co_await broker.flush();
+    const auto info = co_await broker.administration().describe_topic(topic);
+    for (const auto& each : info.partitions) EXPECT_GT(each.next, bursts * 10 / 4) << "of " << bursts * 10;
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, LargeMessagesWithoutAKeyDoNotAllGoToOnePartition) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("large");
+    co_await broker.administration().create_topic(topic, {.partitions = 6});
+    std::vector<OutgoingMessage> messages(60);
+    for (auto& each : messages) {
+      each.topic = topic;
+      each.payload = Payload(std::string(500'000, 'x'));
+    }
+    std::map<std::int32_t, int> used;
+    for (const auto& result : co_await broker.publish_many(std::move(messages))) ++used[result.value().partition];
+    EXPECT_EQ(used.size(), 6U);
     co_await broker.disconnect();
   });
 }

@@ -80,6 +80,29 @@ TEST(KafkaProperties, SayWhatAnAcknowledgedPublishHasSurvived) {
   EXPECT_THAT(told({{"raw.enable.idempotence", "false"}, {"raw.acks", "1"}}).means, HasSubstr("leader (acks=1)"));
 }
 
+TEST(KafkaProperties, RefuseWhatTheLibraryCannotDoWithout) {
+  const auto given = [](const std::string& name, const std::string& value) {
+    MessagingConfig config;
+    config.broker_type = BrokerType::kafka;
+    config.connection_string = "a:1";
+    config.consumer_config.insert_or_assign("raw." + name, value);
+    return Session{.executor = {}, .clock = nullptr, .options = Options(config), .servers = "a:1"};
+  };
+  const std::pair<const char*, const char*> refused[] = {
+      {"group.id", "mine"},       {"bootstrap.servers", "b:1"},      {"partition.assignment.strategy", "range"},
+      {"partitioner", "random"},  {"enable.auto.offset.store", "true"}, {"enable.partition.eof", "false"}};
+  for (const auto& [name, value] : refused) {
+    try {
+      static_cast<void>(consumer_properties(given(name, value), "g", false, false));
+      ADD_FAILURE() << name << " was taken";
+    } catch (const MessagingError& failure) {
+      EXPECT_EQ(failure.reason(), errc::invalid_option);
+      EXPECT_THAT(failure.what(), HasSubstr(std::string("raw.") + name));
+    }
+  }
+  EXPECT_NO_THROW(static_cast<void>(consumer_properties(given("partition.assignment.strategy", "cooperative-sticky"), "g", false, false)));
+}
+
 TEST(KafkaFailure, SaysWhatItIsToUs) {
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__AUTHENTICATION), errc::authentication_failed);
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__SSL), errc::tls_failed);
@@ -110,6 +133,7 @@ TEST(KafkaFailure, OfADeliveryTellsSurelyNotDoneFromUnknown) {
       << "it is made and tried again";
   EXPECT_EQ(code(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, no, false), errc::topic_not_found);
   EXPECT_EQ(code(RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, no, true), errc::connection_failed) << "the topic was deleted";
+  EXPECT_EQ(code(RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, no, false), errc::connection_failed) << "it has fewer partitions now";
   message.partition = 7;
   EXPECT_EQ(code(RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, no, true), errc::invalid_argument) << "somebody asked for it";
 }

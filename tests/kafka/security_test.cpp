@@ -102,7 +102,7 @@ TEST_F(KafkaSecurity, AnExpiredCertificate) {
 
 TEST_F(KafkaSecurity, TlsWhereTheServerSpeaksNone) {
   fails(config(at("KAFKA_PLAINTEXT"), {{"security_protocol", "SSL"}, {"ssl_ca_location", at("KAFKA_CA")}}),
-        errc::tls_failed, "SSL");
+        errc::tls_failed, "security_protocol is SSL: is that what this port speaks?");
 }
 
 TEST_F(KafkaSecurity, NoTlsWhereTheServerWantsIt) {

@@ -151,7 +151,10 @@ Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t statu
   auto failure = describe(error, fmt::format("publishing to \"{}\"", message.topic));
   if (status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED) {
     failure.code = errc::outcome_unknown;
-  } else if (is_of_topic(error) || (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && !message.partition)) {
+  } else if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && !message.partition) {
+    // It was made again with fewer of them; the next try chooses among those.
+    failure.code = errc::connection_failed;
+  } else if (is_of_topic(error)) {
     // It was deleted meanwhile; the next try makes it again.
     failure.code = creates_topics ? errc::connection_failed : errc::topic_not_found;
   }

@@ -28,6 +28,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
     // Built once to be checked: a bad value is an error here, and not at the first publish.
     acknowledged_ = kafka::acknowledged(*session_);
     static_cast<void>(kafka::consumer_properties(*session_, "check", false, false));
+    if (!acknowledged_.in_order) log(LogLevel::warning, "an acknowledged publish is " + acknowledged_.means, {{"broker", "kafka"}});
   }
 
   void check_topic(std::string_view topic) const override { kafka::check_topic_name(topic); }

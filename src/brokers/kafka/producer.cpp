@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <initializer_list>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
@@ -30,13 +30,15 @@ void refuse(PublishResult& result, Failure failure) {
   result.detail = std::move(failure.detail);
 }
 
+bool contains_any(std::string_view text, std::initializer_list<std::string_view> signs) {
+  return std::ranges::any_of(signs, [&](auto sign) { return text.find(sign) != std::string_view::npos; });
+}
+
 // All are down although no attempt was said to have failed, or one broke or was closed when it was made: connections
 // are taken, and closed.
 bool is_hang_up(rd_kafka_resp_err_t error, std::string_view text, bool heard_before) {
   if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return !heard_before;
-  return error == RD_KAFKA_RESP_ERR__TRANSPORT &&
-         std::ranges::any_of(std::array<std::string_view, 3>{"Broken pipe", "reset by peer", "Disconnected"},
-                             [&](auto sign) { return text.find(sign) != std::string_view::npos; });
+  return error == RD_KAFKA_RESP_ERR__TRANSPORT && contains_any(text, {"Broken pipe", "reset by peer", "Disconnected"});
 }
 
 }  // namespace
@@ -210,8 +212,11 @@ void Producer::on_error(const rd_kafka_event_t& event) {
   auto failure = describe(error, "connecting", rd_kafka_event_error_string(raw));
   if (failure.code == errc::authentication_failed)
     failure.detail += login_advice(session_->options.text_if("sasl_mechanism").value_or(""));
-  if (failure.code == errc::tls_failed)
+  if (failure.code == errc::tls_failed) {
     failure.detail = with_certificate_trouble(std::move(failure.detail), client_->troubles().certificate());
+    if (contains_any(failure.detail, {"unexpected eof", "wrong version number", "Disconnected"}))
+      failure.detail += fmt::format("; security_protocol is {}: is that what this port speaks?", session_->options.text("security_protocol"));
+  }
   if (failure.code == errc::authentication_failed || failure.code == errc::tls_failed) {
     if (!decisive_failure_) connecting_failure_ = failure;
     decisive_failure_ = true;
@@ -319,8 +324,10 @@ std::optional<Failure> Producer::refusal_of(rd_kafka_resp_err_t error, const Out
 
 std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of, auto refuse) {
   constexpr std::size_t most_to_one_partition = 4096;
+  constexpr std::size_t most_bytes_to_one_partition = 1'000'000;
   const Outlet* before = nullptr;
   std::size_t since_choice = 0;
+  std::size_t bytes_since_choice = 0;
   for (std::size_t first = 0; first < count;) {
     const OutgoingMessage& leader = message_of(first);
     if (auto why = over_limit(leader, max_message_bytes_)) {
@@ -330,9 +337,10 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
     }
     auto& outlet = outlet_of(leader.topic);
     auto* const spread = spreads_ && !leader.key && !leader.partition ? &outlet.spread : nullptr;
-    if (spread && (std::exchange(before, &outlet) != &outlet || since_choice >= most_to_one_partition)) {
+    if (spread && (std::exchange(before, &outlet) != &outlet || since_choice >= most_to_one_partition ||
+                   bytes_since_choice >= most_bytes_to_one_partition)) {
       spread->choose(session_->clock->now());
-      since_choice = 0;
+      since_choice = bytes_since_choice = 0;
     }
     const auto partition = leader.partition.value_or(spread ? spread->choice() : RD_KAFKA_PARTITION_UA);
     const auto most = spread && partition == RD_KAFKA_PARTITION_UA ? 1 : records_.size();
@@ -341,8 +349,11 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
              message.key.has_value() == leader.key.has_value();
     };
     std::size_t together = 0;
-    while (together < most && first + together < count && goes_along(message_of(first + together))) {
-      records_[together] = plain_record(message_of(first + together), slot_of(first + together));
+    std::size_t bytes = size_of(leader);
+    while (together < most && first + together < count && goes_along(message_of(first + together)) && bytes < most_bytes_to_one_partition) {
+      const OutgoingMessage& message = message_of(first + together);
+      if (together > 0) bytes += size_of(message);
+      records_[together] = plain_record(message, slot_of(first + together));
       ++together;
     }
     const Spread::Asking asking(spread);
@@ -354,6 +365,7 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
       records_[0].err = give(client_->get(), outlet.handle.get(), partition, leader, slot);
       together = 1;
     }
+    bytes_since_choice += bytes;
     const bool counts = spread && spread->choice() != RD_KAFKA_PARTITION_UA;
     for (const auto& record : std::span(records_).first(together)) {
       if (!record.err) {

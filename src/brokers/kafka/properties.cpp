@@ -140,8 +140,36 @@ Properties common(const Session& session) {
   return made;
 }
 
+/// What the library says to librdkafka in other ways, or cannot do without.
+void check_raw(std::string_view name, std::string_view value) {
+  struct Kept {
+    std::string_view name;
+    std::string_view allowed;
+    std::string_view why;
+  };
+  static constexpr Kept kept[] = {
+      {"bootstrap.servers", "", "the servers are the connection string"},
+      {"metadata.broker.list", "", "the servers are the connection string"},
+      {"group.id", "", "the group is an argument of the subscription"},
+      {"transactional.id", "", "the option is transactional_id"},
+      {"partition.assignment.strategy", "cooperative-sticky", "a partition is let go when all that was taken from it is settled"},
+      {"enable.auto.offset.store", "false", "only what was acknowledged is committed"},
+      {"enable.partition.eof", "true", "lag and deleted topics are known by it"},
+  };
+  const auto* found = std::ranges::find(kept, name, &Kept::name);
+  if (found != std::end(kept) && (found->allowed.empty() || value != found->allowed))
+    throw MessagingError(errc::invalid_option,
+                         fmt::format("raw.{}: {}; allowed is {}", name, found->why, found->allowed.empty() ? "nothing" : found->allowed));
+  if (name == "partitioner" && value == "random")
+    throw MessagingError(errc::invalid_option,
+                         "raw.partitioner: with random the messages of a key have no order; messages without a key are spread anyway");
+}
+
 void set_raw(Properties& to, const Options& options) {
-  for (const auto& [name, value] : options.raw()) to.set(name, value, "raw." + name);
+  for (const auto& [name, value] : options.raw()) {
+    check_raw(name, value);
+    to.set(name, value, "raw." + name);
+  }
 }
 
 /// What the library wants to read in the log, beside what the user does.

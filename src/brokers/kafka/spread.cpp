@@ -26,7 +26,6 @@ void Spread::choose(TimePoint now) {
   const bool asks = available_.empty() || now - learnt_ > period;
   if (asks) learnt_ = now;
   choice_ = asks ? RD_KAFKA_PARTITION_UA : least_busy();
-  if (!asks) last_choice_ = choice_;
 }
 
 // Also called from a thread of the client's, for what had to wait for the topic's partitions.
@@ -42,15 +41,17 @@ std::int32_t Spread::learn(const rd_kafka_topic_t* topic, std::int32_t partition
   for (std::int32_t i = 0; i < partitions; ++i) available_.push_back(rd_kafka_topic_partition_available(topic, i) != 0);
   // Where none is, one is as good as another.
   if (std::ranges::find(available_, true) == available_.end()) available_.assign(available_.size(), true);
-  return last_choice_ = choice_ = least_busy();
+  return choice_ = least_busy();
 }
 
-std::int32_t Spread::least_busy() const {
+// From one at random on: in turn, bursts of one length would always meet the same ones.
+std::int32_t Spread::least_busy() {
   constexpr std::size_t most_looked_at = 16;
   std::optional<std::size_t> found;
   std::size_t looked_at = 0;
-  for (std::size_t i = 1; i <= available_.size() && looked_at < most_looked_at; ++i) {
-    const auto partition = (static_cast<std::size_t>(last_choice_) + i) % available_.size();
+  const auto first = random_() % available_.size();
+  for (std::size_t i = 0; i < available_.size() && looked_at < most_looked_at; ++i) {
+    const auto partition = (first + i) % available_.size();
     if (!available_[partition]) continue;
     ++looked_at;
     if (!found || under_way_[partition] < under_way_[*found]) found = partition;

@@ -4,11 +4,12 @@
 
 #include <cstdint>
 #include <maestro/messaging/time.hpp>
+#include <random>
 #include <vector>
 
 namespace maestro::messaging::kafka {
 
-/// Which partition of a topic the messages without a key go to: those that are given together to one, the one with the fewest of
+/// Which partition of a topic the messages without a key go to: those that are given together to one, any of those with the fewest of
 /// them under way (KIP-480, KIP-794). A partition with nothing under way takes a request at once; behind a request the client would
 /// look again and again whether the next may go (`max.in.flight` of an idempotent producer is one a partition). Keys go where Java's
 /// clients send them.
@@ -42,13 +43,13 @@ class Spread {
   static std::int32_t partition_of(const rd_kafka_topic_t* topic, const void* key, std::size_t key_size, std::int32_t partitions,
                                    void* topic_opaque, void* opaque);
   std::int32_t learn(const rd_kafka_topic_t* topic, std::int32_t partitions);
-  [[nodiscard]] std::int32_t least_busy() const;
+  [[nodiscard]] std::int32_t least_busy();
 
   std::vector<bool> available_;  // each partition; empty: not known
   std::vector<std::uint32_t> under_way_;
   TimePoint learnt_;
+  std::minstd_rand random_{std::random_device{}()};
   std::int32_t choice_ = RD_KAFKA_PARTITION_UA;
-  std::int32_t last_choice_ = RD_KAFKA_PARTITION_UA;
 };
 
 }  // namespace maestro::messaging::kafka
