@@ -1,5 +1,6 @@
 #include <random>
 
+#include "runtime/notifier.hpp"
 #include "support/real_time.hpp"
 
 namespace maestro::messaging::testing {
@@ -173,6 +174,37 @@ TEST_F(KafkaBadInput, APartitionThatIsNotThere) {
     EXPECT_THAT(failure.what(), HasSubstr("99"));
     co_await broker.disconnect();
   });
+}
+
+TEST_F(KafkaBadInput, ATopicThatIsNotThereIsWaitedForAndSaid) {
+  for (const bool in_group : {false, true}) {
+    run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+      auto given = config();
+      given.connection_config.insert_or_assign("auto_create_topics", false);
+      MessageBroker broker(context.get_executor(), given);
+      const auto name = topic();
+      int warnings = 0;
+      set_log_level(LogLevel::warning);
+      set_log_sink([&](const LogRecord&) { ++warnings; });
+      SubscribeOptions options;
+      if (in_group) options.group_id = name;
+      boost::asio::co_spawn(
+          context,
+          [&]() -> awaitable<void> {
+            co_await sleep_for(*broker.clock(), 2s);
+            MessageBroker other(context.get_executor(), config());
+            co_await other.publish(name, Value("there"));
+            co_await other.disconnect();
+          },
+          boost::asio::detached);
+      auto reader = co_await broker.subscribe(name, options);
+      EXPECT_EQ((co_await reader.next())->value(), "there");
+      set_log_sink(make_log_sink(LogFormat::text));
+      set_log_level(LogLevel::off);
+      EXPECT_EQ(warnings, 1) << (in_group ? "in a group" : "by a private reader");
+      co_await broker.disconnect();
+    });
+  }
 }
 
 TEST_F(KafkaBadInput, ASessionTimeoutThatTheBrokerRefuses) {

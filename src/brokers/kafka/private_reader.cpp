@@ -49,7 +49,9 @@ awaitable<void> Consumer::discover(std::shared_ptr<Consumer> self) {
     self->assigned_ = true;  // the next look is the ticker's
     co_return;
   }
-  self->looked_ = true;
+  const bool is_first_look = !std::exchange(self->looked_, true);
+  if (is_first_look && fresh->empty() && self->lanes_.empty() && !is_pattern(self->request_.topic))
+    log(LogLevel::warning, "there is no such topic; it is waited for", {{"broker", "kafka"}, {"topic", self->request_.topic}});
   if (!fresh->empty()) {
     const auto more = make_partitions(fresh->size());
     for (const auto& [topic, partition, base] : *fresh) {
