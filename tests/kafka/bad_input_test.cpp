@@ -201,7 +201,7 @@ TEST_F(KafkaBadInput, ATopicThatIsNotThereIsWaitedForAndSaid) {
       EXPECT_EQ((co_await reader.next())->value(), "there");
       set_log_sink(make_log_sink(LogFormat::text));
       set_log_level(LogLevel::off);
-      EXPECT_EQ(warnings, 1) << (in_group ? "in a group" : "by a private reader");
+      EXPECT_GE(warnings, 1) << (in_group ? "in a group" : "by a private reader");
       co_await broker.disconnect();
     });
   }

@@ -214,7 +214,7 @@ void Producer::on_error(const rd_kafka_event_t& event) {
     failure.detail += login_advice(session_->options.text_if("sasl_mechanism").value_or(""));
   if (failure.code == errc::tls_failed) {
     failure.detail = with_certificate_trouble(std::move(failure.detail), client_->troubles().certificate());
-    if (contains_any(failure.detail, {"unexpected eof", "wrong version number", "Disconnected"}))
+    if (contains_any(failure.detail, {"unexpected eof", "wrong version number", "Disconnected", "reset by peer", "Broken pipe"}))
       failure.detail += fmt::format("; security_protocol is {}: is that what this port speaks?", session_->options.text("security_protocol"));
   }
   if (failure.code == errc::authentication_failed || failure.code == errc::tls_failed) {
