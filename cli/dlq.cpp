@@ -203,9 +203,7 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
 
 awaitable<int> purge(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
   validate_topic(arguments.topic);
-  if (!arguments.yes)
-    throw UsageError(
-        fmt::format("purge removes every message of '{}' for good. Say --yes if that is meant", arguments.topic));
+  require_yes(arguments.yes, fmt::format("purge removes every message of '{}'", arguments.topic));
   DeadLetters letters(broker, arguments.topic);
   if (!co_await has_dead_letters(letters, arguments.topic))
     throw UsageError(fmt::format("there is no dead letter in '{}', and its name does not end in .dlq. `maestro topics delete` "

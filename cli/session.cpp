@@ -182,6 +182,10 @@ MessagingConfig make_config(const Settings& settings) {
   return config;
 }
 
+void require_yes(bool was_said, std::string_view what) {
+  if (!was_said) throw UsageError(fmt::format("{} for good. Say --yes if that is meant", what));
+}
+
 bool is_memory(const Settings& settings) {
   return settings.broker ? settings.broker->starts_with("memory://") : !environment_names_a_broker();
 }

@@ -24,6 +24,9 @@ class InputError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Throws `UsageError` where nobody said `--yes` to what is done for good.
+void require_yes(bool was_said, std::string_view what);
+
 /// The configuration that `--broker`, `--option` and the environment ask for.
 [[nodiscard]] messaging::MessagingConfig make_config(const Settings& settings);
 /// Puts what `--option` says into the configuration.

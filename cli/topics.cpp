@@ -85,9 +85,7 @@ awaitable<int> create(MessageBroker broker, const Settings& settings, std::strin
 }
 
 awaitable<int> remove(MessageBroker broker, const Settings& settings, std::string topic, bool is_meant) {
-  if (!is_meant)
-    throw UsageError(
-        fmt::format("delete removes the topic '{}' and every message in it for good. Say --yes if that is meant", topic));
+  require_yes(is_meant, fmt::format("delete removes the topic '{}' and every message in it", topic));
   co_await broker.connect();
   co_await broker.administration().delete_topic(topic);
   if (settings.json)
