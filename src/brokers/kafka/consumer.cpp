@@ -169,7 +169,8 @@ void Consumer::on_error(rd_kafka_event_t* event) {
   const bool for_good = error == RD_KAFKA_RESP_ERR__FATAL || failure.code == errc::authentication_failed ||
                         failure.code == errc::invalid_option;
   const bool passes = (is_transient(error) && !is_of_topic(error)) || error == std::exchange(last_error_, error);
-  log(for_good ? LogLevel::error : passes ? LogLevel::info : LogLevel::warning, failure.detail, {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
+  log(for_good ? LogLevel::error : passes ? LogLevel::info : LogLevel::warning, failure.detail,
+      {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
   if (!for_good) return;
   if (!lost_) lost_ = std::move(failure);
   ready_.notify();

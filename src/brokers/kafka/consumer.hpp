@@ -134,7 +134,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   bool assigned_ = false;
   bool paused_ = false;
-  rd_kafka_resp_err_t last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;  // that was told
+  rd_kafka_resp_err_t last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;  // that was told since the last rebalance
   TimePoint fetch_paused_at_{};
   bool closed_ = false;
   bool discovering_ = false;

@@ -28,6 +28,7 @@ std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
 // librdkafka waits with the rebalance, and with the next one, until it is told (un)assign; it need not be told from here.
 void Consumer::on_rebalance(rd_kafka_event_t* event) {
   steady_ = false;  // another may follow at once
+  last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   const auto what = rd_kafka_event_error(event);
   const auto* list = rd_kafka_event_topic_partition_list(event);
   auto partitions = PartitionsHandle(list ? rd_kafka_topic_partition_list_copy(list) : rd_kafka_topic_partition_list_new(0));
