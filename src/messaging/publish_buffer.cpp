@@ -5,8 +5,8 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <map>
 #include <maestro/messaging/log.hpp>
+#include <map>
 
 #include "messaging/broker_state.hpp"
 

@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <initializer_list>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/deferred.hpp>
 #include <boost/system/system_error.hpp>
+#include <initializer_list>
 #include <maestro/messaging/log.hpp>
 
 #include "brokers/kafka/outgoing.hpp"
@@ -323,11 +323,7 @@ std::optional<Failure> Producer::refusal_of(rd_kafka_resp_err_t error, const Out
 }
 
 std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of, auto refuse) {
-  constexpr std::size_t most_to_one_partition = 4096;
-  constexpr std::size_t most_bytes_to_one_partition = 1'000'000;
   const Outlet* before = nullptr;
-  std::size_t since_choice = 0;
-  std::size_t bytes_since_choice = 0;
   for (std::size_t first = 0; first < count;) {
     const OutgoingMessage& leader = message_of(first);
     if (auto why = over_limit(leader, max_message_bytes_)) {
@@ -337,11 +333,7 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
     }
     auto& outlet = outlet_of(leader.topic);
     auto* const spread = spreads_ && !leader.key && !leader.partition ? &outlet.spread : nullptr;
-    if (spread && (std::exchange(before, &outlet) != &outlet || since_choice >= most_to_one_partition ||
-                   bytes_since_choice >= most_bytes_to_one_partition)) {
-      spread->choose(session_->clock->now());
-      since_choice = bytes_since_choice = 0;
-    }
+    if (spread && (std::exchange(before, &outlet) != &outlet || spread->has_given_enough())) spread->choose(session_->clock->now());
     const auto partition = leader.partition.value_or(spread ? spread->choice() : RD_KAFKA_PARTITION_UA);
     const auto most = spread && partition == RD_KAFKA_PARTITION_UA ? 1 : records_.size();
     const auto goes_along = [&](const OutgoingMessage& message) {
@@ -349,10 +341,10 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
              message.key.has_value() == leader.key.has_value();
     };
     std::size_t together = 0;
-    std::size_t bytes = size_of(leader);
-    while (together < most && first + together < count && goes_along(message_of(first + together)) && bytes < most_bytes_to_one_partition) {
+    std::size_t bytes = 0;
+    while (together < most && first + together < count && bytes < Spread::enough_bytes && goes_along(message_of(first + together))) {
       const OutgoingMessage& message = message_of(first + together);
-      if (together > 0) bytes += size_of(message);
+      bytes += size_of(message);
       records_[together] = plain_record(message, slot_of(first + together));
       ++together;
     }
@@ -365,7 +357,6 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
       records_[0].err = give(client_->get(), outlet.handle.get(), partition, leader, slot);
       together = 1;
     }
-    bytes_since_choice += bytes;
     const bool counts = spread && spread->choice() != RD_KAFKA_PARTITION_UA;
     for (const auto& record : std::span(records_).first(together)) {
       if (!record.err) {
@@ -374,8 +365,7 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
         ++outstanding_;
         if (counts) {
           slot.spread = spread;
-          spread->add();
-          ++since_choice;
+          spread->add(size_of(message_of(first)));
         }
       } else {
         auto failure = refusal_of(record.err, message_of(first));

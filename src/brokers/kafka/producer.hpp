@@ -83,8 +83,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::shared_ptr<Topics> topics_;
   std::shared_ptr<Client> client_;
   std::shared_ptr<EventWatch> watch_;
-  std::unordered_map<std::string, Outlet> outlets_;  // by topic
-  std::pair<std::string, Outlet*> last_outlet_;             // messages of a topic come in runs
+  std::unordered_map<std::string, Outlet> outlets_;         // by topic
+  std::pair<std::string, Outlet*> last_outlet_;  // messages of a topic come in runs
   static constexpr std::size_t most_at_once = 512;
   std::array<rd_kafka_message_t, most_at_once> records_;   // of messages that are being given
   std::vector<Slot*> gathered_;                            // messages to be given, in order

@@ -26,6 +26,7 @@ void Spread::choose(TimePoint now) {
   const bool asks = available_.empty() || now - learnt_ > period;
   if (asks) learnt_ = now;
   choice_ = asks ? RD_KAFKA_PARTITION_UA : least_busy();
+  messages_since_choice_ = bytes_since_choice_ = 0;
 }
 
 // Also called from a thread of the client's, for what had to wait for the topic's partitions.

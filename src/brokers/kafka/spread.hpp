@@ -34,8 +34,18 @@ class Spread {
   [[nodiscard]] std::int32_t choice() const noexcept { return choice_; }
   /// What was learnt about the topic may be wrong.
   void forget() noexcept { available_.clear(); }
-  /// A message was given to the choice.
-  void add() noexcept { ++under_way_[static_cast<std::size_t>(choice_)]; }
+  /// A message of so many bytes was given to the choice.
+  void add(std::size_t bytes) noexcept {
+    ++under_way_[static_cast<std::size_t>(choice_)];
+    ++messages_since_choice_;
+    bytes_since_choice_ += bytes;
+  }
+  /// The choice has been given as much as makes a request, and the next messages are for another one.
+  [[nodiscard]] bool has_given_enough() const noexcept {
+    constexpr std::size_t enough_messages = 4096;
+    return messages_since_choice_ >= enough_messages || bytes_since_choice_ >= enough_bytes;
+  }
+  static constexpr std::size_t enough_bytes = 1'000'000;
   /// One was answered.
   void remove(std::int32_t partition) noexcept;
 
@@ -50,6 +60,8 @@ class Spread {
   TimePoint learnt_;
   std::minstd_rand random_{std::random_device{}()};
   std::int32_t choice_ = RD_KAFKA_PARTITION_UA;
+  std::size_t messages_since_choice_ = 0;
+  std::size_t bytes_since_choice_ = 0;
 };
 
 }  // namespace maestro::messaging::kafka
