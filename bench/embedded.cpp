@@ -132,7 +132,7 @@ awaitable<void> json_alone(asio::any_io_executor) {
     const auto payload = json.serialize(copy);
     Message::Parts parts;
     parts.payload = payload.view();
-    fields += json.deserialize(Message(parts)).as_object().size();
+    fields += json.deserialize(Message(std::move(parts))).as_object().size();
   }
   if (fields != std::size_t{5} * messages) throw std::runtime_error("fields are missing");
   co_return;

@@ -191,11 +191,15 @@ Figure native_sequential(const Setting& setting, const std::string& topic) {
 }
 
 struct NativeConsumer {
-  NativeConsumer(const Setting& setting, const std::string& topic) {
+  NativeConsumer(const Setting& setting, const std::string& topic, bool roomy = false) {
     auto* conf = rd_kafka_conf_new();
     set(conf, "bootstrap.servers", setting.servers);
     set(conf, "group.id", fresh("native"));
     set(conf, "auto.offset.reset", "earliest");
+    if (roomy) {
+      set(conf, "queued.min.messages", "10000000");
+      set(conf, "queued.max.messages.kbytes", "2097151");
+    }
     char text[256];
     client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
     rd_kafka_poll_set_consumer(client);
@@ -227,15 +231,18 @@ Figure native_consume(const Setting& setting, const std::string& topic, std::int
   return {static_cast<double>(setting.messages) / seconds_since(began)};
 }
 
-Figure native_consume_batches(const Setting& setting, const std::string& topic) {
-  NativeConsumer consumer(setting, topic);
+Figure native_consume_batches(const Setting& setting, const std::string& topic, std::int64_t work_ns, bool roomy) {
+  NativeConsumer consumer(setting, topic, roomy);
   auto* queue = rd_kafka_queue_get_consumer(consumer.client);
   std::vector<rd_kafka_message_t*> batch(500);
   SteadyTime::time_point began;
   for (std::int64_t seen = 0; seen < setting.messages;) {
     const auto count = rd_kafka_consume_batch_queue(queue, 1000, batch.data(), batch.size());
     for (ssize_t i = 0; i < count; ++i) {
-      if (!batch[static_cast<std::size_t>(i)]->err && seen++ == 0) began = SteadyTime::now();
+      if (!batch[static_cast<std::size_t>(i)]->err) {
+        if (seen++ == 0) began = SteadyTime::now();
+        work(work_ns);
+      }
       rd_kafka_message_destroy(batch[static_cast<std::size_t>(i)]);
     }
   }
@@ -495,7 +502,7 @@ std::vector<Row> rows_of(const Setting& s) {
       {"publish: 1,000 coroutines, awaited", "publish: librdkafka", ours(publish_awaited)},
       {"consume: librdkafka, one by one", "", [&s](const std::string& topic) { return native_consume(s, topic, 0); },
        true},
-      {"consume: librdkafka, batches", "", [&s](const std::string& topic) { return native_consume_batches(s, topic); },
+      {"consume: librdkafka, batches", "", [&s](const std::string& topic) { return native_consume_batches(s, topic, 0, false); },
        true},
       {"consume: next()", "consume: librdkafka, one by one", ours(consume_next, std::int64_t{0}), true},
       {"consume: next_batch()", "consume: librdkafka, batches", ours(consume_batches), true},
@@ -506,6 +513,9 @@ std::vector<Row> rows_of(const Setting& s) {
     rows.push_back({fmt::format("handler of {} us: librdkafka", ns / 1000),
                     fmt::format("handler of {} us: alone", ns / 1000),
                     [&s, ns](const std::string& topic) { return native_consume(s, topic, ns); }, true});
+    rows.push_back({fmt::format("handler of {} us: librdkafka, roomy", ns / 1000),
+                    fmt::format("handler of {} us: alone", ns / 1000),
+                    [&s, ns](const std::string& topic) { return native_consume_batches(s, topic, ns, true); }, true});
     rows.push_back({fmt::format("handler of {} us: next()", ns / 1000),
                     fmt::format("handler of {} us: alone", ns / 1000), ours(consume_next, ns), true});
   }

@@ -152,8 +152,8 @@ std::vector<Message> Subscription::State::try_next_batch(std::size_t at_most) {
 std::vector<Message> Subscription::State::take_batch(std::size_t at_most) {
   std::vector<Message> batch;
   if (at_ == 0 && fetched_.size() <= at_most) {
-    batch = std::move(fetched_);
-    fetched_.clear();
+    batch = std::exchange(fetched_, {});
+    fetched_.reserve(batch.size());  // the next is often as large
   } else {
     const auto count = std::min(at_most, fetched_.size() - at_);
     const auto from = fetched_.begin() + static_cast<std::ptrdiff_t>(at_);

@@ -146,9 +146,9 @@ TEST(KafkaFetchMarks, PauseAboveTheHighMarkAndResumeFarBelowIt) {
   marks.add(10);
   EXPECT_EQ(marks.change(), Change::pause);
   EXPECT_EQ(marks.change(), Change::none) << "said once";
-  for (int i = 0; i < 74; ++i) marks.remove(10);
+  for (int i = 0; i < 74; ++i) marks.remove(1, 10);
   EXPECT_EQ(marks.change(), Change::none);
-  marks.remove(10);
+  marks.remove(1, 10);
   EXPECT_EQ(marks.change(), Change::resume);
   EXPECT_FALSE(marks.paused());
   marks.add(20'000);
@@ -161,7 +161,7 @@ TEST(KafkaFetchMarks, WhatWasHandedOutCountsToo) {
   marks.add(3000);
   EXPECT_EQ(marks.change(4000), Change::none);
   EXPECT_EQ(marks.change(5000), Change::pause);
-  marks.remove(3000);
+  marks.remove(1, 3000);
   EXPECT_EQ(marks.change(5000), Change::resume);
   marks.add(999);
   EXPECT_EQ(marks.change(1'000'000), Change::none) << "an eighth is always left";

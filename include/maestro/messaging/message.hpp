@@ -96,7 +96,7 @@ class Message {
   };
 
   Message() = default;
-  explicit Message(Parts parts) : parts_(std::move(parts)) {}
+  explicit Message(Parts&& parts) : parts_(std::move(parts)) {}
 
   [[nodiscard]] std::string_view topic() const noexcept { return parts_.topic; }
   [[nodiscard]] const std::optional<std::string_view>& key() const noexcept { return parts_.key; }

@@ -142,7 +142,6 @@ bool Consumer::on_message(Fetched message) {
   if (!lane || lane->draining) return false;
   if (lane->log != Lane::Log::known && !is_of_its_log(*lane, *message)) return false;
   if (!lane->offsets.accept(message->offset)) return false;
-  lane->last = Seen(*message);
   lane->ready.push_back(message);
   marks_.add(bytes_of(*message));
   return true;
@@ -153,7 +152,7 @@ void Consumer::on_partition_error(const rd_kafka_message_t& message) {
     auto* lane = lane_of(message);
     if (!lane) return;
     // The last message would be before the end of its log.
-    if (lane->log == Lane::Log::doubted && message.offset <= lane->last.offset)
+    if (lane->log == Lane::Log::doubted && message.offset <= lane->last().offset)
       begin_again(*lane, Cause::other_message);
     if (lane->log == Lane::Log::known) lane->offsets.reached_end(message.offset);
     return;
@@ -203,25 +202,18 @@ std::size_t Consumer::take(std::vector<Message>& into, std::size_t at_most) {
 }
 
 std::size_t Consumer::take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most) {
-  const auto most = std::min(at_most, lane.ready.size());
-  std::size_t count = 0;
-  for (std::size_t bytes = 0; count < most; ++count) {
-    bytes += bytes_of(*lane.ready[count]);
-    if (count > 0 && bytes > std::min(Chunk::most_bytes, most_at_once_)) break;
-  }
-  auto chunk = std::make_shared<Chunk>(client_, lane.ready, count);
-  for (std::size_t i = 0; i < count; ++i) {
-    marks_.remove(bytes_of((*chunk)[i]));
-    into.push_back(Chunk::message(chunk, i, lane.id, 1));
-  }
-  lane.offsets.hand_out(chunk->last_offset());
+  const auto chunk = std::make_shared<Chunk>(client_, lane.ready, at_most, std::min(Chunk::most_bytes, most_at_once_));
+  for (std::size_t i = 0; i < chunk->size(); ++i) into.emplace_back(Chunk::parts(chunk, i, lane.id, 1));
+  marks_.remove(chunk->size(), chunk->bytes());
+  lane.last_taken = Seen(chunk->last());
+  lane.offsets.hand_out(lane.last_taken.offset);
   // A private reader settles nothing: the last ones are kept for a release.
   constexpr std::size_t kept = 1024;
   while (!lane.handed_out.empty() &&
          (lane.handed_out.front().chunk.expired() || (is_private() && lane.handed_out.size() >= kept)))
     lane.handed_out.pop_front();
-  lane.handed_out.push_back({chunk, chunk->last_offset()});
-  return count;
+  lane.handed_out.push_back({chunk, lane.last_taken.offset});
+  return chunk->size();
 }
 
 std::size_t Consumer::take_due(std::vector<Message>& into, std::size_t at_most) {
@@ -233,7 +225,7 @@ std::size_t Consumer::take_due(std::vector<Message>& into, std::size_t at_most) 
     const auto found = lanes_.find(id);
     const auto index = chunk->find(offset);
     if (found == lanes_.end() || !index) continue;
-    into.push_back(Chunk::message(chunk, *index, id, ++found->second->redeliveries[offset] + 1));
+    into.emplace_back(Chunk::parts(chunk, *index, id, ++found->second->redeliveries[offset] + 1));
     ++taken;
   }
   return taken;
@@ -258,7 +250,7 @@ void Consumer::set_fetching(bool fetch) {
   rd_kafka_resume_partitions(client_->get(), all.get());
   if (now - fetch_paused_at_ >= long_pause)
     for (const auto& [id, lane] : lanes_)
-      if (!lane->draining && lane->last.known()) doubt(*lane);
+      if (!lane->draining && lane->last().known()) doubt(*lane);
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
   const auto& one = all->elems[0];
   run_blocking([client = client_, topic = std::string(one.topic), partition = one.partition] {
@@ -345,7 +337,7 @@ Lane& Consumer::add_lane(std::string topic, std::int32_t partition, Offsets begi
 }
 
 void Consumer::drop_ready(Lane& lane) {
-  for (const auto* each : lane.ready) marks_.remove(bytes_of(*each));
+  for (const auto* each : lane.ready) marks_.remove(1, bytes_of(*each));
   lane.drop_ready();
 }
 

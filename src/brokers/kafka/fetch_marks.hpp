@@ -17,8 +17,8 @@ class FetchMarks {
     ++messages_;
     bytes_ += bytes;
   }
-  void remove(std::size_t bytes) {
-    --messages_;
+  void remove(std::size_t messages, std::size_t bytes) {
+    messages_ -= messages;
     bytes_ -= bytes;
   }
 

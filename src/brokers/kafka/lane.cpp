@@ -24,15 +24,20 @@ std::string block_of(const rd_kafka_headers_t* headers) {
 
 }  // namespace
 
-Chunk::Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t count)
-    : client_(std::move(from)), size_(count), slots_(std::make_unique<Slot[]>(count)) {
-  for (std::size_t i = 0; i < count; ++i) {
-    slots_[i].message = ready[i];
-    slots_[i].chunk = this;
-    bytes_ += bytes_of(*ready[i]);
+Chunk::Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t at_most, std::size_t at_most_bytes)
+    : client_(std::move(from)), slots_(std::make_unique<Slot[]>(std::min(at_most, ready.size()))) {
+  const auto begin = ready.begin();
+  auto end = begin;
+  for (; size_ < at_most && end != ready.end(); ++end) {
+    const auto bytes = bytes_of(**end);
+    if (size_ > 0 && bytes_ + bytes > at_most_bytes) break;
+    auto& slot = slots_[size_++];
+    slot.message = *end;
+    slot.chunk = this;
+    bytes_ += bytes;
   }
+  ready.erase(begin, end);
   client_->handed_out() += bytes_;
-  ready.erase(ready.begin(), ready.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
 Chunk::~Chunk() {
@@ -65,8 +70,8 @@ HeadersView Chunk::headers_of(const void* source) {
   return HeadersView(*block);
 }
 
-Message Chunk::message(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint64_t lane,
-                       std::uint32_t delivery_count) {
+Message::Parts Chunk::parts(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint64_t lane,
+                            std::uint32_t delivery_count) {
   const auto& slot = chunk->slots_[index];
   const auto& message = *slot.message;
   Message::Parts parts;
@@ -82,7 +87,7 @@ Message Chunk::message(const std::shared_ptr<Chunk>& chunk, std::size_t index, s
   parts.tag = {lane, static_cast<std::uint64_t>(message.offset)};
   parts.delivery_count = delivery_count;
   parts.owner = chunk;
-  return Message(std::move(parts));
+  return parts;
 }
 
 }  // namespace maestro::messaging::kafka

@@ -47,20 +47,20 @@ class Chunk {
   /// They are freed together, so that they are no more than this where one is not more by itself.
   static constexpr std::size_t most_bytes = 1'048'576;
 
-  /// Takes the first messages of the queue.
-  Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t count);
+  /// Takes the first messages of the queue: one, and more of them while they are within both limits.
+  Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t at_most, std::size_t at_most_bytes);
   ~Chunk();
   Chunk(const Chunk&) = delete;
   Chunk& operator=(const Chunk&) = delete;
 
   [[nodiscard]] std::size_t size() const { return size_; }
-  [[nodiscard]] const rd_kafka_message_t& operator[](std::size_t index) const { return *slots_[index].message; }
-  [[nodiscard]] std::int64_t last_offset() const { return slots_[size_ - 1].message->offset; }
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+  [[nodiscard]] const rd_kafka_message_t& last() const { return *slots_[size_ - 1].message; }
   /// The index of the message with this offset.
   [[nodiscard]] std::optional<std::size_t> find(std::int64_t offset) const;
   /// A message of a chunk as the library's own.
-  [[nodiscard]] static Message message(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint64_t lane,
-                                       std::uint32_t delivery_count);
+  [[nodiscard]] static Message::Parts parts(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint64_t lane,
+                                            std::uint32_t delivery_count);
 
  private:
   struct Slot {
@@ -71,9 +71,9 @@ class Chunk {
   static HeadersView headers_of(const void* slot);
 
   std::shared_ptr<Client> client_;  // outlives its messages
-  std::size_t size_;
-  std::size_t bytes_ = 0;
   std::unique_ptr<Slot[]> slots_;
+  std::size_t size_ = 0;
+  std::size_t bytes_ = 0;
   std::mutex reading_;  // librdkafka reads the headers of a message once, and keeps them
 };
 
@@ -103,7 +103,9 @@ struct Lane {
   };
   std::deque<HandedOut> handed_out;  // until settled, for `release`
   std::map<std::int64_t, std::uint32_t> redeliveries;
-  Seen last;  // of what came
+  Seen last_taken;
+  /// The last one that came.
+  [[nodiscard]] Seen last() const { return ready.empty() ? last_taken : Seen(*ready.back()); }
   /// Whether the partition's log is the one that `last` came from. While that is not known, nothing is taken and no
   /// place committed.
   enum class Log : char { known, doubted, other };

@@ -37,20 +37,21 @@ bool Consumer::is_doubted(const rd_kafka_message_t& message) {
 // The last message is read once more: where it is another one, so is the log.
 void Consumer::doubt(Lane& lane) {
   if (lane.log == Lane::Log::other) return;
-  if (!lane.last.known()) {
+  if (!lane.last().known()) {
     if (lane.offsets.committed() > 0) begin_again(lane, Cause::nothing_known);
     return;
   }
   lane.log = Lane::Log::doubted;
   lane.doubted_until = session_->clock->now() + look_limit;
   forget_stored(lane);
-  move_to(lane, lane.last.offset);
+  move_to(lane, lane.last().offset);
 }
 
 bool Consumer::is_of_its_log(Lane& lane, const rd_kafka_message_t& message) {
-  if (lane.log == Lane::Log::other || message.offset < lane.last.offset) return false;
+  const auto last = lane.last();
+  if (lane.log == Lane::Log::other || message.offset < last.offset) return false;
   // A later one comes where a compaction took the last one away.
-  if (message.offset == lane.last.offset && lane.last != Seen(message)) {
+  if (message.offset == last.offset && last != Seen(message)) {
     begin_again(lane, Cause::other_message);
     return false;
   }
