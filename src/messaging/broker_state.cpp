@@ -205,7 +205,7 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::o
     const bool at_once = transport->publish_now(message, result);
     if (!at_once) {
       if (!began) began = clock->now();
-      co_await transport->publish({&message, 1}, {&result, 1}, publish_timeout_);
+      co_await transport->publish({&message, 1}, {&result, 1}, *began + publish_timeout_);
     }
     if (result.ok()) {
       ++sent_;
@@ -308,11 +308,11 @@ awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, 
 awaitable<void> MessageBroker::State::transmit(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
                                                TimePoint began) {
   if (!connected_) co_await ensure_connected();
-  const auto left = publish_timeout_ - (clock->now() - began);
-  if (left <= Duration::zero())
+  const auto deadline = began + publish_timeout_;
+  if (clock->now() >= deadline)
     throw MessagingError(errc::queue_full, "what was published before took all of publish_timeout");
   // A message that was taken is moved from, its topic into the receipt.
-  co_await transport->publish(messages, results, left);
+  co_await transport->publish(messages, results, deadline);
 }
 
 awaitable<void> MessageBroker::State::settle_failed(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
@@ -371,7 +371,7 @@ awaitable<void> MessageBroker::State::retry_failed(std::span<OutgoingMessage> me
     std::vector<OutgoingMessage> batch;
     for (const auto i : again) batch.push_back(std::move(messages[i]));
     std::vector<PublishResult> outcome(batch.size());
-    co_await transport->publish(batch, outcome, deadline - clock->now());
+    co_await transport->publish(batch, outcome, deadline);
     for (std::size_t k = 0; k < again.size(); ++k) {
       messages[again[k]] = std::move(batch[k]);
       results[again[k]] = std::move(outcome[k]);

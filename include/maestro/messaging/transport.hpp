@@ -116,12 +116,12 @@ class Transport {
   /// Called once, before `connect()`.
   virtual void report_to(TransportReports reports) = 0;
 
-  /// Completes when the broker has answered for every message, or when `timeout` has passed: `results[i]` then says for each
+  /// Completes when the broker has answered for every message, or at `deadline`: `results[i]` then says for each
   /// whether it was done, surely not done, or `outcome_unknown`. What was done may be moved from; a message with an error is as it
   /// was. When the connection breaks, everything after the first message that met it fails too, so that a retry keeps the order. Messages are taken in order before the first suspension,
   /// so that a caller may start the next batch without waiting. Throws only when cancelled.
   virtual awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                                  Duration timeout) = 0;
+                                  TimePoint deadline) = 0;
 
   /// Publishes one message if the broker's answer is there without waiting: the way around a coroutine for a broker in this
   /// process. False when it would have to wait; then nothing was done.

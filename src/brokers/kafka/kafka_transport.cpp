@@ -74,8 +74,8 @@ class KafkaTransport final : public Transport, public Custody, public Administra
 
   void report_to(TransportReports reports) override { session_->reports = std::move(reports); }
 
-  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) override {
-    return producer_->publish(messages, results, timeout);
+  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline) override {
+    return producer_->publish(messages, results, deadline);
   }
 
   std::size_t hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome) override {

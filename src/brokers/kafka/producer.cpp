@@ -8,6 +8,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/deferred.hpp>
+#include <boost/container/small_vector.hpp>
 #include <boost/system/system_error.hpp>
 #include <initializer_list>
 #include <maestro/messaging/log.hpp>
@@ -63,7 +64,7 @@ struct Producer::Batch : Listed {
   std::size_t gathered = 0;          // of its messages, that wait to be given to the client
   TimePoint began;
   TimePoint deadline;
-  std::vector<Slot> slots;
+  boost::container::small_vector<Slot, 1> slots;
   Waiter waiter;
   std::shared_ptr<HandedOver> outcome;  // of messages that were handed over: they have no results
   std::size_t taken = 0;                // of those
@@ -88,8 +89,7 @@ void Producer::recycle(Batch& batch) {
   std::unique_ptr<Batch> owned(&batch);
   constexpr std::size_t most_idle = 4096;
   constexpr std::size_t most_slots = 8;
-  if (batch.slots.capacity() > most_slots) batch.slots = {};
-  if (idle_.size() < most_idle) idle_.push_back(std::move(owned));
+  if (idle_.size() < most_idle && batch.slots.capacity() <= most_slots) idle_.push_back(std::move(owned));
 }
 
 Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> topics)
@@ -97,6 +97,7 @@ Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> top
       topics_(std::move(topics)),
       max_message_bytes_(static_cast<std::size_t>(session_->options.integer("max_message_bytes"))),
       creates_topics_(topics_->creates()),
+      publish_timeout_(session_->options.duration("publish_timeout")),
       spreads_(spreads(session_->options)),
       moved_(session_->clock, session_->executor),
       answered_(session_->clock, session_->executor),
@@ -481,7 +482,7 @@ awaitable<void> Producer::ensure_topics(std::span<OutgoingMessage> messages, std
   }
 }
 
-awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) {
+awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline) {
   const auto self = shared_from_this();
   if (messages.empty()) co_return;
   if (failed_for_good_ && outstanding_ > 0) {
@@ -491,44 +492,25 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
     co_return;
   }
   if (!client_ || failed_for_good_) open();
-  const auto deadline = session_->clock->now() + timeout;
   auto& batch = new_batch();
   batch.messages = messages;
   batch.results = results;
-  batch.began = deadline - timeout;
+  batch.began = deadline - publish_timeout_;
   batch.deadline = deadline;
   batch.slots.resize(messages.size());
   struct Use {
     Producer& producer;
     Batch& batch;
-    bool in_line = false;
     ~Use() {
-      leave_line();
       batch.in_use = false;
       batch.results = {};
       std::erase(producer.settled_, &batch);
       producer.take_back(batch);
       if (batch.outstanding == 0) producer.recycle(batch);
     }
-    void leave_line() {
-      if (!std::exchange(in_line, false)) return;
-      std::erase(producer.line_, &batch);
-      producer.moved_.ring();
-    }
-  } use{*this, batch};
+  } const use{*this, batch};
 
-  if (!line_.empty() || !ready_for(messages)) {
-    line_.push_back(&batch);
-    use.in_line = true;
-    while (line_.front() != &batch)
-      if (!co_await moved_.wait_until(deadline)) break;
-    if (line_.front() == &batch) {
-      co_await ensure_topics(messages, results, deadline);
-    } else {
-      for (auto& result : results) refuse(result, {errc::timed_out, "earlier publishes did not get through in time"});
-    }
-  }
-  use.leave_line();
+  if (!line_.empty() || !ready_for(messages)) co_await wait_in_line(batch);
   gather(batch);
   if (!batch.has_all_answers()) schedule_sweep();
   while (!batch.expired && !batch.has_all_answers()) {
@@ -536,6 +518,26 @@ awaitable<void> Producer::publish(std::span<OutgoingMessage> messages, std::span
     const auto cancellation = co_await asio::this_coro::cancellation_state;
     if (cancellation.cancelled() != asio::cancellation_type::none && !batch.has_all_answers())
       throw boost::system::system_error(asio::error::operation_aborted);
+  }
+}
+
+awaitable<void> Producer::wait_in_line(Batch& batch) {
+  struct Place {
+    Producer& producer;
+    Batch& batch;
+    Place(Producer& of, Batch& one) : producer(of), batch(one) { producer.line_.push_back(&batch); }
+    Place(const Place&) = delete;
+    ~Place() {
+      std::erase(producer.line_, &batch);
+      producer.moved_.ring();
+    }
+  } const place(*this, batch);
+  while (line_.front() != &batch)
+    if (!co_await moved_.wait_until(batch.deadline)) break;
+  if (line_.front() == &batch) {
+    co_await ensure_topics(batch.messages, batch.results, batch.deadline);
+  } else {
+    for (auto& result : batch.results) refuse(result, {errc::timed_out, "earlier publishes did not get through in time"});
   }
 }
 

@@ -27,7 +27,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
   awaitable<void> connect(Duration limit);
   /// Waits for what is outstanding, for `limit` at most.
   awaitable<void> close(Duration limit);
-  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout);
+  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
   std::size_t hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome);
 
   [[nodiscard]] const std::shared_ptr<Client>& client() const noexcept { return client_; }
@@ -62,6 +62,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::optional<Failure> refusal_of(rd_kafka_resp_err_t error, const OutgoingMessage& message);
   [[nodiscard]] Failure no_room() const;
   [[nodiscard]] bool ready_for(std::span<const OutgoingMessage> messages);
+  /// Until those before it have found their topics, and then until its own are found.
+  awaitable<void> wait_in_line(Batch& batch);
   awaitable<void> ensure_topics(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
   struct Outlet {
     TopicHandle handle;
@@ -90,6 +92,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::vector<Slot*> gathered_;                            // messages to be given, in order
   std::size_t max_message_bytes_;
   bool creates_topics_;
+  Duration publish_timeout_;
   bool spreads_;
 
   struct Listed : boost::intrusive::list_base_hook<> {};

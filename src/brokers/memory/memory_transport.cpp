@@ -58,7 +58,7 @@ class MemoryTransport final : public Transport, public Administration, public Tr
   void report_to(TransportReports reports) override { session_->reports = std::move(reports); }
 
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results,
-                          Duration timeout) override {
+                          TimePoint deadline) override {
     // An awaited publish is done at once: others on this executor get their turn now and then.
     constexpr std::size_t turn = 256;
     immediate_ += messages.size();
@@ -66,7 +66,6 @@ class MemoryTransport final : public Transport, public Administration, public Tr
       immediate_ = 0;
       co_await asio::post(session_->executor, asio::use_awaitable);
     }
-    std::optional<TimePoint> deadline;
     auto wall = session_->clock->wall();
     bool broken = false;
     for (std::size_t i = 0; i < messages.size(); ++i) {
@@ -78,18 +77,17 @@ class MemoryTransport final : public Transport, public Administration, public Tr
       }
       std::shared_ptr<Waker> room;
       while (!attempt(message, result, wall)) {
-        if (!deadline) deadline = session_->clock->now() + timeout;
         if (!room) room = std::make_shared<Waker>(*session_->clock, session_->executor);
         room->park();
         session_->hub->await_room(room);
-        const bool rung = co_await room->notifier().wait_until(std::min(*deadline, session_->clock->now() + room_poll));
+        const bool rung = co_await room->notifier().wait_until(std::min(deadline, session_->clock->now() + room_poll));
         wall = session_->clock->wall();
         if (session_->closed) {
           result.error = errc::closed;
           result.detail = "the broker was disconnected while this waited for room";
           break;
         }
-        if (rung || session_->clock->now() < *deadline) continue;
+        if (rung || session_->clock->now() < deadline) continue;
         result.error = errc::queue_full;
         result.detail = fmt::format(
             "\"{}\" holds max_messages ({}) or max_bytes ({}) that not every group has acknowledged", message.topic,

@@ -21,8 +21,8 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   Publisher(const Publisher&) = delete;
   Publisher& operator=(const Publisher&) = delete;
 
-  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) {
-    return attempt(messages, results, session_->clock->now() + timeout);
+  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline) {
+    return attempt(messages, results, deadline);
   }
 
  protected:

@@ -86,8 +86,8 @@ class RedisTransport : public Transport {
   }
   void report_to(TransportReports reports) override { session_->reports = std::move(reports); }
 
-  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, Duration timeout) override {
-    return publisher_->publish(messages, results, timeout);
+  awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline) override {
+    return publisher_->publish(messages, results, deadline);
   }
 
  protected:
