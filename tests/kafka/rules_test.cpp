@@ -224,6 +224,15 @@ TEST(KafkaTroubles, AreReadFromTheLog) {
   EXPECT_FALSE(trouble_of("BROKERUA", "orders [0]: broker unavailable: produce: Broker: Unknown topic or partition"));
   EXPECT_FALSE(trouble_of("BROKERUA", "orders [0]: broker unavailable: fetch: Broker: Not leader for partition"));
   EXPECT_FALSE(trouble_of("OFFSET", "Broker: Offset out of range"));
+
+  const auto replaced =
+      trouble_of("METADATA", "[thrd:main]: Topic orders changed id from 2zIMWHXFTX+6PoPf9VvmXg to W3OIn4Y1TOKWTwxC2nUSNw");
+  ASSERT_TRUE(replaced);
+  EXPECT_EQ(replaced->topic, "orders");
+  EXPECT_FALSE(replaced->partition);
+  EXPECT_EQ(replaced->kind, Trouble::Kind::unknown_topic);
+  EXPECT_FALSE(trouble_of("METADATA", "Topic orders changed id from AAAAAAAAAAAAAAAAAAAAAA to W3OIn4Y1TOKWTwxC2nUSNw"));
+  EXPECT_FALSE(trouble_of("METADATA", "[thrd:main]: Topic orders [3] Leader 1 Epoch 0"));
 }
 
 TEST(KafkaOffers, TellABrokerThatIsTooOld) {

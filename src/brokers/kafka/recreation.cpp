@@ -19,12 +19,13 @@ constexpr Duration look_again = std::chrono::seconds(1);
 
 void Consumer::face_troubles() {
   for (const auto& [topic, partition, kind] : client_->troubles().take()) {
-    auto* lane = find(topic, partition);
-    if (!lane || lane->draining) continue;
-    if (kind == Trouble::Kind::unknown_topic) {
-      doubt(*lane);
-    } else if (lane->log != Lane::Log::other) {
-      begin_again(*lane, Cause::out_of_range);
+    for (const auto& [id, lane] : lanes_) {
+      if (lane->topic != topic || lane->partition != partition.value_or(lane->partition) || lane->draining) continue;
+      if (kind == Trouble::Kind::unknown_topic) {
+        doubt(*lane);
+      } else if (lane->log != Lane::Log::other) {
+        begin_again(*lane, Cause::out_of_range);
+      }
     }
   }
 }

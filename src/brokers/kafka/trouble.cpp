@@ -7,16 +7,36 @@
 
 namespace maestro::messaging::kafka {
 
+namespace {
+
+// "Topic TOPIC changed id from OLD to NEW" (KIP-516), of versions that fetch by these; at first the old one is zero.
+std::optional<Trouble> replaced_topic(std::string_view text) {
+  constexpr std::string_view begin = "Topic ";
+  constexpr std::string_view change = " changed id from ";
+  constexpr std::string_view zero = "AAAAAAAAAAAAAAAAAAAAAA";
+  const auto from = text.find(begin);
+  const auto to = text.find(change, from);
+  if (from == std::string_view::npos || to == std::string_view::npos) return std::nullopt;
+  if (text.substr(to + change.size()).starts_with(zero)) return std::nullopt;
+  const auto name = from + begin.size();
+  return Trouble{std::string(text.substr(name, to - name)), std::nullopt, Trouble::Kind::unknown_topic};
+}
+
+}  // namespace
+
 // "TOPIC [PARTITION]: offset reset (at …): …: REASON" and "TOPIC [PARTITION]: broker unavailable: fetch: REASON",
 // from 1.9 to 2.15 at least; where a later version words them otherwise, nothing is noticed.
 std::optional<Trouble> trouble_of(std::string_view facility, std::string_view text) {
+  const auto unknown_topic_id = static_cast<rd_kafka_resp_err_t>(100);  // of versions after 2.0
   const auto ends_with = [&](rd_kafka_resp_err_t error) { return text.ends_with(rd_kafka_err2str(error)); };
+  if (facility == "METADATA") return replaced_topic(text);
   Trouble trouble;
   std::string_view what;
   if (facility == "OFFSET" && ends_with(RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)) {
     trouble.kind = Trouble::Kind::out_of_range;
     what = "]: offset reset (";
-  } else if (facility == "BROKERUA" && ends_with(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)) {
+  } else if (facility == "BROKERUA" &&
+             (ends_with(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) || ends_with(unknown_topic_id))) {
     trouble.kind = Trouble::Kind::unknown_topic;
     what = "]: broker unavailable: fetch: ";
   } else {
@@ -26,7 +46,7 @@ std::optional<Trouble> trouble_of(std::string_view facility, std::string_view te
   const auto open = text.rfind(" [", close);
   if (close == std::string_view::npos || open == std::string_view::npos) return std::nullopt;
   const auto* end = text.data() + close;
-  const auto [rest, error] = std::from_chars(text.data() + open + 2, end, trouble.partition);
+  const auto [rest, error] = std::from_chars(text.data() + open + 2, end, trouble.partition.emplace());
   if (error != std::errc() || rest != end) return std::nullopt;
   // The thread's name may come first.
   auto topic = text.substr(0, open);

@@ -15,10 +15,10 @@ namespace maestro::messaging::kafka {
 struct Trouble {
   enum class Kind {
     out_of_range,  ///< the position is not in the partition's log; librdkafka has chosen another one
-    unknown_topic  ///< the broker does not know the topic, which may have been deleted
+    unknown_topic  ///< the broker does not know the topic, or knows another one by its name: it may have been deleted
   };
   std::string topic;
-  std::int32_t partition = 0;
+  std::optional<std::int32_t> partition;  ///< none: all of them
   Kind kind = Kind::out_of_range;
 };
 
