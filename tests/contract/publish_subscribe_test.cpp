@@ -101,6 +101,47 @@ TEST_P(PublishSubscribe, GroupsShareAndEachGroupSeesAll) {
   });
 }
 
+// What the first one has fetched ahead, to the end of the log, goes to the second.
+TEST_P(PublishSubscribe, AMemberThatJoinsABacklogLosesNothing) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    constexpr std::size_t count = 3000;
+    std::vector<OutgoingMessage> batch(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      batch[i].topic = topic;
+      batch[i].payload = Payload(std::to_string(i));
+      batch[i].key = std::to_string(i % 50);
+    }
+    for (const auto& result : co_await client.publish_many(std::move(batch))) EXPECT_TRUE(result.ok());
+    std::array<std::multiset<std::string>, 2> seen;
+    const auto reader = [](Subscription& from, std::multiset<std::string>& into, std::shared_ptr<Clock> clock) -> awaitable<void> {
+      while (const auto message = co_await from.next()) {
+        into.insert(std::string(message->body()));
+        if (into.size() % 10 == 0) co_await sleep_for(*clock, 5ms);
+      }
+    };
+    std::size_t ended = 0;
+    auto first = co_await client.subscribe(topic, {.group_id = group("g")});
+    asio::co_spawn(*context_, reader(first, seen[0], clock_), [&ended](const std::exception_ptr&) { ++ended; });
+    co_await until([&] { return seen[0].size() >= 200; });
+    auto second = co_await client.subscribe(topic, {.group_id = group("g")});
+    asio::co_spawn(*context_, reader(second, seen[1], clock_), [&ended](const std::exception_ptr&) { ++ended; });
+    const auto all = [&] {
+      auto both = seen[0];
+      both.merge(std::multiset(seen[1]));
+      return both;
+    };
+    const auto deadline = clock_->now() + 30s;
+    while (all().size() < count && clock_->now() < deadline) co_await sleep_for(*clock_, 100ms);
+    const auto both = all();
+    EXPECT_EQ(std::set(both.begin(), both.end()).size(), count);
+    EXPECT_GT(seen[1].size(), 0U);
+    co_await client.disconnect();
+    co_await until([&] { return ended == seen.size(); });
+  });
+}
+
 TEST_P(PublishSubscribe, APrivateReaderSeesAllAndSettlesNothing) {
   run([&]() -> awaitable<void> {
     auto client = broker();

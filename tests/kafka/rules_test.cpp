@@ -202,6 +202,17 @@ TEST(KafkaOffsets, TheEndCountsOnceAllBelowIsSettled) {
   EXPECT_EQ(offsets.lag(2, false), 0);
 }
 
+TEST(KafkaOffsets, TheEndIsNoPlaceForWhatWasDropped) {
+  Offsets offsets(0, 0);
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(offsets.accept(i));
+  offsets.reached_end(10);
+  offsets.hand_out(3);
+  offsets.acknowledge(3);
+  offsets.drop_ready();
+  EXPECT_EQ(offsets.place(), 4);
+  EXPECT_EQ(offsets.lag(10, false), 6);
+}
+
 TEST(KafkaTroubles, AreReadFromTheLog) {
   const auto lost = trouble_of(
       "OFFSET",

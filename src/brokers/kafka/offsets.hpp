@@ -22,8 +22,11 @@ class Offsets {
   void hand_out(std::int64_t offset) { handed_ = std::max(handed_, offset + 1); }
   /// Where reading goes on.
   [[nodiscard]] std::int64_t position() const { return std::max(next_, base_); }
-  /// What came and was not handed out was dropped.
-  void drop_ready() { next_ = std::max(handed_, base_); }
+  /// What came and was not handed out was dropped; the end is beyond that.
+  void drop_ready() {
+    next_ = std::max(handed_, base_);
+    end_ = -1;
+  }
 
   /// Everything up to and with `offset` is settled; returns how many that is more than before.
   std::int64_t acknowledge(std::int64_t offset) {
