@@ -40,6 +40,12 @@ class Acknowledger {
     }
   }
 
+  /// What was delivered of this lane and is not flushed will not be.
+  void forget(std::uint64_t lane) {
+    if (const auto found = by_lane_.find(lane); found != by_lane_.end()) watermarks_[found->second] = {};
+    std::erase_if(accepted_, [lane](DeliveryTag tag) { return tag.lane == lane; });
+  }
+
   /// Settled since the last flush.
   [[nodiscard]] std::size_t pending() const noexcept { return pending_; }
 

@@ -64,8 +64,25 @@ void Subscription::State::flush() {
 
 void Subscription::State::hand_out(const Message& message) {
   if (!request_.group) return;
-  acknowledger_.track(message.tag());
-  handed_out_.push_back(message.tag());
+  const auto tag = message.tag();
+  if (last_lane_ != tag.lane) {
+    lanes_.try_emplace(tag.lane, Source{std::string(message.topic()), message.position().partition});
+    last_lane_ = tag.lane;
+  }
+  acknowledger_.track(tag);
+  handed_out_.push_back(tag);
+}
+
+void Subscription::State::forget(std::string_view topic, std::int32_t partition) {
+  const auto is_meant = [&](std::string_view of, std::int32_t index) { return of == topic && (index < 0 || index == partition); };
+  fetched_.erase(fetched_.begin(), fetched_.begin() + static_cast<std::ptrdiff_t>(at_));
+  at_ = 0;
+  std::erase_if(fetched_, [&](const Message& message) { return is_meant(message.topic(), message.position().partition); });
+  for (const auto& [lane, source] : lanes_) {
+    if (!is_meant(source.topic, source.partition)) continue;
+    std::erase_if(handed_out_, [&](DeliveryTag tag) { return tag.lane == lane; });
+    acknowledger_.forget(lane);
+  }
 }
 
 awaitable<bool> Subscription::State::refill(std::size_t at_most) {
@@ -206,13 +223,7 @@ awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partit
   // What was fetched ahead is from before the jump; it stays unsettled and comes again where the new place says so.
   settle_handed_out();
   acknowledger_.flush(*transport_);
-  handed_out_.clear();
-  acknowledger_ = Acknowledger(request_.group ? broker_->capabilities.acknowledgement : Acknowledgement::none);
-  std::vector<Message> kept;
-  for (; at_ < fetched_.size(); ++at_)
-    if (fetched_[at_].topic() != topic || fetched_[at_].position().partition != partition) kept.push_back(std::move(fetched_[at_]));
-  fetched_ = std::move(kept);
-  at_ = 0;
+  forget(topic, partition);
   co_await transport_->seek(std::move(topic), partition, offset);
 }
 

@@ -47,6 +47,8 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   /// Whether the loop has to turn before more is handed out.
   [[nodiscard]] bool is_turn_over();
   void hand_out(const Message& message);
+  /// What came from there is no longer of interest: not handed out, and not settled.
+  void forget(std::string_view topic, std::int32_t partition);
   awaitable<bool> refill(std::size_t at_most);
   void flush_when_due();
   void flush();
@@ -59,6 +61,12 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   std::vector<Message> fetched_;
   std::size_t at_ = 0;
   std::vector<DeliveryTag> handed_out_;
+  struct Source {
+    std::string topic;
+    std::int32_t partition;
+  };
+  boost::unordered_flat_map<std::uint64_t, Source> lanes_;  // that something was handed out of
+  std::optional<std::uint64_t> last_lane_;
   TimePoint last_progress_;
   Turn turn_;
   bool flush_scheduled_ = false;

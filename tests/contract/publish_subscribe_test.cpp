@@ -294,6 +294,67 @@ TEST_P(PublishSubscribe, SeekGoesBackAndToTheEnd) {
   });
 }
 
+TEST_P(PublishSubscribe, SeekPutsTheGroupsPlaceThere) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    std::vector<Receipt> receipts;
+    for (int i = 0; i < 10; ++i) receipts.push_back(co_await client.publish(topic, Value(i), {.key = "k"}));
+    const SubscribeOptions options{.group_id = group("g"), .enable_auto_commit = false};
+    const auto expect = [](Subscription& reader, int from, int to) -> awaitable<void> {
+      for (int i = from; i < to; ++i) EXPECT_EQ((co_await reader.next())->value(), i);
+    };
+    auto reader = co_await client.subscribe(topic, options);
+    co_await expect(reader, 0, 10);
+    co_await reader.commit();
+    co_await reader.seek(topic, receipts[4].partition, receipts[4].offset);
+    co_await reader.commit();
+    co_await expect(reader, 4, 10);
+    co_await reader.close();  // nothing was settled since
+    reader = co_await client.subscribe(topic, options);
+    co_await expect(reader, 4, 10);
+    co_await reader.seek(topic, receipts[2].partition, receipts[2].offset);
+    co_await expect(reader, 2, 10);
+    co_await reader.commit();
+    co_await reader.close();
+    co_await client.publish(topic, Value(10), {.key = "k"});
+    reader = co_await client.subscribe(topic, options);
+    co_await expect(reader, 10, 11);
+  });
+}
+
+TEST_P(PublishSubscribe, SeekLeavesOtherPartitionsAlone) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    if (!client.capabilities().partitions) co_return;
+    const auto topic = unique();
+    constexpr int count = 20;
+    for (int i = 0; i < count; ++i) co_await client.publish(topic, Value(i), {.partition = i % 2});
+    const SubscribeOptions options{.group_id = group("g"), .enable_auto_commit = false};
+    auto reader = co_await client.subscribe(topic, options);
+    std::vector<Message> seen;
+    while (seen.size() < count) seen.push_back(*co_await reader.next());
+    // One of partition 0 stays in our hands; what is acknowledged after it is no place to go on from.
+    std::vector<Message> done;
+    for (const auto& message : seen)
+      if (message.position() != Position{0, 5, {}}) done.push_back(message);
+    co_await reader.seek(topic, 1, 4);
+    reader.acknowledge(done);
+    for (int i = 4; i < count / 2; ++i) EXPECT_EQ((co_await reader.next())->position().partition, 1);
+    co_await reader.close();
+    reader = co_await client.subscribe(topic, options);
+    std::set<std::pair<int, int>> again;
+    while (again.size() < 11) {
+      const auto message = co_await reader.next();
+      again.emplace(message->position().partition, message->position().offset);
+    }
+    std::set<std::pair<int, int>> expected;
+    for (int i = 5; i < 10; ++i) expected.emplace(0, i);
+    for (int i = 4; i < 10; ++i) expected.emplace(1, i);
+    EXPECT_EQ(again, expected);
+  });
+}
+
 TEST_P(PublishSubscribe, SeekGoesToATime) {
   run([&]() -> awaitable<void> {
     auto client = broker();

@@ -375,7 +375,8 @@ awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::i
   rd_kafka_topic_partition_list_add(where.get(), topic.c_str(), partition)->offset = offset;
   check(ErrorHandle(rd_kafka_seek_partitions(client_->get(), where.get(), 0)), fmt::format("seeking in \"{}\"", topic));
   const auto committed = lane->offsets.committed();
-  add_lane(std::move(topic), partition, Offsets(offset, committed));
+  forget_stored(*lane);
+  add_lane(std::move(topic), partition, Offsets(offset, committed)).goes_back = !is_private() && offset < committed;
 }
 
 awaitable<std::int64_t> Consumer::offset_at(std::string topic, std::int32_t partition, Timestamp time) {
