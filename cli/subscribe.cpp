@@ -44,6 +44,20 @@ void show(const Message& message, const std::string& format) {
                          printable(message.body())));
 }
 
+/// Why a group may hand out nothing although there is something.
+awaitable<std::string> what_others_hold(MessageBroker broker, const SubscribeArguments& arguments) {
+  if (!arguments.group || is_pattern(arguments.topic) || !broker.capabilities().administration) co_return "";
+  try {
+    for (const auto& known : (co_await broker.administration().describe_topic(arguments.topic)).groups)
+      if (known.group == *arguments.group && known.members > 0)
+        co_return fmt::format(
+            "; '{}' has other members, who may hold what there is, or were killed and are not missed yet (session_timeout)",
+            known.group);
+  } catch (const MessagingError&) {  // the topic is not there
+  }
+  co_return "";
+}
+
 awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const SubscribeArguments& arguments) {
   validate_topic_or_pattern(arguments.topic);
   if (is_memory(settings))
@@ -87,7 +101,8 @@ awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const S
     co_await subscription->close();
   }
   if (interrupted) co_return exit_ok;
-  if (count == 0) print_hint(fmt::format("no message came from '{}'", arguments.topic));
+  if (count == 0)
+    print_hint(fmt::format("no message came from '{}'{}", arguments.topic, co_await what_others_hold(broker, arguments)));
   co_return count == 0 ? exit_nothing : exit_ok;
 }
 

@@ -185,9 +185,9 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   std::size_t total = 0;
   for (const auto& [partition, range] : left) total += static_cast<std::size_t>(range.second - range.first);
   if (left.empty()) co_return report;
-  // One at a time: what this one has in its hands when another replay joins may be copied by both.
-  SubscribeOptions subscribe{
-      .auto_offset_reset = OffsetReset::earliest, .enable_auto_commit = false, .prefetch = 1};
+  SubscribeOptions subscribe{.auto_offset_reset = OffsetReset::earliest, .enable_auto_commit = false};
+  // One at a time where partitions change hands: what this one has in its hands when another replay joins may be copied by both.
+  if (broker_.capabilities().acknowledgement == Acknowledgement::cumulative) subscribe.prefetch = 1;
   const auto before = std::ranges::find(info.groups, group, &GroupInfo::group);
   const bool goes_on = before != info.groups.end();
   if (goes_on && before->lag == 0) co_return report;

@@ -360,16 +360,22 @@ awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::i
     require_open();
     lane = find(topic, partition);
   }
-  if (!lane || lane->draining)
+  const auto require_ours = [&] {
+    if (lane && !lane->draining) return;
+    if (is_private())
+      throw MessagingError(errc::invalid_argument, fmt::format("seek: \"{}\" has no partition {} that is read here", topic, partition));
     throw MessagingError(errc::not_owned, fmt::format("\"{}\"/{} is not assigned to this member", topic, partition));
-  if (offset < 0) {
-    std::function<ask::Range()> look = [client = client_, topic, partition, limit] {
-      return ask::range(client->get(), topic, partition, limit);
-    };
-    const auto range = co_await session_->blocking(std::move(look));
-    offset = offset == -1 ? range.first : range.next;
-    require_open();
-  }
+  };
+  require_ours();
+  std::function<ask::Range()> look = [client = client_, topic, partition, limit] {
+    return ask::range(client->get(), topic, partition, limit);
+  };
+  const auto range = co_await session_->blocking(std::move(look));
+  require_open();
+  lane = find(topic, partition);
+  require_ours();
+  // A place that the log does not have would be taken for one of another log.
+  offset = offset == -1 ? range.first : offset == -2 ? range.next : std::clamp(offset, range.first, range.next);
   // Of no wait: what is in librdkafka's queue is out of date from this call on.
   const auto where = make_partitions(1);
   rd_kafka_topic_partition_list_add(where.get(), topic.c_str(), partition)->offset = offset;
