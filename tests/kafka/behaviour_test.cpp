@@ -1,6 +1,10 @@
 // What Kafka's own options do, on a real broker.
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <csignal>
 #include <random>
 
 #include "runtime/notifier.hpp"
@@ -225,13 +229,75 @@ TEST_F(KafkaBehaviour, AZombieIsFenced) {
     };
     co_await publish(zombie, 1);
     co_await publish(successor, 2);
-    const auto failure = co_await failure_of(publish(zombie, 3));
-    EXPECT_EQ(failure.reason(), errc::transaction_aborted) << failure.what();
-    co_await publish(successor, 4);
+    // However often it tries, and subscribing neither brings it back.
+    for (int i = 0; i < 3; ++i) {
+      const auto failure = co_await failure_of(publish(zombie, 3));
+      EXPECT_EQ(failure.reason(), errc::closed) << failure.what();
+      EXPECT_FALSE(failure.retriable());
+      EXPECT_THAT(failure.what(), ::testing::HasSubstr(id));
+      co_await publish(successor, 4 + i);
+      co_await (co_await zombie.subscribe(topic, {.group_id = unique("g")})).close();
+    }
     auto reader = co_await successor.subscribe(topic);
-    for (const int expected : {1, 2, 4}) EXPECT_EQ((co_await reader.next())->value(), expected);
+    for (const int expected : {1, 2, 4, 5, 6}) EXPECT_EQ((co_await reader.next())->value(), expected);
     co_await successor.disconnect();
     co_await zombie.disconnect();
+  });
+}
+
+// The transaction is under way when the signal cancels what waits for it.
+TEST_F(KafkaBehaviour, ASignalLetsATransactionEndBeforeRunReturns) {
+  const auto topic = unique("signalled");
+  bool cancelled = false;
+  const auto work = [](MessagingConfig made, std::string to, bool& told) -> awaitable<void> {
+    MessageBroker broker(co_await boost::asio::this_coro::executor, std::move(made));
+    const auto publish = [&](int number) {
+      return broker.transaction([&to, number](Transaction& transaction) -> awaitable<void> {
+        transaction.publish(to, Value(number), "k");
+        if (number == 2) std::raise(SIGTERM);
+        co_return;
+      });
+    };
+    co_await publish(1);
+    try {
+      co_await publish(2);
+    } catch (const boost::system::system_error& error) {
+      told = error.code() == boost::asio::error::operation_aborted;
+    }
+  };
+  EXPECT_EQ(run(work(config(), topic, cancelled)), EXIT_SUCCESS);
+  EXPECT_TRUE(cancelled);
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    EXPECT_EQ((co_await broker.administration().describe_topic(topic)).messages, 4) << "two, and the marker of each";
+    auto reader = co_await broker.subscribe(topic);
+    for (const int expected : {1, 2}) EXPECT_EQ((co_await reader.next())->value(), expected);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, ALoopMayEndInTheMiddleOfATransaction) {
+  const auto topic = unique("abandoned");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    bool begun = false;
+    const auto publish = [&](int number) -> awaitable<void> {
+      co_await broker.transaction([&](Transaction& transaction) -> awaitable<void> {
+        transaction.publish(topic, Value(number), "k");
+        begun = number == 2;
+        co_return;
+      });
+    };
+    co_await publish(1);
+    boost::asio::co_spawn(context, publish(2), boost::asio::detached);
+    for (int turns = 0; turns < 10; turns += begun) co_await boost::asio::post(context, boost::asio::use_awaitable);
+  });
+  // It ends after its loop, where nobody hears of it.
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    auto reader = co_await broker.subscribe(topic);
+    for (const int expected : {1, 2}) EXPECT_EQ((co_await reader.next())->value(), expected);
+    co_await broker.disconnect();
   });
 }
 

@@ -47,6 +47,7 @@ awaitable<Result> off_executor(std::shared_ptr<Clock> clock, boost::asio::any_io
     ~Leave() {
       const std::lock_guard lock(slot.mutex);
       slot.waiting = nullptr;
+      slot.executor = {};  // its context may end before the work
     }
   } const leave{*slot};
   run_blocking([slot, work = std::move(work)] {

@@ -4,7 +4,6 @@
 
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
-#include <random>
 
 #include "brokers/kafka/kafka_subscription.hpp"
 #include "brokers/kafka/pattern.hpp"
@@ -56,8 +55,10 @@ class KafkaTransport final : public Transport, public Custody, public Administra
   }
 
   awaitable<void> disconnect() override {
-    transactor_.reset();
-    co_await producer_->close(session_->options.duration("publish_timeout"));
+    const auto limit = session_->options.duration("publish_timeout");
+    const auto deadline = session_->clock->now() + limit;
+    if (const auto transactor = std::exchange(transactor_, nullptr)) co_await transactor->close(deadline);
+    co_await producer_->close(std::max(deadline - session_->clock->now(), Duration::zero()));
   }
 
   awaitable<void> ping() override {
@@ -179,7 +180,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
   }
 
   const std::shared_ptr<kafka::Transactor>& transactor() {
-    if (!transactor_) transactor_ = std::make_shared<kafka::Transactor>(session_, transactional_id());
+    if (!transactor_) transactor_ = std::make_shared<kafka::Transactor>(session_);
     return transactor_;
   }
 
@@ -190,13 +191,6 @@ class KafkaTransport final : public Transport, public Custody, public Administra
     } catch (const MessagingError& failure) {
       log(LogLevel::warning, failure.what(), {{"broker", "kafka"}});
     }
-  }
-
-  // One of its own where none is configured: transactions are whole all the same, but a zombie is fenced by the group alone.
-  [[nodiscard]] std::string transactional_id() const {
-    if (const auto configured = session_->options.text_if("transactional_id")) return *configured;
-    std::random_device random;
-    return fmt::format("maestro-{:08x}{:08x}", random(), random());
   }
 
   std::shared_ptr<kafka::Session> session_;

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <boost/asio/co_spawn.hpp>
+#include <random>
+
 #include "brokers/kafka/outgoing.hpp"
 #include "brokers/kafka/properties.hpp"
 
@@ -12,14 +15,15 @@ namespace {
 struct Outcome {
   bool committed = false;
   bool client_is_lost = false;
+  bool fenced = false;
   errc code = errc::transaction_aborted;
   std::string reason;
 };
 
 class Work {
  public:
-  Work(std::shared_ptr<Client> client, std::shared_ptr<Clock> clock, TimePoint deadline)
-      : client_(std::move(client)), clock_(std::move(clock)), deadline_(deadline) {}
+  Work(std::shared_ptr<Client> client, std::shared_ptr<Clock> clock, TimePoint deadline, Duration limit)
+      : client_(std::move(client)), clock_(std::move(clock)), deadline_(deadline), limit_(limit) {}
 
   bool initialize() {
     return step("registering the transactional id", [&] { return rd_kafka_init_transactions(client_->get(), left()); });
@@ -36,6 +40,8 @@ class Work {
                       produce(messages) && send(places) && commit();
     while (client_->poll()) continue;  // errors that were told above already
     if (!done && begun_and_open_) abort();
+    outcome_.fenced = !done && is_fenced();
+    outcome_.client_is_lost |= outcome_.fenced;
     outcome_.committed = done;
     return outcome_;
   }
@@ -101,23 +107,49 @@ class Work {
     return done;
   }
 
+  // Within its life, which is twice the limit: the broker's own end of it would look like a takeover.
   void abort() {
-    constexpr int limit = 10'000;
-    const ErrorHandle error(rd_kafka_abort_transaction(client_->get(), limit));
+    constexpr Duration most = std::chrono::seconds(10);
+    const ErrorHandle error(rd_kafka_abort_transaction(client_->get(), milliseconds(std::min(limit_, most))));
     if (error) outcome_.client_is_lost = true;
+  }
+
+  /// Whether another client has registered the id.
+  [[nodiscard]] bool is_fenced() const {
+    char text[512] = "";
+    switch (rd_kafka_fatal_error(client_->get(), text, sizeof text)) {
+      case RD_KAFKA_RESP_ERR__FENCED:
+      case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+      case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
+        return true;
+      default:
+        return false;
+    }
   }
 
   std::shared_ptr<Client> client_;
   std::shared_ptr<Clock> clock_;
   TimePoint deadline_;
+  Duration limit_;
   bool begun_and_open_ = false;
   Outcome outcome_;
 };
 
+// One of its own where none is configured: transactions are whole all the same, but a zombie is fenced by the group
+// alone.
+std::string id_for(const Session& session) {
+  if (const auto configured = session.options.text_if("transactional_id")) return *configured;
+  std::random_device random;
+  return fmt::format("maestro-{:08x}{:08x}", random(), random());
+}
+
 }  // namespace
 
-Transactor::Transactor(std::shared_ptr<Session> session, std::string transactional_id)
-    : session_(std::move(session)), transactional_id_(std::move(transactional_id)), free_(session_->clock, session_->executor) {}
+Transactor::Transactor(std::shared_ptr<Session> session)
+    : session_(std::move(session)),
+      transactional_id_(id_for(*session_)),
+      may_be_taken_over_(session_->options.text_if("transactional_id").has_value()),
+      ended_(session_->clock, session_->executor) {}
 
 awaitable<void> Transactor::prepare() { return run({}, {}, true); }
 
@@ -125,41 +157,60 @@ awaitable<void> Transactor::commit(std::vector<OutgoingMessage> messages, std::v
   return run(std::move(messages), std::move(places), false);
 }
 
+awaitable<void> Transactor::close(TimePoint deadline) {
+  const auto self = shared_from_this();
+  while (busy_)
+    if (!co_await ended_.wait_until(deadline)) co_return;
+}
+
+MessagingError Transactor::fenced() const {
+  return {errc::closed,
+          fmt::format("another program with the transactional_id \"{}\" has taken over, or this one stood still for "
+                      "longer than a transaction may last; it makes no more of them until it is started again. "
+                      "Programs that run at the same time need different ids",
+                      transactional_id_)};
+}
+
 awaitable<void> Transactor::run(std::vector<OutgoingMessage> messages, std::vector<Places> places, bool only_prepare) {
   const auto self = shared_from_this();
-  const auto deadline = session_->clock->now() + session_->options.duration("publish_timeout");
+  const auto limit = session_->options.duration("publish_timeout");
+  const auto deadline = session_->clock->now() + limit;
   while (busy_)
-    if (!co_await free_.wait_until(deadline))
+    if (!co_await ended_.wait_until(deadline))
       throw MessagingError(errc::transaction_aborted, "earlier transactions did not end in time; nothing was begun");
-  busy_ = true;
-  // The turn ends with the work, and not with the wait: a cancelled transaction runs to its end.
-  struct Turn {
-    std::shared_ptr<Transactor> owner;
-    explicit Turn(std::shared_ptr<Transactor> whose) : owner(std::move(whose)) {}
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
-    ~Turn() {
-      boost::asio::post(owner->session_->executor, [owner = owner] {
-        owner->busy_ = false;
-        owner->free_.ring();
-      });
-    }
-  };
-  auto turn = std::make_shared<Turn>(self);
+  if (fenced_) throw fenced();
   if (!client_) {
     client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, transactional_properties(*session_, transactional_id_));
     ready_ = false;
   }
   if (only_prepare && ready_) co_return;
-  std::function<Outcome()> work = [turn = std::exchange(turn, nullptr), client = client_, clock = session_->clock, deadline,
-                                  messages = std::move(messages), places = std::move(places), is_new = !ready_, only_prepare]() mutable {
-    Work work(client, clock, deadline);
+  std::function<Outcome()> work = [client = client_, clock = session_->clock, deadline, limit,
+                                   messages = std::move(messages), places = std::move(places), is_new = !ready_,
+                                   only_prepare]() mutable {
+    Work work(client, clock, deadline, limit);
     return only_prepare ? work.prepare() : work.run(messages, places, is_new);
   };
+  struct Course {
+    bool ended = false;
+    std::exception_ptr error;
+    Outcome outcome;
+  };
+  const auto course = std::make_shared<Course>();
+  busy_ = true;
   ready_ = true;
-  const auto outcome = co_await session_->blocking(std::move(work));
-  if (outcome.client_is_lost) client_.reset();
-  if (!outcome.committed) throw MessagingError(outcome.code, outcome.reason);
+  // A coroutine of its own, which nobody cancels: whoever runs the executor to its end sees the transaction's end too.
+  boost::asio::co_spawn(session_->executor, session_->blocking(std::move(work)),
+                        [self, course](std::exception_ptr error, Outcome outcome) {
+                          if (error || outcome.client_is_lost) self->client_.reset();
+                          self->fenced_ = outcome.fenced && self->may_be_taken_over_;
+                          *course = {true, error, std::move(outcome)};
+                          self->busy_ = false;
+                          self->ended_.ring();
+                        });
+  while (!course->ended) co_await ended_.wait_until(TimePoint::max());
+  if (course->error) std::rethrow_exception(course->error);
+  if (fenced_) throw fenced();
+  if (!course->outcome.committed) throw MessagingError(course->outcome.code, course->outcome.reason);
 }
 
 }  // namespace maestro::messaging::kafka

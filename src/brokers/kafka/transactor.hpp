@@ -8,7 +8,8 @@
 
 namespace maestro::messaging::kafka {
 
-/// The transactional producer (KIP-98, KIP-447). One transaction at a time; each is begun, filled and committed off the executor.
+/// The transactional producer (KIP-98, KIP-447). One transaction at a time; each is begun, filled and committed off the
+/// executor, and runs to its end also when the wait for it is cancelled.
 class Transactor : public std::enable_shared_from_this<Transactor> {
  public:
   /// The places that a transaction moves, by consumer.
@@ -27,22 +28,28 @@ class Transactor : public std::enable_shared_from_this<Transactor> {
     }
   };
 
-  Transactor(std::shared_ptr<Session> session, std::string transactional_id);
+  explicit Transactor(std::shared_ptr<Session> session);
 
   /// Registers the id: ends what an owner before left behind, and fences it. Others need not wait until its transaction times out.
   awaitable<void> prepare();
-  /// Throws `transaction_aborted` with the reason, or `outcome_unknown` when the answer to the commit did not come in time.
+  /// Throws `transaction_aborted` with the reason, `outcome_unknown` when the answer to the commit did not come in
+  /// time, or `closed` from when on another has the configured id: whoever was fenced must not fence its successor.
   awaitable<void> commit(std::vector<OutgoingMessage> messages, std::vector<Places> places);
+  /// Completes when none is under way, or at the deadline.
+  awaitable<void> close(TimePoint deadline);
 
  private:
   awaitable<void> run(std::vector<OutgoingMessage> messages, std::vector<Places> places, bool only_prepare);
+  [[nodiscard]] MessagingError fenced() const;
 
   std::shared_ptr<Session> session_;
   std::string transactional_id_;
+  bool may_be_taken_over_;          ///< The id is configured, so that another may register it.
   std::shared_ptr<Client> client_;  ///< Null before the first, and after one that failed for good.
   bool ready_ = false;              ///< Its id is registered, and older owners are fenced.
+  bool fenced_ = false;             ///< Another has the id; for good.
   bool busy_ = false;
-  Signal free_;
+  Signal ended_;
 };
 
 }  // namespace maestro::messaging::kafka
