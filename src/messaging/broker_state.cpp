@@ -276,7 +276,8 @@ awaitable<PublishResult> MessageBroker::State::publish_for(OutgoingMessage messa
     result.detail = failure.detail();
   }
   // Perhaps the delivery is another member's by now.
-  if (result.error == errc::transaction_aborted) co_return co_await publish_result(std::move(message));
+  if (result.error == errc::transaction_aborted || result.error == errc::not_owned)
+    co_return co_await publish_result(std::move(message));
   co_return result;
 }
 

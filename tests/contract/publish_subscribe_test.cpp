@@ -531,6 +531,34 @@ TEST_P(PublishSubscribe, TransactionsAreAllOrNothing) {
   });
 }
 
+// However often it is tried: what was read with it comes again, and settling that works.
+TEST_P(PublishSubscribe, ATransactionWithADeliveryOfBeforeIsNotOwned) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto in = unique("in");
+    const auto out = unique("out");
+    co_await client.publish(in, Value(1));
+    auto before = co_await client.subscribe(in, {.group_id = group("g"), .enable_auto_commit = false});
+    const auto first = co_await before.next();
+    co_await before.close();
+    auto reader = co_await client.subscribe(in, {.group_id = group("g"), .enable_auto_commit = false});
+    const auto again = co_await reader.next();
+    const auto relay = [&](const Subscription& from, const Message& message) {
+      return client.transaction([&](Transaction& tx) -> awaitable<void> {
+        tx.publish(out, Value("copied"));
+        tx.acknowledge(from, message);
+        co_return;
+      });
+    };
+    for (int tries = 0; tries < 2; ++tries) EXPECT_EQ(co_await error_of(relay(before, *first)), errc::not_owned);
+    co_await relay(reader, *again);
+    auto results = co_await client.subscribe(out);
+    EXPECT_EQ((co_await results.next())->value(), "copied");
+    EXPECT_EQ((co_await client.administration().describe_topic(in)).groups.front().lag, 0);
+    co_await client.disconnect();
+  });
+}
+
 TEST_P(PublishSubscribe, StatusAndHealthTellTheTruth) {
   run([&]() -> awaitable<void> {
     auto client = broker();

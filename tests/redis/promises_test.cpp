@@ -396,7 +396,9 @@ TEST_F(RedisShared, ATransactionThatCannotBeDoneInFullDoesNothing) {
     EXPECT_THAT(says(fmt::format("XPENDING {} g", in)), ::testing::StartsWith("1\n"));
     // A delivery that is in other hands by now.
     redis_cli(server_.url, fmt::format("XCLAIM {} g other 0 {} JUSTID", in, message.position().text));
-    EXPECT_THAT((co_await failure_of(relay(unique("more")))).what(), HasSubstr("is no longer this member's"));
+    const auto lost = co_await failure_of(relay(unique("more")));
+    EXPECT_EQ(lost.reason(), errc::not_owned);
+    EXPECT_THAT(lost.what(), HasSubstr("is no longer this member's"));
     EXPECT_EQ(says("XLEN " + out), "0\n");
     auto alone = waiting(context, server_.url, {{"wait_replicas", 1}, {"publish_timeout", 1000}});
     const auto lonely = co_await failure_of(alone.transaction([&](Transaction& transaction) -> awaitable<void> {

@@ -155,7 +155,9 @@ class KafkaTransport final : public Transport, public Custody, public Administra
       const auto& consumer = static_cast<kafka::KafkaSubscription&>(*subscription).consumer();
       co_await consumer->enter_transactions(tag);
       const auto settlement = consumer->settlement_of(tag);
-      if (!settlement) throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
+      if (!settlement)
+        throw MessagingError(errc::not_owned,
+                             "a delivery is no longer this member's; leave what was read with it, and read on");
       auto at = std::ranges::find(places, consumer->client(), &kafka::Transactor::Places::consumer);
       if (at == places.end()) at = places.insert(places.end(), {consumer->client(), {}});
       at->add(*settlement);

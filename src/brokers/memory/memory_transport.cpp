@@ -142,7 +142,8 @@ class MemoryTransport final : public Transport, public Administration, public Tr
       case Hub::Commit::no_such_partition:
         throw MessagingError(errc::transaction_aborted, "a message names a partition that its topic does not have");
       case Hub::Commit::not_owned:
-        throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
+        throw MessagingError(errc::not_owned,
+                             "a delivery is no longer this member's; leave what was read with it, and read on");
       case Hub::Commit::committed:
         break;
     }

@@ -236,7 +236,9 @@ class StreamTransport final : public RedisTransport, public Administration, publ
     for (const auto& each : acknowledgements) {
       auto* group = dynamic_cast<GroupReader*>(&static_cast<RedisSubscription&>(*each.subscription).reader());
       auto settlement = group ? group->settlement(each.tag) : std::nullopt;
-      if (!settlement) throw MessagingError(errc::transaction_aborted, "a delivery is no longer this member's");
+      if (!settlement)
+        throw MessagingError(errc::not_owned,
+                             "a delivery is no longer this member's; leave what was read with it, and read on");
       settlements.push_back(*std::move(settlement));
     }
     co_await streams_->transact(messages, std::move(settlements));

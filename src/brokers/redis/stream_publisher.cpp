@@ -288,9 +288,14 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
   }
   for (const auto& each : settlements) {
     const auto& pending = **look++;
-    if (pending.is_error() || pending.count != 1 || pending.items()[0].count < 2 || pending.items()[0].items()[1].text != each.consumer)
+    if (pending.is_error() && !pending.text.starts_with("NOGROUP"))
       throw MessagingError(errc::transaction_aborted,
-                           fmt::format("the delivery {} of \"{}\" is no longer this member's", each.id, each.key));
+                           describe(pending.text, "looking at a delivery of \"" + each.key + "\"").detail);
+    if (pending.is_error() || pending.count != 1 || pending.items()[0].count < 2 || pending.items()[0].items()[1].text != each.consumer)
+      throw MessagingError(errc::not_owned,
+                           fmt::format("the delivery {} of \"{}\" is no longer this member's; leave what was read "
+                                       "with it, and read on",
+                                       each.id, each.key));
   }
   for (const auto* command : {"MULTI", "EXEC"})
     if (const auto& empty = **look++; empty.is_error())
