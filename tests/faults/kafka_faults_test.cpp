@@ -180,6 +180,40 @@ TEST(KafkaFaults, ATransactionalRelayKilledAgainAndAgainCopiesExactlyOnce) {
   EXPECT_GE(kills, 5U);
 }
 
+// What a dead or frozen broker does to a client must not be taken for what a successor does.
+TEST(KafkaFaults, TransactionsGoOnAfterTheirBrokerWasAway) {
+  FaultyServer server("kafka");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    auto config = MessagingConfig::from_url(server.url());
+    config.producer_config = {{"transactional_id", "alone"}, {"publish_timeout", 2000}};
+    MessageBroker broker(context.get_executor(), config);
+    int number = 0;
+    const auto next = [&]() -> awaitable<std::optional<errc>> {
+      try {
+        co_await broker.transaction([&](Transaction& transaction) -> awaitable<void> {
+          transaction.publish("orders", Value(++number), "k");
+          co_return;
+        });
+      } catch (const MessagingError& failure) {
+        EXPECT_NE(failure.reason(), errc::closed) << failure.what();
+        co_return failure.reason();
+      }
+      co_return std::nullopt;
+    };
+    EXPECT_FALSE(co_await next());
+    for (const bool frozen : {true, false}) {
+      co_await (frozen ? server.freeze() : server.kill());
+      for (int failures = 0; failures < 3;) failures += (co_await next()).has_value();
+      co_await (frozen ? server.thaw() : server.revive());
+      const auto deadline = clock->now() + 60s;
+      while (co_await next() && clock->now() < deadline) co_await sleep_for(*clock, 100ms);
+      for (int i = 0; i < 3; ++i) EXPECT_FALSE(co_await next());
+    }
+    co_await broker.disconnect();
+  });
+}
+
 std::size_t peak_mib(const Child& child) {
   std::ifstream status(fmt::format("/proc/{}/status", child.id()));
   for (std::string line; std::getline(status, line);)
