@@ -138,7 +138,7 @@ std::span<const OptionSpec> option_table() {
       {"queue_messages", producer, integer, "250000", "messages", kafka_only, {}, 1, 10'000'000, "",
        "Messages that wait for the broker at most; then publishers wait."},
       {"transactional_id", producer, text, "", "", kafka_only, {}, 0, 0, "",
-       "The name of this program's transactions: an older program of the same name is fenced. Absent: one of its own each time."},
+       "The name of this program's transactions: an older program of the same name is fenced. Absent: one of its own each time, and what a killed program left open holds readers up for 2 * publish_timeout."},
       {"max_in_flight_requests_per_connection", producer, integer, "2", "requests", kafka_only, {}, 1, 5, "",
        "Requests that may wait for their answer at once, at each broker. It answers one after another: two keep it busy, and more are smaller; a broker that is far away is worth more."},
   };
