@@ -303,20 +303,27 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
   const auto partitions = static_cast<std::int32_t>(session_->options.integer("auto_create_partitions"));
   const auto configuration = ask::configuration_for(session_->options.integer("max_message_bytes"));
   std::function<bool()> work = [client, topic, create, partitions, configuration, limit] {
-    // Only a topic that is missing needs the controller, which may be away.
-    bool made = false;
-    if (create && !ask::exists(*client, topic, limit)) {
-      try {
-        made = ask::create_topic(*client, topic, partitions, configuration, limit);
-      } catch (const MessagingError& failure) {
-        // Who may not create topics may still use those that others made.
-        if (failure.reason() != errc::authentication_failed) throw;
-      }
-    }
     constexpr Duration to_spread =
         std::chrono::seconds(2);  // until every broker knows a topic that somebody has just made
-    ask::await_leaders(*client, topic, limit, create ? limit : std::min(limit, to_spread));
-    return made;
+    bool made = false;
+    for (auto left = limit;; left -= to_spread) {
+      // Only a topic that is missing needs the controller, which may be away.
+      if (create && !ask::exists(*client, topic, left)) {
+        try {
+          made |= ask::create_topic(*client, topic, partitions, configuration, left);
+        } catch (const MessagingError& failure) {
+          // Who may not create topics may still use those that others made.
+          if (failure.reason() != errc::authentication_failed) throw;
+        }
+      }
+      try {
+        ask::await_leaders(*client, topic, left, std::min(left, to_spread));
+        return made;
+      } catch (const MessagingError& failure) {
+        // One that was being deleted when we looked has to be made again.
+        if (!create || failure.reason() != errc::topic_not_found || left <= to_spread) throw;
+      }
+    }
   };
   if (co_await session_->blocking(std::move(work)))
     log(LogLevel::info, "created a topic", {{"broker", "kafka"}, {"topic", topic}, {"partitions", std::to_string(partitions)}});
