@@ -352,14 +352,14 @@ TEST_F(KafkaBehaviour, LargeMessagesAreTakenWhileThereIsRoomForTheirBytes) {
   });
 }
 
-/// Numbers from `from` on, to partition 0.
+/// Numbers from `from` on.
 awaitable<void> publish_numbers(MessageBroker& broker, const std::string& topic, int from, std::size_t count,
-                                std::size_t size = 0) {
+                                std::size_t size = 0, int partition = 0) {
   std::vector<OutgoingMessage> messages(count);
   for (std::size_t i = 0; i < count; ++i) {
     auto& message = messages[i];
     message.topic = topic;
-    message.partition = 0;
+    message.partition = partition;
     message.payload = Payload(fmt::format("{} {:x>{}}", from + static_cast<int>(i), "", size));
   }
   for (const auto& result : co_await broker.publish_many(std::move(messages)))
@@ -425,6 +425,37 @@ TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainWhileNothingWasFetchedIsReadFromIts
     constexpr std::size_t count = 2000;
     co_await publish_numbers(broker, topic, old_count, count, 10);
     EXPECT_EQ((co_await read_numbers(context, reader, old_count, count)).size(), count);
+    co_await broker.disconnect();
+  });
+}
+
+// What the first member was behind with is of the old log, and it gives a partition away before it has looked.
+TEST_F(KafkaBehaviour, AMemberThatFetchesNothingHandsOnNoPlaceOfATopicThatWasMadeAgain) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    auto settings = config({{"fetch_buffer_bytes", 1'048'576}});
+    settings.connection_config.insert_or_assign("rebalance_timeout", 2000);  // the first one keeps its last message
+    MessageBroker broker(context.get_executor(), settings);
+    const auto topic = unique("again");
+    const SubscribeOptions options{.group_id = unique("g")};
+    constexpr int old_count = 1000;
+    co_await broker.administration().create_topic(topic, {.partitions = 2});
+    for (const int partition : {0, 1}) co_await publish_numbers(broker, topic, 0, old_count, 2000, partition);
+    auto first = co_await broker.subscribe(topic, options);
+    for (int i = 0; i < old_count; ++i) co_await first.next();
+    co_await first.commit();
+    co_await sleep_for(*clock, 2s);  // more is there than may be fetched ahead
+    co_await broker.administration().delete_topic(topic);
+    co_await broker.administration().create_topic(topic, {.partitions = 2});
+    constexpr std::size_t count = 4000;
+    for (const int partition : {0, 1})
+      co_await publish_numbers(broker, topic, old_count + partition * 2000, count / 2, 10, partition);
+    for (int i = 0; i < 20; ++i) EXPECT_LT(number_in(*co_await first.next()), old_count);
+    co_await first.commit();
+    auto second = co_await broker.subscribe(topic, options);
+    auto seen = co_await read_numbers(context, second, old_count, count / 2);
+    seen.merge(co_await read_numbers(context, first, old_count, count / 2));
+    EXPECT_EQ(seen.size(), count);
     co_await broker.disconnect();
   });
 }

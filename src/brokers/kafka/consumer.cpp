@@ -22,8 +22,12 @@ namespace {
 
 constexpr Duration tick_period = std::chrono::milliseconds(250);
 constexpr std::size_t most_ready = 40'000;
-// A topic may be deleted and made again while nothing is fetched of it, and nobody hears of it.
-constexpr Duration long_pause = std::chrono::seconds(1);
+
+PartitionsHandle partitions_of(std::span<Lane* const> lanes) {
+  auto partitions = make_partitions(lanes.size());
+  for (const auto* lane : lanes) rd_kafka_topic_partition_list_add(partitions.get(), lane->topic.c_str(), lane->partition);
+  return partitions;
+}
 
 }  // namespace
 
@@ -129,7 +133,7 @@ void Consumer::serve_messages() {
     if (troubled) face_troubles();
     for (auto* message : batch)
       if ((troubled && is_doubted(*message)) || !on_message(message)) rd_kafka_message_destroy(message);
-    if (marks_.change(client_->handed_out()) == FetchMarks::Change::pause) set_fetching(false);
+    mind_marks();
   }
 }
 
@@ -232,28 +236,49 @@ std::size_t Consumer::take_due(std::vector<Message>& into, std::size_t at_most) 
 }
 
 void Consumer::mind_marks() {
-  const auto change = marks_.change(client_->handed_out());
-  if (change != FetchMarks::Change::none) set_fetching(change == FetchMarks::Change::resume);
+  switch (marks_.change(client_->handed_out())) {
+    case FetchMarks::Change::pause:
+      fetch_paused_at_ = session_->clock->now();
+      pause_fetching();
+      break;
+    case FetchMarks::Change::resume:
+      resume_fetching();
+      break;
+    case FetchMarks::Change::none:
+      break;
+  }
 }
 
-void Consumer::set_fetching(bool fetch) {
-  const auto all = make_partitions(lanes_.size());
+std::vector<Lane*> Consumer::staying_lanes() const {
+  std::vector<Lane*> lanes;
   for (const auto& [id, lane] : lanes_)
-    if (!lane->draining) rd_kafka_topic_partition_list_add(all.get(), lane->topic.c_str(), lane->partition);
-  if (all->cnt == 0) return;
-  const auto now = session_->clock->now();
-  if (!fetch) {
-    rd_kafka_pause_partitions(client_->get(), all.get());
-    fetch_paused_at_ = now;
-    return;
-  }
-  rd_kafka_resume_partitions(client_->get(), all.get());
-  if (now - fetch_paused_at_ >= long_pause)
-    for (const auto& [id, lane] : lanes_)
-      if (!lane->draining && lane->last().known()) doubt(*lane);
+    if (!lane->draining) lanes.push_back(lane.get());
+  return lanes;
+}
+
+std::vector<Lane*> Consumer::still_here(const std::vector<std::uint64_t>& ids) const {
+  std::vector<Lane*> lanes;
+  for (const auto id : ids)
+    if (const auto found = lanes_.find(id); found != lanes_.end()) lanes.push_back(found->second.get());
+  return lanes;
+}
+
+void Consumer::pause_fetching() {
+  const auto lanes = staying_lanes();
+  const auto which = partitions_of(lanes);
+  if (which->cnt > 0) rd_kafka_pause_partitions(client_->get(), which.get());
+}
+
+void Consumer::resume_fetching() {
+  const auto lanes = staying_lanes();
+  if (lanes.empty()) return;
+  const auto which = partitions_of(lanes);
+  rd_kafka_resume_partitions(client_->get(), which.get());
+  if (session_->clock->now() - fetch_paused_at_ >= long_pause)
+    for (auto* lane : lanes)
+      if (lane->last().known()) doubt(*lane);
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
-  const auto& one = all->elems[0];
-  run_blocking([client = client_, topic = std::string(one.topic), partition = one.partition] {
+  run_blocking([client = client_, topic = lanes.front()->topic, partition = lanes.front()->partition] {
     std::int64_t low = 0;
     std::int64_t high = 0;
     rd_kafka_query_watermark_offsets(client->get(), topic.c_str(), partition, &low, &high, 1000);

@@ -60,6 +60,9 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] static bool is_steady(rd_kafka_event_t* statistics);
 
  private:
+  /// A topic may be deleted and made again while nothing is fetched of it for so long, and nobody hears of it.
+  static constexpr Duration long_pause = std::chrono::seconds(1);
+
   using LaneMap = std::map<std::uint64_t, std::unique_ptr<Lane>>;
 
   void require_open() const;
@@ -76,7 +79,10 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::size_t take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most);
   void give_back(const Lane& lane, std::int64_t offset, TimePoint due);
   void mind_marks();
-  void set_fetching(bool fetch);
+  [[nodiscard]] std::vector<Lane*> staying_lanes() const;
+  [[nodiscard]] std::vector<Lane*> still_here(const std::vector<std::uint64_t>& ids) const;
+  void pause_fetching();
+  void resume_fetching();
   void schedule_tick();
   void tick();
   void drop_ready(Lane& lane);
@@ -88,6 +94,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] bool is_of_its_log(Lane& lane, const rd_kafka_message_t& message);
   void begin_again(Lane& lane, Cause cause);
   static awaitable<void> find_beginning(std::shared_ptr<Consumer> self, std::uint64_t id, Cause cause);
+  static awaitable<void> ascertain_logs(std::shared_ptr<Consumer> self, const std::vector<std::uint64_t>& leaving,
+                                        std::optional<TimePoint> paused_at);
   void forget_stored(Lane& lane);
   void move_to(const Lane& lane, std::int64_t offset);
   void mind_doubts();

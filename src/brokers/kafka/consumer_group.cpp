@@ -106,7 +106,7 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
   if (error)
     log(LogLevel::warning, "an assignment was out of date",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"error", rd_kafka_error_string(error.get())}});
-  if (self->marks_.paused()) self->set_fetching(false);
+  if (self->marks_.paused()) self->pause_fetching();
   self->store_places();
   self->assigned_ = true;
   self->changed_.ring();
@@ -115,19 +115,17 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
 // Drain, commit, let go: what was handed out is settled by this member as long as that takes no longer than rebalance_timeout;
 // what was only fetched goes to the next one.
 awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost) {
-  std::vector<std::pair<std::string, std::int32_t>> leaving;
-  for (int i = 0; i < partitions->cnt; ++i) leaving.emplace_back(partitions->elems[i].topic, partitions->elems[i].partition);
-  for (const auto& [topic, partition] : leaving) {
-    auto* lane = self->find(topic, partition);
+  const auto paused_at = self->marks_.paused() ? std::optional(self->fetch_paused_at_) : std::nullopt;
+  std::vector<std::uint64_t> leaving;
+  for (int i = 0; i < partitions->cnt; ++i) {
+    auto* lane = self->find(partitions->elems[i].topic, partitions->elems[i].partition);
     if (!lane) continue;
     lane->draining = true;
     self->drop_ready(*lane);
+    leaving.push_back(lane->id);
   }
   const auto settled = [&] {
-    return std::ranges::all_of(leaving, [&](const auto& each) {
-      const auto* lane = self->find(each.first, each.second);
-      return !lane || lane->offsets.all_settled();
-    });
+    return std::ranges::all_of(self->still_here(leaving), [](const Lane* lane) { return lane->offsets.all_settled(); });
   };
   const auto deadline = self->session_->clock->now() + self->session_->options.duration("rebalance_timeout");
   while (!lost && !self->closed_ && !settled())
@@ -135,6 +133,7 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   if (!lost && !self->closed_ && !settled())
     log(LogLevel::warning, "messages were not settled within rebalance_timeout; another member gets them again",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", self->request_.group.value_or("")}});
+  if (!lost) co_await ascertain_logs(self, leaving, paused_at);
   if (!lost && !self->closed_) {
     auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(self->unsaid_places());
     if (places && places->cnt > 0) {
@@ -147,7 +146,7 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
             {{"broker", "kafka"}, {"topic", self->request_.topic}});
     }
   }
-  for (const auto& [topic, partition] : leaving) self->remove_lane(topic, partition);
+  for (int i = 0; i < partitions->cnt; ++i) self->remove_lane(partitions->elems[i].topic, partitions->elems[i].partition);
   const ErrorHandle error(rd_kafka_incremental_unassign(self->client_->get(), partitions.get()));
   if (self->closed_) co_return;
   self->mind_marks();
@@ -169,7 +168,7 @@ void Consumer::store_places() {
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_) {
     const auto place = lane->offsets.place();
-    if (lane->in_transactions || place == lane->stored || !lane->offsets.is_dirty()) continue;
+    if (lane->in_transactions || place == lane->stored || !lane->is_dirty()) continue;
     lane->stored = place;
     rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition)->offset = place;
   }

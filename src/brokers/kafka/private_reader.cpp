@@ -59,7 +59,7 @@ awaitable<void> Consumer::discover(std::shared_ptr<Consumer> self) {
       rd_kafka_topic_partition_list_add(more.get(), topic.c_str(), partition)->offset = base;
     }
     check(ErrorHandle(rd_kafka_incremental_assign(self->client_->get(), more.get())), "assigning the partitions");
-    if (self->marks_.paused()) self->set_fetching(false);
+    if (self->marks_.paused()) self->pause_fetching();
   }
   self->assigned_ = true;
   self->changed_.ring();
