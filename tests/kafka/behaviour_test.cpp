@@ -1,4 +1,6 @@
 // What Kafka's own options do, on a real broker.
+#include <librdkafka/rdkafka.h>
+
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/detached.hpp>
@@ -456,6 +458,113 @@ TEST_F(KafkaBehaviour, AMemberThatFetchesNothingHandsOnNoPlaceOfATopicThatWasMad
     auto seen = co_await read_numbers(context, second, old_count, count / 2);
     seen.merge(co_await read_numbers(context, first, old_count, count / 2));
     EXPECT_EQ(seen.size(), count);
+    co_await broker.disconnect();
+  });
+}
+
+// Nothing is fetched while a rebalance waits for what was handed out: neither member hears of another topic.
+TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainDuringARebalanceIsReadFromItsBeginningByBothMembers) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("again");
+    const SubscribeOptions options{.group_id = unique("g")};
+    constexpr int old_count = 1000;
+    co_await broker.administration().create_topic(topic, {.partitions = 2});
+    for (const int partition : {0, 1}) co_await publish_numbers(broker, topic, 0, old_count, 10, partition);
+    auto first = co_await broker.subscribe(topic, options);
+    std::vector<Message> held;
+    while (held.size() < 2 * old_count) {
+      co_await sleep_for(*clock, 500ms);
+      for (auto& message : co_await first.next_batch(2 * old_count)) held.push_back(std::move(message));
+    }
+    std::optional<Subscription> second;
+    const auto join = [&]() -> awaitable<void> { second.emplace(co_await broker.subscribe(topic, options)); };
+    boost::asio::co_spawn(context, join(), boost::asio::detached);
+    co_await sleep_for(*clock, 4s);  // a partition is asked for
+    co_await broker.administration().delete_topic(topic);
+    co_await broker.administration().create_topic(topic, {.partitions = 2});
+    constexpr std::size_t count = 4000;
+    for (const int partition : {0, 1})
+      co_await publish_numbers(broker, topic, old_count + partition * 2000, count / 2, 10, partition);
+    held.clear();
+    co_await first.commit();
+    while (!second) co_await sleep_for(*clock, 10ms);
+    auto seen = co_await read_numbers(context, *second, old_count, count / 2);
+    seen.merge(co_await read_numbers(context, first, old_count, count / 2));
+    EXPECT_EQ(seen.size(), count);
+    co_await broker.disconnect();
+  });
+}
+
+/// The place of a group in partition 0, as the broker keeps it; whoever asks is no member.
+class GroupPlace {
+ public:
+  GroupPlace(const std::string& group, const std::string& topic) {
+    auto* conf = rd_kafka_conf_new();
+    const auto servers = std::string(server("kafka").url).substr(std::string_view("kafka://").size());
+    for (const auto& [name, value] : {std::pair<const char*, const char*>{"bootstrap.servers", servers.c_str()}, {"group.id", group.c_str()}})
+      rd_kafka_conf_set(conf, name, value, nullptr, 0);
+    client_ = rd_kafka_new(RD_KAFKA_CONSUMER, conf, nullptr, 0);
+    place_ = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(place_, topic.c_str(), 0);
+  }
+  ~GroupPlace() {
+    rd_kafka_topic_partition_list_destroy(place_);
+    rd_kafka_destroy(client_);
+  }
+  GroupPlace(const GroupPlace&) = delete;
+  GroupPlace& operator=(const GroupPlace&) = delete;
+
+  std::int64_t read() {
+    EXPECT_EQ(rd_kafka_committed(client_, place_, 10'000), RD_KAFKA_RESP_ERR_NO_ERROR);
+    return place_->elems[0].offset;
+  }
+  /// Commits what was read, with its metadata.
+  void write() { EXPECT_EQ(rd_kafka_commit(client_, place_, 0), RD_KAFKA_RESP_ERR_NO_ERROR); }
+
+ private:
+  rd_kafka_t* client_;
+  rd_kafka_topic_partition_list_t* place_;
+};
+
+// As if the topic had been deleted and made again just before a member committed, and died.
+TEST_F(KafkaBehaviour, APlaceOfAnotherLogIsNotGoneOnFrom) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("again");
+    const SubscribeOptions options{.group_id = unique("g")};
+    co_await publish_numbers(broker, topic, 0, 100);
+    auto reader = co_await broker.subscribe(topic, options);
+    EXPECT_EQ((co_await read_numbers(context, reader, 0, 100)).size(), 100U);
+    co_await reader.commit();
+    co_await reader.close();
+    GroupPlace place(*options.group_id, topic);
+    EXPECT_EQ(place.read(), 100);
+    co_await broker.administration().delete_topic(topic);
+    constexpr std::size_t count = 300;
+    co_await publish_numbers(broker, topic, 1000, count);
+    place.write();
+    auto next = co_await broker.subscribe(topic, options);
+    EXPECT_EQ((co_await read_numbers(context, next, 0, count)).size(), count);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, AReaderGoesOnWhereTheMessageBeforeItsPlaceIsGone) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("trimmed");
+    const SubscribeOptions options{.group_id = unique("g")};
+    co_await publish_numbers(broker, topic, 0, 100);
+    auto reader = co_await broker.subscribe(topic, options);
+    EXPECT_EQ((co_await read_numbers(context, reader, 0, 100)).size(), 100U);
+    co_await reader.commit();
+    co_await reader.close();
+    co_await broker.administration().purge_topic(topic);
+    auto next = co_await broker.subscribe(topic, options);
+    co_await publish_numbers(broker, topic, 1000, 10);
+    for (int i = 0; i < 10; ++i) EXPECT_EQ(number_in(*co_await next.next()), 1000 + i);
     co_await broker.disconnect();
   });
 }

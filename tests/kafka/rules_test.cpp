@@ -6,6 +6,7 @@
 
 #include "brokers/kafka/failure.hpp"
 #include "brokers/kafka/fetch_marks.hpp"
+#include "brokers/kafka/landmark.hpp"
 #include "brokers/kafka/offsets.hpp"
 #include "brokers/kafka/pattern.hpp"
 #include "brokers/kafka/properties.hpp"
@@ -211,6 +212,32 @@ TEST(KafkaOffsets, TheEndIsNoPlaceForWhatWasDropped) {
   offsets.drop_ready();
   EXPECT_EQ(offsets.place(), 4);
   EXPECT_EQ(offsets.lag(10, false), 6);
+}
+
+TEST(KafkaLandmarks, GoThroughTheMetadataOfAPlace) {
+  Landmark landmark;
+  landmark.offset = 1'234'567'890'123;
+  landmark.timestamp = 1'764'400'000'123;
+  landmark.size = 87;
+  constexpr std::int64_t place = 1'234'567'890'125;
+  EXPECT_EQ(Landmark::from_metadata(landmark.metadata(place), place), landmark);
+  EXPECT_FALSE(Landmark::from_metadata(landmark.metadata(place), place + 1).known()) << "it was made for another place";
+  landmark.timestamp = -1;  // a message without one
+  EXPECT_EQ(Landmark::from_metadata(landmark.metadata(place), place), landmark);
+  EXPECT_TRUE(Landmark::from_metadata("maestro-landmark:5,4,3,2", 5).known());
+  for (const auto* others : {"", "maestro-landmark:", "maestro-landmark:5,4,3", "maestro-landmark:5,4,3,2,1", "maestro-landmark:5,4,3,x",
+                             "maestro-landmark:5;4;3;2", "maestro-landmark:5,,3,2", "somebody's own"})
+    EXPECT_FALSE(Landmark::from_metadata(others, 5).known()) << others;
+}
+
+TEST(KafkaOffsets, WhatIsBeforeAPlaceThatIsTrueCameBefore) {
+  Offsets offsets(10, 10);
+  offsets.base_is_true();
+  EXPECT_FALSE(offsets.accept(9));
+  EXPECT_EQ(offsets.place(), 10);
+  offsets.reached_end(12);  // markers
+  EXPECT_EQ(offsets.place(), 12);
+  EXPECT_TRUE(offsets.accept(12));
 }
 
 TEST(KafkaTroubles, AreReadFromTheLog) {

@@ -23,6 +23,8 @@ namespace {
 constexpr Duration tick_period = std::chrono::milliseconds(250);
 constexpr std::size_t most_ready = 40'000;
 
+std::int64_t offset_of(const Lane::HandedOut& each) { return each.last.offset; }
+
 PartitionsHandle partitions_of(std::span<Lane* const> lanes) {
   auto partitions = make_partitions(lanes.size());
   for (const auto* lane : lanes) rd_kafka_topic_partition_list_add(partitions.get(), lane->topic.c_str(), lane->partition);
@@ -158,6 +160,7 @@ void Consumer::on_partition_error(const rd_kafka_message_t& message) {
     // The last message would be before the end of its log.
     if (lane->log == Lane::Log::doubted && message.offset <= lane->last().offset)
       begin_again(*lane, Cause::other_message);
+    if (lane->log == Lane::Log::doubted) trust(*lane);  // a compaction took the last message away
     if (lane->log == Lane::Log::known) lane->offsets.reached_end(message.offset);
     return;
   }
@@ -209,14 +212,13 @@ std::size_t Consumer::take_from(Lane& lane, std::vector<Message>& into, std::siz
   const auto chunk = std::make_shared<Chunk>(client_, lane.ready, at_most, std::min(Chunk::most_bytes, most_at_once_));
   for (std::size_t i = 0; i < chunk->size(); ++i) into.emplace_back(Chunk::parts(chunk, i, lane.id, 1));
   marks_.remove(chunk->size(), chunk->bytes());
-  lane.last_taken = Seen(chunk->last());
+  lane.last_taken = Landmark(chunk->last());
   lane.offsets.hand_out(lane.last_taken.offset);
-  // A private reader settles nothing: the last ones are kept for a release.
+  // A private reader settles nothing, and others may not: the last ones are kept for a release.
   constexpr std::size_t kept = 1024;
-  while (!lane.handed_out.empty() &&
-         (lane.handed_out.front().chunk.expired() || (is_private() && lane.handed_out.size() >= kept)))
+  while (lane.handed_out.size() >= kept && (is_private() || lane.handed_out.front().chunk.expired()))
     lane.handed_out.pop_front();
-  lane.handed_out.push_back({chunk, lane.last_taken.offset});
+  lane.handed_out.push_back({chunk, lane.last_taken});
   return chunk->size();
 }
 
@@ -256,13 +258,6 @@ std::vector<Lane*> Consumer::staying_lanes() const {
   return lanes;
 }
 
-std::vector<Lane*> Consumer::still_here(const std::vector<std::uint64_t>& ids) const {
-  std::vector<Lane*> lanes;
-  for (const auto id : ids)
-    if (const auto found = lanes_.find(id); found != lanes_.end()) lanes.push_back(found->second.get());
-  return lanes;
-}
-
 void Consumer::pause_fetching() {
   const auto lanes = staying_lanes();
   const auto which = partitions_of(lanes);
@@ -274,9 +269,7 @@ void Consumer::resume_fetching() {
   if (lanes.empty()) return;
   const auto which = partitions_of(lanes);
   rd_kafka_resume_partitions(client_->get(), which.get());
-  if (session_->clock->now() - fetch_paused_at_ >= long_pause)
-    for (auto* lane : lanes)
-      if (lane->last().known()) doubt(*lane);
+  doubt_after_pause(fetch_paused_at_);
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
   run_blocking([client = client_, topic = lanes.front()->topic, partition = lanes.front()->partition] {
     std::int64_t low = 0;
@@ -308,7 +301,8 @@ void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
     auto& lane = *found->second;
     const auto offset = static_cast<std::int64_t>(tag.sequence);
     lane.offsets.acknowledge(offset);
-    while (!lane.handed_out.empty() && lane.handed_out.front().last_offset <= offset) lane.handed_out.pop_front();
+    for (; !lane.handed_out.empty() && lane.handed_out.front().last.offset <= offset; lane.handed_out.pop_front())
+      lane.landmark = lane.handed_out.front().last;
     if (!lane.redeliveries.empty()) lane.redeliveries.erase(lane.redeliveries.begin(), lane.redeliveries.upper_bound(offset));
     settled |= lane.draining && lane.offsets.all_settled();
   }
@@ -326,7 +320,7 @@ void Consumer::release(std::span<const DeliveryTag> tags, Duration delay) {
 }
 
 void Consumer::give_back(const Lane& lane, std::int64_t offset, TimePoint due) {
-  const auto found = std::ranges::lower_bound(lane.handed_out, offset, {}, &Lane::HandedOut::last_offset);
+  const auto found = std::ranges::lower_bound(lane.handed_out, offset, {}, offset_of);
   if (found == lane.handed_out.end()) return;
   if (auto chunk = found->chunk.lock()) due_.emplace(due, GivenBack{lane.id, offset, std::move(chunk)});
 }
@@ -470,7 +464,11 @@ std::vector<std::string> Consumer::topics() const {
 std::optional<Consumer::Settlement> Consumer::settlement_of(DeliveryTag tag) const {
   const auto found = lanes_.find(tag.lane);
   if (closed_ || found == lanes_.end()) return std::nullopt;
-  return Settlement{found->second->topic, found->second->partition, static_cast<std::int64_t>(tag.sequence) + 1};
+  const auto& lane = *found->second;
+  const auto offset = static_cast<std::int64_t>(tag.sequence);
+  const auto beyond = std::ranges::upper_bound(lane.handed_out, offset, {}, offset_of);
+  const auto& landmark = beyond == lane.handed_out.begin() ? lane.landmark : std::prev(beyond)->last;
+  return Settlement{lane.topic, lane.partition, offset + 1, landmark};
 }
 
 // A place that is committed apart, and gets to the coordinator after that of a transaction which is not ended, would replace it:
@@ -480,14 +478,12 @@ awaitable<void> Consumer::enter_transactions(DeliveryTag tag) {
   const auto found = lanes_.find(tag.lane);
   if (found == lanes_.end() || found->second->in_transactions) co_return;
   auto& lane = *found->second;
-  const auto nothing = make_partitions(1);
-  rd_kafka_topic_partition_list_add(nothing.get(), lane.topic.c_str(), lane.partition)->offset = RD_KAFKA_OFFSET_INVALID;
-  rd_kafka_offsets_store(client_->get(), nothing.get());
+  forget_stored(lane);
   lane.in_transactions = true;
   const auto place = std::max(lane.offsets.place(), lane.offsets.committed());
   if (place < 0) co_return;
   const std::shared_ptr<rd_kafka_topic_partition_list_t> places = make_partitions(1);
-  rd_kafka_topic_partition_list_add(places.get(), lane.topic.c_str(), lane.partition)->offset = place;
+  add_place(*places, lane.topic, lane.partition, place, lane.landmark);
   std::function<rd_kafka_resp_err_t()> commit = [client = client_, places] { return rd_kafka_commit(client->get(), places.get(), 0); };
   const auto error = co_await session_->blocking(std::move(commit));
   const auto still = lanes_.find(tag.lane);

@@ -47,6 +47,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
     std::string topic;
     std::int32_t partition;
     std::int64_t place;
+    Landmark landmark;
   };
   [[nodiscard]] std::optional<Settlement> settlement_of(DeliveryTag tag) const;
   /// From now on the partition's places are a matter of transactions alone. Completes when no commit from before is under way.
@@ -60,8 +61,10 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] static bool is_steady(rd_kafka_event_t* statistics);
 
  private:
-  /// A topic may be deleted and made again while nothing is fetched of it for so long, and nobody hears of it.
+  /// A topic may be deleted and made again while nothing is fetched of it for so long.
   static constexpr Duration long_pause = std::chrono::seconds(1);
+  /// How long the broker may take to give the message that tells whether the log is still the same.
+  static constexpr Duration look_limit = std::chrono::seconds(5);
 
   using LaneMap = std::map<std::uint64_t, std::unique_ptr<Lane>>;
 
@@ -80,7 +83,6 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void give_back(const Lane& lane, std::int64_t offset, TimePoint due);
   void mind_marks();
   [[nodiscard]] std::vector<Lane*> staying_lanes() const;
-  [[nodiscard]] std::vector<Lane*> still_here(const std::vector<std::uint64_t>& ids) const;
   void pause_fetching();
   void resume_fetching();
   void schedule_tick();
@@ -91,11 +93,11 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void face_troubles();
   [[nodiscard]] bool is_doubted(const rd_kafka_message_t& message);
   void doubt(Lane& lane);
+  void doubt_after_pause(TimePoint began);
+  void trust(Lane& lane);
   [[nodiscard]] bool is_of_its_log(Lane& lane, const rd_kafka_message_t& message);
   void begin_again(Lane& lane, Cause cause);
   static awaitable<void> find_beginning(std::shared_ptr<Consumer> self, std::uint64_t id, Cause cause);
-  static awaitable<void> ascertain_logs(std::shared_ptr<Consumer> self, const std::vector<std::uint64_t>& leaving,
-                                        std::optional<TimePoint> paused_at);
   void forget_stored(Lane& lane);
   void move_to(const Lane& lane, std::int64_t offset);
   void mind_doubts();
@@ -105,12 +107,17 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   Lane& add_lane(std::string topic, std::int32_t partition, Offsets begin);
   void remove_lane(const std::string& topic, std::int32_t partition);
 
+  struct Beginning {
+    Offsets offsets;
+    Landmark landmark;
+  };
   static awaitable<void> assign(std::shared_ptr<Consumer> self, PartitionsHandle partitions);
   static awaitable<void> revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost);
-  awaitable<void> find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Offsets>& begin);
+  awaitable<void> find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Beginning>& begin);
   void store_places();
   void send_commit();
   [[nodiscard]] PartitionsHandle unsaid_places() const;
+  [[nodiscard]] PartitionsHandle parting_places(std::span<Lane* const> leaving);
   [[nodiscard]] std::function<bool()> farewell();
   static awaitable<void> discover(std::shared_ptr<Consumer> self);
 

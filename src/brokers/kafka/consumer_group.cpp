@@ -51,15 +51,17 @@ void Consumer::on_rebalance(rd_kafka_event_t* event) {
   }
 }
 
-// The group's places are asked for here, and not by librdkafka, for two reasons: the lag is known before the first message, and a
-// new group that starts at the end has a place at once, which outlives this member.
-awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Offsets>& begin) {
+// The group's places are asked for here, and not by librdkafka, for three reasons: the lag is known before the first message, a
+// new group that starts at the end has a place at once, which outlives this member, and a place may have a landmark. Where it has
+// one, reading begins there.
+awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Beginning>& begin) {
   const bool from_end = request_.auto_offset_reset == OffsetReset::latest;
   struct Place {
     std::string topic;
     std::int32_t partition;
     std::int64_t committed = -1;
     std::int64_t base = -1;
+    Landmark landmark = {};
   };
   auto places = std::make_shared<std::vector<Place>>();
   for (int i = 0; i < partitions->cnt; ++i) places->push_back({partitions->elems[i].topic, partitions->elems[i].partition});
@@ -68,12 +70,16 @@ awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partition
     const auto asked = make_partitions(places->size());
     for (const auto& each : *places) rd_kafka_topic_partition_list_add(asked.get(), each.topic.c_str(), each.partition);
     if (rd_kafka_committed(client->get(), asked.get(), milliseconds(limit))) return false;
+    bool all_known = true;
     for (std::size_t i = 0; i < places->size(); ++i) {
       auto& place = (*places)[i];
       const auto& answer = asked->elems[i];
+      all_known &= !is_transient(answer.err);
       if (answer.err) continue;
       if (answer.offset >= 0) {
         place.committed = place.base = answer.offset;
+        place.landmark =
+            Landmark::from_metadata({static_cast<const char*>(answer.metadata), answer.metadata_size}, answer.offset);
         continue;
       }
       try {
@@ -82,31 +88,42 @@ awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partition
       } catch (const MessagingError&) {  // librdkafka finds it itself, with patience
       }
     }
-    return true;
+    return all_known;
   };
-  co_await session_->blocking(std::move(look));
+  // What librdkafka finds itself, after that, it does not look for the landmark of.
+  const auto deadline = session_->clock->now() + session_->options.duration("rebalance_timeout");
+  while (!co_await session_->blocking(look) && !closed_ && session_->clock->now() < deadline)
+    co_await changed_.wait_until(session_->clock->now() + commit_pause);
   for (std::size_t i = 0; i < places->size(); ++i) {
     const auto& place = (*places)[i];
-    begin[i] = Offsets(place.base, place.committed);
-    if (place.base >= 0) partitions->elems[i].offset = place.base;
+    begin[i] = {Offsets(place.base, place.committed), place.landmark};
+    if (place.base >= 0) partitions->elems[i].offset = place.landmark.known() ? place.landmark.offset : place.base;
   }
 }
 
 awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandle partitions) {
   const auto count = static_cast<std::size_t>(partitions->cnt);
-  std::vector<Offsets> begin(count);
+  const auto began = self->session_->clock->now();
+  std::vector<Beginning> begin(count);
   if (count > 0) co_await self->find_places(partitions.get(), begin);
   if (self->closed_) {  // whoever leaves waits until this was answered
     const ErrorHandle ignored(rd_kafka_incremental_assign(self->client_->get(), partitions.get()));
     co_return;
   }
-  for (std::size_t i = 0; i < count; ++i)
-    self->add_lane(partitions->elems[i].topic, partitions->elems[i].partition, begin[i]);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto& [offsets, landmark] = begin[i];
+    auto& lane = self->add_lane(partitions->elems[i].topic, partitions->elems[i].partition, offsets);
+    if (!landmark.known()) continue;
+    lane.landmark = lane.last_taken = landmark;
+    lane.log = Lane::Log::doubted;
+    lane.doubted_until = self->session_->clock->now() + look_limit;
+  }
   const ErrorHandle error(rd_kafka_incremental_assign(self->client_->get(), partitions.get()));
   if (error)
     log(LogLevel::warning, "an assignment was out of date",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"error", rd_kafka_error_string(error.get())}});
   if (self->marks_.paused()) self->pause_fetching();
+  self->doubt_after_pause(began);
   self->store_places();
   self->assigned_ = true;
   self->changed_.ring();
@@ -115,7 +132,7 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
 // Drain, commit, let go: what was handed out is settled by this member as long as that takes no longer than rebalance_timeout;
 // what was only fetched goes to the next one.
 awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost) {
-  const auto paused_at = self->marks_.paused() ? std::optional(self->fetch_paused_at_) : std::nullopt;
+  const auto began = self->session_->clock->now();
   std::vector<std::uint64_t> leaving;
   for (int i = 0; i < partitions->cnt; ++i) {
     auto* lane = self->find(partitions->elems[i].topic, partitions->elems[i].partition);
@@ -124,8 +141,14 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
     self->drop_ready(*lane);
     leaving.push_back(lane->id);
   }
+  const auto still_here = [&] {
+    std::vector<Lane*> lanes;
+    for (const auto id : leaving)
+      if (const auto found = self->lanes_.find(id); found != self->lanes_.end()) lanes.push_back(found->second.get());
+    return lanes;
+  };
   const auto settled = [&] {
-    return std::ranges::all_of(self->still_here(leaving), [](const Lane* lane) { return lane->offsets.all_settled(); });
+    return std::ranges::all_of(still_here(), [](const Lane* lane) { return lane->offsets.all_settled(); });
   };
   const auto deadline = self->session_->clock->now() + self->session_->options.duration("rebalance_timeout");
   while (!lost && !self->closed_ && !settled())
@@ -133,16 +156,16 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   if (!lost && !self->closed_ && !settled())
     log(LogLevel::warning, "messages were not settled within rebalance_timeout; another member gets them again",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", self->request_.group.value_or("")}});
-  if (!lost) co_await ascertain_logs(self, leaving, paused_at);
   if (!lost && !self->closed_) {
-    auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(self->unsaid_places());
-    if (places && places->cnt > 0) {
+    if (self->client_->troubles().any()) self->face_troubles();
+    const std::shared_ptr<rd_kafka_topic_partition_list_t> places = self->parting_places(still_here());
+    if (places->cnt > 0) {
       std::function<rd_kafka_resp_err_t()> commit = [client = self->client_, places] {
         return rd_kafka_commit(client->get(), places.get(), 0);
       };
       const auto error = co_await self->session_->blocking(std::move(commit));
       if (error)
-        log(LogLevel::warning, describe(error, "committing before a partition goes").detail,
+        log(is_of_topic(error) ? LogLevel::info : LogLevel::warning, describe(error, "committing before a partition goes").detail,
             {{"broker", "kafka"}, {"topic", self->request_.topic}});
     }
   }
@@ -150,14 +173,31 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   const ErrorHandle error(rd_kafka_incremental_unassign(self->client_->get(), partitions.get()));
   if (self->closed_) co_return;
   self->mind_marks();
+  self->doubt_after_pause(began);
   self->changed_.ring();
 }
 
 PartitionsHandle Consumer::unsaid_places() const {
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_)
-    if (lane->is_dirty())
-      rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition)->offset = lane->offsets.place();
+    if (lane->is_dirty()) add_place(*places, lane->topic, lane->partition, lane->offsets.place(), lane->landmark);
+  return places;
+}
+
+// The topic may have been deleted and made again, unheard, while this member drained, and librdkafka commits places without a
+// landmark (also once more when the partition goes); so each is said with it here, and only here. A place in a log that is known
+// to be another one is taken back.
+PartitionsHandle Consumer::parting_places(std::span<Lane* const> leaving) {
+  auto places = make_partitions(leaving.size());
+  for (auto* lane : leaving) {
+    forget_stored(*lane);
+    const bool has_landmark = !lane->in_transactions && lane->landmark.known();
+    if (lane->log == Lane::Log::other) {
+      add_place(*places, lane->topic, lane->partition, 0, {});
+    } else if (lane->is_dirty() || has_landmark) {
+      add_place(*places, lane->topic, lane->partition, lane->offsets.place(), lane->landmark);
+    }
+  }
   return places;
 }
 
@@ -168,7 +208,8 @@ void Consumer::store_places() {
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_) {
     const auto place = lane->offsets.place();
-    if (lane->in_transactions || place == lane->stored || !lane->is_dirty()) continue;
+    if (lane->in_transactions || lane->draining || lane->log != Lane::Log::known) continue;
+    if (place == lane->stored || !lane->is_dirty()) continue;
     lane->stored = place;
     rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition)->offset = place;
   }
@@ -256,7 +297,9 @@ void await_steady(const Client& client) {
 }  // namespace
 
 std::function<bool()> Consumer::farewell() {
-  auto places = std::shared_ptr<rd_kafka_topic_partition_list_t>(is_private() ? make_partitions() : unsaid_places());
+  std::vector<Lane*> leaving;
+  for (const auto& [id, lane] : lanes_) leaving.push_back(lane.get());
+  const std::shared_ptr<rd_kafka_topic_partition_list_t> places = is_private() ? make_partitions() : parting_places(leaving);
   return [client = client_, places, in_group = !is_private(), steady = steady_ || lost_] {
     if (!in_group) return true;
     if (!steady) await_steady(*client);

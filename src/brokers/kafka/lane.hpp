@@ -10,6 +10,7 @@
 #include <string>
 
 #include "brokers/kafka/client.hpp"
+#include "brokers/kafka/landmark.hpp"
 #include "brokers/kafka/offsets.hpp"
 
 namespace maestro::messaging::kafka {
@@ -23,21 +24,6 @@ constexpr std::size_t librdkafkas_own = 384;
 [[nodiscard]] inline std::size_t bytes_of(const rd_kafka_message_t& message) {
   return message.len + message.key_len + librdkafkas_own;
 }
-
-/// What a message is known by, when its log may have been replaced by another one.
-struct Seen {
-  std::int64_t offset = -1;
-  std::int64_t timestamp = -1;
-  std::size_t size = 0;
-
-  Seen() = default;
-  explicit Seen(const rd_kafka_message_t& message)
-      : offset(message.offset),
-        timestamp(rd_kafka_message_timestamp(&message, nullptr)),
-        size(message.len + message.key_len) {}
-  [[nodiscard]] bool known() const { return offset >= 0; }
-  bool operator==(const Seen&) const = default;
-};
 
 /// Messages that were handed out together; the owner of their bytes. Their headers are read when they are wanted: librdkafka
 /// allocates for that, also where there are none.
@@ -99,15 +85,16 @@ struct Lane {
   std::deque<Fetched> ready;
   struct HandedOut {
     std::weak_ptr<Chunk> chunk;  // whoever gives a message back has it
-    std::int64_t last_offset;
+    Landmark last;
   };
   std::deque<HandedOut> handed_out;  // until settled, for `release`
   std::map<std::int64_t, std::uint32_t> redeliveries;
-  Seen last_taken;
+  Landmark landmark;    // of the last chunk that is settled, or what the group had with its place
+  Landmark last_taken;  // at first the landmark: reading begins there
   /// The last one that came.
-  [[nodiscard]] Seen last() const { return ready.empty() ? last_taken : Seen(*ready.back()); }
-  /// Whether the partition's log is the one that `last` came from. While that is not known, nothing is taken and no
-  /// place committed.
+  [[nodiscard]] Landmark last() const { return ready.empty() ? last_taken : Landmark(*ready.back()); }
+  /// Whether the partition's log is the one that `last` came from. While that is not known, what comes is not kept, and
+  /// no place is committed without a landmark.
   enum class Log : char { known, doubted, other };
   Log log = Log::known;
   TimePoint doubted_until{};
@@ -116,7 +103,7 @@ struct Lane {
   bool in_transactions = false;                          // its places are committed by transactions alone
   /// There is a place to commit.
   [[nodiscard]] bool is_dirty() const {
-    if (log != Log::known) return false;
+    if (log == Log::other || (log == Log::doubted && !landmark.known())) return false;
     return in_transactions ? offsets.has_settled_more() : offsets.is_dirty();
   }
   bool draining = false;                                 // it goes to another member when all is settled

@@ -22,6 +22,8 @@ class Offsets {
   void hand_out(std::int64_t offset) { handed_ = std::max(handed_, offset + 1); }
   /// Where reading goes on.
   [[nodiscard]] std::int64_t position() const { return std::max(next_, base_); }
+  /// The log is the one that the base is a place of: what is before that came before.
+  void base_is_true() { next_ = position(); }
   /// What came and was not handed out was dropped; the end is beyond that.
   void drop_ready() {
     next_ = std::max(handed_, base_);
@@ -44,7 +46,7 @@ class Offsets {
   [[nodiscard]] bool all_settled() const { return settled_ >= handed_; }
   /// What a member that takes over has to go on with; -1 when there is nothing to say.
   [[nodiscard]] std::int64_t place() const {
-    if (all_settled() && handed_ >= next_ && end_ > settled_) return end_;
+    if (all_settled() && all_handed_out() && end_ > settled_) return end_;
     return settled_ > 0 ? settled_ : base_;
   }
   [[nodiscard]] bool is_dirty() const { return place() >= 0 && place() != committed_; }
@@ -55,7 +57,7 @@ class Offsets {
 
   /// Up to where everything was handed out (a private reader settles nothing).
   [[nodiscard]] std::int64_t handed_out() const {
-    return handed_ >= next_ && end_ > handed_ ? end_ : std::max(handed_, base_);
+    return all_handed_out() && end_ > handed_ ? end_ : std::max(handed_, base_);
   }
   /// Messages below `high` that are not settled.
   [[nodiscard]] std::int64_t lag(std::int64_t high, bool is_private) const {
@@ -64,6 +66,8 @@ class Offsets {
   }
 
  private:
+  [[nodiscard]] bool all_handed_out() const { return std::max(handed_, base_) >= next_; }
+
   std::int64_t base_;
   std::int64_t committed_;
   std::int64_t next_ = 0;     // above what came

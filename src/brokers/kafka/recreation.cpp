@@ -15,46 +15,7 @@ namespace maestro::messaging::kafka {
 namespace asio = boost::asio;
 
 namespace {
-constexpr Duration look_limit = std::chrono::seconds(5);
-constexpr Duration parting_look_limit = std::chrono::seconds(2);  // the group waits for it
 constexpr Duration try_again = std::chrono::seconds(1);
-
-/// A message that was in a partition's log, and whether that is still the one that is there; nothing when the broker did not say.
-struct LookedAt {
-  std::uint64_t lane;
-  std::string topic;
-  std::int32_t partition;
-  Seen seen;
-  std::optional<bool> is_same = {};
-};
-
-// Blocks.
-void look_again(const Client& reader, std::vector<LookedAt>& all) {
-  const auto places = make_partitions(all.size());
-  for (const auto& each : all)
-    rd_kafka_topic_partition_list_add(places.get(), each.topic.c_str(), each.partition)->offset = each.seen.offset;
-  if (rd_kafka_assign(reader.get(), places.get())) return;
-  const auto deadline = std::chrono::steady_clock::now() + parting_look_limit;
-  const auto is_open = [](const LookedAt& each) { return !each.is_same; };
-  while (std::ranges::any_of(all, is_open) && std::chrono::steady_clock::now() < deadline) {
-    constexpr int wait_ms = 100;
-    auto* message = rd_kafka_consumer_poll(reader.get(), wait_ms);
-    if (!message) continue;
-    const bool is_end = message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
-    for (auto& each : all) {
-      if (each.is_same || (message->err && !is_end) || !message->rkt) continue;
-      if (each.partition != message->partition || each.topic != rd_kafka_topic_name(message->rkt)) continue;
-      // A later one comes where a compaction took it away; an earlier one, or an end before it, where the log has no such place.
-      if (is_end || message->offset != each.seen.offset) {
-        each.is_same = message->offset > each.seen.offset;
-      } else {
-        each.is_same = Seen(*message) == each.seen;
-      }
-    }
-    rd_kafka_message_destroy(message);
-  }
-}
-
 }  // namespace
 
 void Consumer::face_troubles() {
@@ -92,12 +53,24 @@ bool Consumer::is_of_its_log(Lane& lane, const rd_kafka_message_t& message) {
   const auto last = lane.last();
   if (lane.log == Lane::Log::other || message.offset < last.offset) return false;
   // A later one comes where a compaction took the last one away.
-  if (message.offset == last.offset && last != Seen(message)) {
+  if (message.offset == last.offset && last != Landmark(message)) {
     begin_again(lane, Cause::other_message);
     return false;
   }
-  lane.log = Lane::Log::known;
+  trust(lane);
   return true;
+}
+
+void Consumer::trust(Lane& lane) {
+  lane.log = Lane::Log::known;
+  lane.offsets.base_is_true();
+}
+
+// Nobody hears of a topic that is deleted and made again while nothing is fetched of it.
+void Consumer::doubt_after_pause(TimePoint began) {
+  if (marks_.paused() || session_->clock->now() - began < long_pause) return;
+  for (auto* lane : staying_lanes())
+    if (lane->last().known()) doubt(*lane);
 }
 
 void Consumer::begin_again(Lane& lane, Cause cause) {
@@ -144,11 +117,17 @@ awaitable<void> Consumer::find_beginning(std::shared_ptr<Consumer> self, std::ui
   const auto position = std::max<std::int64_t>(old->offsets.position(), 0);
   const auto& [range, committed] = *answer;
   if (cause == Cause::nothing_known && committed >= 0) {  // a group's places go with the topic
-    old->log = Lane::Log::known;
+    self->trust(*old);
     self->move_to(*old, position);
     co_return;
   }
-  const bool trimmed = cause == Cause::out_of_range && range.first > position;
+  const auto sought = old->last().known() ? old->last().offset : position;
+  const bool trimmed = cause == Cause::out_of_range && range.first > sought;
+  if (trimmed && range.first <= position && position <= range.next) {  // the last message is gone, and no other
+    self->trust(*old);
+    self->move_to(*old, position);
+    co_return;
+  }
   log(LogLevel::warning,
       trimmed ? "messages were gone before they were read; reading goes on where the log begins now"
               : "the topic was deleted and made again, or its log was cut off; it is read from its beginning",
@@ -159,7 +138,7 @@ awaitable<void> Consumer::find_beginning(std::shared_ptr<Consumer> self, std::ui
        {"position", std::to_string(position)},
        {"log", fmt::format("{} to {}", range.first, range.next)}});
   if (trimmed) {
-    old->log = Lane::Log::known;
+    self->trust(*old);
     self->move_to(*old, range.first);
     co_return;
   }
@@ -168,54 +147,6 @@ awaitable<void> Consumer::find_beginning(std::shared_ptr<Consumer> self, std::ui
   fresh.goes_back = true;
   self->move_to(fresh, range.first);
   self->mind_marks();
-}
-
-// Whoever gives a partition away says where the next one goes on. That must be no place of a log that is not there any more: where
-// nothing was fetched for long the last message is read again, by a client of its own, for librdkafka fetches nothing during a
-// rebalance; and a place that was committed of the old log is taken back.
-awaitable<void> Consumer::ascertain_logs(std::shared_ptr<Consumer> self, const std::vector<std::uint64_t>& leaving,
-                                         std::optional<TimePoint> paused_at) {
-  if (self->closed_) co_return;
-  if (self->client_->troubles().any()) self->face_troubles();
-  const bool was_paused = paused_at && self->session_->clock->now() - *paused_at >= long_pause;
-  const auto looked_at = std::make_shared<std::vector<LookedAt>>();
-  for (auto* lane : self->still_here(leaving)) {
-    if (lane->log == Lane::Log::known && was_paused && lane->last().known()) self->doubt(*lane);
-    if (lane->log == Lane::Log::doubted) looked_at->push_back({lane->id, lane->topic, lane->partition, lane->last()});
-  }
-  if (!looked_at->empty()) {
-    const auto name = fmt::format("maestro-look-{}", static_cast<const void*>(self.get()));
-    const auto reader = std::make_shared<Client>(RD_KAFKA_CONSUMER, consumer_properties(*self->session_, name, true, false));
-    std::function<bool()> look = [reader, looked_at] {
-      look_again(*reader, *looked_at);
-      return true;
-    };
-    co_await self->session_->blocking(std::move(look));
-    for (const auto& each : *looked_at)
-      if (const auto found = self->lanes_.find(each.lane); each.is_same && found != self->lanes_.end())
-        found->second->log = *each.is_same ? Lane::Log::known : Lane::Log::other;
-  }
-  const std::shared_ptr<rd_kafka_topic_partition_list_t> places = make_partitions(leaving.size());
-  for (const auto* lane : self->still_here(leaving))
-    if (lane->log == Lane::Log::other) rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition);
-  if (self->closed_ || places->cnt == 0) co_return;
-  std::function<bool()> take_back = [client = self->client_, places] {
-    if (rd_kafka_committed(client->get(), places.get(), milliseconds(look_limit))) return false;
-    const auto back = make_partitions(static_cast<std::size_t>(places->cnt));
-    for (int i = 0; i < places->cnt; ++i) {
-      const auto& each = places->elems[i];
-      if (each.err || each.offset < 0) continue;  // a group's places go with the topic
-      try {
-        const auto begin = ask::range(client->get(), each.topic, each.partition, look_limit).first;
-        if (each.offset > begin) rd_kafka_topic_partition_list_add(back.get(), each.topic, each.partition)->offset = begin;
-      } catch (const MessagingError&) {  // the topic is not there: neither will its places be
-      }
-    }
-    return back->cnt == 0 || !rd_kafka_commit(client->get(), back.get(), 0);
-  };
-  if (!co_await self->session_->blocking(std::move(take_back)))
-    log(LogLevel::warning, "the place in a log that was replaced could not be taken back before its partition went",
-        {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", self->request_.group.value_or("")}});
 }
 
 void Consumer::forget_stored(Lane& lane) {

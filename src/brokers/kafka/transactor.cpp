@@ -87,8 +87,7 @@ class Work {
     for (const auto& [consumer, places] : all) {
       const GroupMetadataHandle group(rd_kafka_consumer_group_metadata(consumer->get()));
       const auto offsets = make_partitions(places.size());
-      for (const auto& each : places)
-        rd_kafka_topic_partition_list_add(offsets.get(), each.topic.c_str(), each.partition)->offset = each.place;
+      for (const auto& each : places) add_place(*offsets, each.topic, each.partition, each.place, each.landmark);
       if (!step("moving the group's places",
                 [&] { return rd_kafka_send_offsets_to_transaction(client_->get(), offsets.get(), group.get(), left()); }))
         return false;

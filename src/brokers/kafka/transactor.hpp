@@ -21,7 +21,7 @@ class Transactor : public std::enable_shared_from_this<Transactor> {
     void add(const Consumer::Settlement& settlement) {
       for (auto& each : places) {
         if (each.topic != settlement.topic || each.partition != settlement.partition) continue;
-        each.place = std::max(each.place, settlement.place);
+        if (settlement.place > each.place) each = settlement;
         return;
       }
       places.push_back(settlement);
