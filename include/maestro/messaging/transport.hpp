@@ -170,6 +170,7 @@ class Administration {
   virtual awaitable<TopicInfo> describe_topic(std::string topic) = 0;
   /// Throws `already_exists`; `invalid_argument` for a setting that the broker does not take, `unsupported` where it has none.
   virtual awaitable<void> create_topic(std::string topic, TopicSettings settings) = 0;
+  /// Completes when the brokers know it no more.
   virtual awaitable<void> delete_topic(std::string topic) = 0;
   /// Removes what is kept in the topic at the moment of the call; returns how many. The topic and its groups stay.
   virtual awaitable<std::int64_t> purge_topic(std::string topic) = 0;

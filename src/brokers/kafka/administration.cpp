@@ -50,6 +50,16 @@ class Request {
   QueueHandle queue_;
 };
 
+/// A wait that needs no clock of ours: nothing ever comes.
+class Pause {
+ public:
+  explicit Pause(rd_kafka_t* client) : queue_(rd_kafka_queue_new(client)) {}
+  void wait(int milliseconds) const { static_cast<void>(EventHandle(rd_kafka_queue_poll(queue_.get(), milliseconds))); }
+
+ private:
+  QueueHandle queue_;
+};
+
 void check_topic_result(const rd_kafka_topic_result_t* result, std::string_view what) {
   if (const auto error = rd_kafka_topic_result_error(result)) {
     const auto* text = rd_kafka_topic_result_error_string(result);
@@ -174,7 +184,7 @@ bool exists(const Client& client, const std::string& topic, Duration limit) {
 
 void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit) {
   const TopicHandle handle(rd_kafka_topic_new(client.get(), topic.c_str(), nullptr));
-  const QueueHandle pause(rd_kafka_queue_new(client.get()));  // nothing ever comes: a wait that needs no clock of ours
+  const Pause pause(client.get());
   constexpr int between = 50;
   auto error = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
   const int all = std::max(milliseconds(limit), 1);
@@ -189,7 +199,7 @@ void await_leaders(const Client& client, const std::string& topic, Duration limi
     }
     const bool unknown = error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     if (unknown ? all - left >= milliseconds(unknown_limit) : error != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) break;
-    static_cast<void>(EventHandle(rd_kafka_queue_poll(pause.get(), between)));
+    pause.wait(between);
   }
   fail(error, fmt::format("the topic \"{}\"", topic));
 }
@@ -216,6 +226,20 @@ std::string hindrance(const Client& client, const std::string& topic, Duration l
   return {};
 }
 
+namespace {
+
+// A broker that has not heard of it yet would acknowledge what goes with the topic. One that others make again at once is not
+// waited for.
+void await_absence(const Client& client, const std::string& topic, Duration limit) try {
+  const Pause pause(client.get());
+  constexpr int most = 1000;
+  constexpr int between = 20;
+  for (int waited = 0; waited < most && exists(client, topic, limit); waited += between) pause.wait(between);
+} catch (const MessagingError&) {  // it is deleted all the same
+}
+
+}  // namespace
+
 void delete_topic(const Client& client, const std::string& topic, Duration limit) {
   const DeleteTopicHandle wanted(rd_kafka_DeleteTopic_new(topic.c_str()));
   Request request(client, RD_KAFKA_ADMIN_OP_DELETETOPICS, limit);
@@ -226,18 +250,19 @@ void delete_topic(const Client& client, const std::string& topic, Duration limit
   std::size_t count = 0;
   const auto* const* results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(answer.get()), &count);
   for (std::size_t i = 0; i < count; ++i) check_topic_result(results[i], what);
+  await_absence(client, topic, limit);
 }
 
 // A partition may just have got its leader, or another one: what will mend by itself is asked again.
 Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit) {
   Range found;
   auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
-  const QueueHandle pause(rd_kafka_queue_new(client));  // nothing ever comes: a wait that needs no clock of ours
+  const Pause pause(client);
   constexpr int between = 50;
   for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
     error = rd_kafka_query_watermark_offsets(client, topic.c_str(), partition, &found.first, &found.next, left);
     if (!error || !is_transient(error) || error == RD_KAFKA_RESP_ERR__TIMED_OUT) break;
-    static_cast<void>(EventHandle(rd_kafka_queue_poll(pause.get(), between)));
+    pause.wait(between);
   }
   check(error, fmt::format("asking for the range of \"{}\"/{}", topic, partition));
   return found;
