@@ -57,7 +57,8 @@ class Subscription {
   /// Gives the message back, to be delivered again after `delay`: 366 days at most. Throws `unsupported` where the
   /// broker cannot.
   void release(const Message& message, Duration delay = Duration::zero());
-  /// Acknowledges all that was handed out so far; completes when the broker has it.
+  /// Acknowledges all that was handed out so far; completes when the broker has it. Throws `not_owned` when a partition was lost
+  /// meanwhile, whose messages come again.
   awaitable<void> commit();
 
   /// Stops deliveries without losing the place in the group. Messages fetched ahead are kept.

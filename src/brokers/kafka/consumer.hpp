@@ -145,6 +145,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::multimap<TimePoint, GivenBack> due_;
 
   bool committing_ = false;
+  unsigned times_unsaid_ = 0;  // that partitions were lost before their places were committed
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   bool assigned_ = false;

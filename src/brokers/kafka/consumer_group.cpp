@@ -156,19 +156,23 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   if (!lost && !self->closed_ && !settled())
     log(LogLevel::warning, "messages were not settled within rebalance_timeout; another member gets them again",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", self->request_.group.value_or("")}});
+  bool said = false;
   if (!lost && !self->closed_) {
     if (self->client_->troubles().any()) self->face_troubles();
     const std::shared_ptr<rd_kafka_topic_partition_list_t> places = self->parting_places(still_here());
-    if (places->cnt > 0) {
+    said = places->cnt == 0;
+    if (!said) {
       std::function<rd_kafka_resp_err_t()> commit = [client = self->client_, places] {
         return rd_kafka_commit(client->get(), places.get(), 0);
       };
       const auto error = co_await self->session_->blocking(std::move(commit));
+      said = !error;
       if (error)
         log(is_of_topic(error) ? LogLevel::info : LogLevel::warning, describe(error, "committing before a partition goes").detail,
             {{"broker", "kafka"}, {"topic", self->request_.topic}});
     }
   }
+  if (!said && std::ranges::any_of(still_here(), [](const Lane* lane) { return lane->is_dirty(); })) ++self->times_unsaid_;
   for (int i = 0; i < partitions->cnt; ++i) self->remove_lane(partitions->elems[i].topic, partitions->elems[i].partition);
   const ErrorHandle error(rd_kafka_incremental_unassign(self->client_->get(), partitions.get()));
   if (self->closed_) co_return;
@@ -252,8 +256,14 @@ awaitable<void> Consumer::commit() {
   const auto self = shared_from_this();
   if (is_private()) co_return;
   const auto deadline = session_->clock->now() + session_->options.duration("publish_timeout");
+  const auto times_unsaid = times_unsaid_;
   for (bool tried = false;; tried = true) {
     if (closed_) co_return;
+    if (times_unsaid_ != times_unsaid)
+      throw MessagingError(errc::not_owned,
+                           fmt::format("a partition of \"{}\" was lost before its place could be committed; what was not "
+                                       "committed is delivered again, to whoever has it now",
+                                       request_.topic));
     const auto dirty = [&] {
       return std::ranges::any_of(lanes_, [](const auto& each) { return each.second->is_dirty(); });
     };
