@@ -132,7 +132,10 @@ std::string printable(std::string_view bytes) {
 boost::json::value payload_json(std::string_view bytes) {
   boost::system::error_code error;
   auto value = boost::json::parse(bytes, error);
-  if (!error) return value;
+  return error ? text_json(bytes) : value;
+}
+
+boost::json::value text_json(std::string_view bytes) {
   if (is_utf8(bytes)) return boost::json::string(bytes);
   namespace base64 = boost::beast::detail::base64;
   std::string text(base64::encoded_size(bytes.size()), '\0');
@@ -141,20 +144,19 @@ boost::json::value payload_json(std::string_view bytes) {
 }
 
 boost::json::object message_json(const messaging::Message& message) {
-  const auto text = [](std::string_view bytes) { return is_utf8(bytes) ? std::string(bytes) : printable(bytes); };
   boost::json::object headers;
   for (const auto [name, value] : message.headers()) {
-    const auto [at, is_new] = headers.emplace(text(name), text(value));
+    const auto [at, is_new] = headers.emplace(is_utf8(name) ? std::string(name) : printable(name), text_json(value));
     if (is_new) continue;
     if (!at->value().is_array()) at->value() = boost::json::array{at->value()};
-    at->value().as_array().emplace_back(text(value));
+    at->value().as_array().push_back(text_json(value));
   }
   boost::json::object object{{"topic", message.topic()}};
   object["position"] = message.position().to_string();
   object["partition"] = message.position().partition;
   object["offset"] = message.position().offset;
-  object["key"] = message.key() ? boost::json::value(text(*message.key())) : boost::json::value(nullptr);
-  object["id"] = text(message.id());
+  object["key"] = message.key() ? text_json(*message.key()) : boost::json::value(nullptr);
+  object["id"] = text_json(message.id());
   object["timestamp"] = iso_time(message.timestamp());
   object["delivery_count"] = message.delivery_count();
   object["headers"] = std::move(headers);

@@ -25,7 +25,9 @@ void print_json(const boost::json::value& value);
 [[nodiscard]] std::string iso_time(messaging::Timestamp time);
 /// What may be shown on a terminal: control characters and bytes that are no UTF-8 are escaped.
 [[nodiscard]] std::string printable(std::string_view bytes);
-/// The payload as JSON where it is JSON, else as a string; bytes that are no UTF-8 as base64 under `{"base64": …}`.
+/// A string; bytes that are no UTF-8 as base64 under `{"base64": …}`.
+[[nodiscard]] boost::json::value text_json(std::string_view bytes);
+/// The payload as JSON where it is JSON, else as `text_json`.
 [[nodiscard]] boost::json::value payload_json(std::string_view bytes);
 [[nodiscard]] boost::json::object message_json(const messaging::Message& message);
 

@@ -26,6 +26,9 @@ expect '"partition":' maestro subscribe "$topic.lines" --max 1 --format json
 
 maestro publish "$topic.headers" --value 1 --header a=b --header a=c --header d=e >/dev/null
 expect '"headers":{"a":["b","c"],"d":"e"}' maestro subscribe "$topic.headers" --max 1 --format json
+maestro publish "$topic.bytes" --value 1 --key $'\xff\xfe' --header h=$'\xfa' >/dev/null
+expect '"key":{"base64":"//4="}' maestro subscribe "$topic.bytes" --max 1 --format json
+expect '"headers":{"h":{"base64":"+g=="}}' maestro subscribe "$topic.bytes" --max 1 --format json
 if maestro --broker kafka://127.0.0.1:99999 status 2>/dev/null; then exit 1; fi
 
 letters=$topic.billing.dlq
