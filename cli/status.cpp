@@ -20,7 +20,10 @@ boost::json::object as_json(const BrokerStatus& status, const Capabilities& can,
                             bool healthy, double round_trip_ms) {
   boost::json::array lag;
   for (const auto& each : status.lag)
-    lag.push_back({{"topic", each.topic}, {"partition", each.partition}, {"lag", each.lag}});
+    lag.push_back({{"topic", each.topic},
+                   {"partition", each.partition},
+                   {"lag", each.lag},
+                   {"group", each.group ? boost::json::value(*each.group) : boost::json::value(nullptr)}});
   return {{"broker", can.broker},
           {"address", address},
           {"connected", status.connected},

@@ -19,11 +19,12 @@ _Receipt = _core.Receipt
 
 @dataclasses.dataclass(frozen=True)
 class PartitionLag:
-    """Messages of a partition that a group has not settled."""
+    """Messages of a partition that a group has not settled; without a group, that a private reader has not had."""
 
     topic: str
     partition: int
     lag: int
+    group: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,8 @@ nb::tuple to_tuple(const MessagingConfig& config) {
 
 nb::object to_status(const BrokerStatus& status) {
   nb::list lag;
-  for (const auto& each : status.lag) lag.append(nb::make_tuple(to_text(each.topic), each.partition, each.lag));
+  for (const auto& each : status.lag)
+    lag.append(nb::make_tuple(to_text(each.topic), each.partition, each.lag, to_text_or_none(each.group)));
   nb::dict made;
   made["connected"] = status.connected;
   made["subscription_count"] = status.subscription_count;

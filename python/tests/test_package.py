@@ -54,7 +54,7 @@ async def main() -> None:
     async with broker.transaction() as tx:
         tx.publish("orders", {"order_id": 2})
     await EventPublisher(broker).publish("orders", Order(order_id=1))
-    lag = [each.lag for each in (await broker.get_status()).lag]
+    lag = [(each.group, each.lag) for each in (await broker.get_status()).lag]
     {wrong}
 """
 

@@ -561,7 +561,10 @@ awaitable<BrokerStatus> MessageBroker::State::status() {
     auto state = co_await attached->subscription_state();
     if (!state.connected) continue;
     ++status.subscription_count;
-    status.lag.insert(status.lag.end(), state.lag.begin(), state.lag.end());
+    for (auto& each : state.lag) {
+      each.group = attached->group();
+      status.lag.push_back(std::move(each));
+    }
   }
   co_return status;
 }

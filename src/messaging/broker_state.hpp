@@ -18,6 +18,7 @@ class Attached {
  public:
   virtual ~Attached() = default;
   [[nodiscard]] virtual const std::string& topic() const noexcept = 0;
+  [[nodiscard]] virtual const std::optional<std::string>& group() const noexcept = 0;
   virtual awaitable<SubscriptionState> subscription_state() = 0;
   /// When it last took or settled something.
   [[nodiscard]] virtual TimePoint last_progress() const noexcept = 0;

@@ -79,6 +79,7 @@ struct EventConsumer::State::Feed final : public Attached {
   Feed(State& consumer, std::shared_ptr<Route::State> from, std::size_t number)
       : broker(consumer.broker_),
         route(std::move(from)),
+        group_id(consumer.group_),
         index(number),
         acknowledger(broker->capabilities.acknowledgement),
         leaves_out_dead_letters(is_pattern(route->topic)),
@@ -89,6 +90,7 @@ struct EventConsumer::State::Feed final : public Attached {
   }
 
   [[nodiscard]] const std::string& topic() const noexcept override { return route->topic; }
+  [[nodiscard]] const std::optional<std::string>& group() const noexcept override { return group_id; }
   awaitable<SubscriptionState> subscription_state() override {
     if (!subscription) co_return SubscriptionState{};
     co_return co_await subscription->state();
@@ -102,6 +104,7 @@ struct EventConsumer::State::Feed final : public Attached {
 
   std::shared_ptr<MessageBroker::State> broker;
   std::shared_ptr<Route::State> route;
+  std::optional<std::string> group_id;
   std::size_t index;
   std::unique_ptr<TransportSubscription> subscription;
   Acknowledger acknowledger;

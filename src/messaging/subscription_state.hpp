@@ -30,6 +30,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   awaitable<void> seek(std::string topic, std::int32_t partition, Timestamp time);
 
   [[nodiscard]] const std::string& topic() const noexcept override { return request_.topic; }
+  [[nodiscard]] const std::optional<std::string>& group() const noexcept override { return request_.group; }
   awaitable<SubscriptionState> subscription_state() override;
   [[nodiscard]] TimePoint last_progress() const noexcept override { return last_progress_; }
   awaitable<void> commit_handed_out() override;

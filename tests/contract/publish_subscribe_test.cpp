@@ -573,7 +573,10 @@ TEST_P(PublishSubscribe, StatusAndHealthTellTheTruth) {
     EXPECT_EQ(status.messages_sent, 3U);
     EXPECT_EQ(status.messages_received, 3U);
     std::int64_t lag = 0;
-    for (const auto& each : status.lag) lag += each.lag;
+    for (const auto& each : status.lag) {
+      lag += each.lag;
+      EXPECT_EQ(each.group, group("g"));
+    }
     EXPECT_EQ(lag, 3);
     EXPECT_TRUE(co_await client.health_check());
     if (GetParam().is_real) co_return;  // a minute of standing still is waited for on the embedded broker alone

@@ -32,6 +32,7 @@ struct PartitionLag {
   std::string topic;
   std::int32_t partition = -1;
   std::int64_t lag = 0;               ///< Messages that the group has not settled.
+  std::optional<std::string> group;   ///< Absent: of a private reader, and by a transport, which knows one only.
 };
 
 struct SubscriptionState {
