@@ -508,6 +508,7 @@ awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(
 
 awaitable<bool> MessageBroker::State::health_check() {
   if (!on_executor()) co_return co_await hop(&State::health_check);
+  co_await asio::post(executor, asio::use_awaitable);  // who asks in a loop may wait nowhere else
   bool healthy = false;
   try {
     require_open();
@@ -542,6 +543,7 @@ awaitable<ReadinessReport> MessageBroker::State::readiness() {
 
 awaitable<BrokerStatus> MessageBroker::State::status() {
   if (!on_executor()) co_return co_await hop(&State::status);
+  co_await asio::post(executor, asio::use_awaitable);  // as in `health_check`
   BrokerStatus status;
   status.connected = connected_;
   status.messages_sent = sent_;

@@ -95,6 +95,16 @@ TEST_P(Turns, TheLoopTurnsBetweenMessagesThatAreReadByHand) {
   EXPECT_LE(longest_, messages / 4);
 }
 
+TEST_P(Turns, TheLoopTurnsWhileSomebodyAsksForTheStatus) {
+  run_real([&](MessageBroker client, std::string) -> awaitable<void> {
+    for (int i = 0; i < messages; ++i) {
+      EXPECT_TRUE((co_await client.get_status()).connected);
+      compute();
+    }
+  });
+  EXPECT_LE(longest_, messages / 4);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Turns, ::testing::ValuesIn(transports()), [](const auto& info) { return info.param.name; });
 
 }  // namespace
