@@ -217,6 +217,29 @@ TEST_F(KafkaBehaviour, AStaticMemberComesBackToItsPartitions) {
   });
 }
 
+TEST_F(KafkaBehaviour, AStaticMemberWhoseNameIsTakenOverSaysSo) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto settings = config({{"group_instance_id", "one"}, {"session_timeout", 6000}});
+    MessageBroker older(context.get_executor(), settings);
+    MessageBroker newer(context.get_executor(), settings);
+    const auto topic = unique("static");
+    const SubscribeOptions options{.group_id = unique("g")};
+    co_await older.publish(topic, Value(1));
+    auto first = co_await older.subscribe(topic, options);
+    EXPECT_EQ((co_await first.next())->value(), 1);
+    auto second = co_await newer.subscribe(topic, options);
+    const auto failure = co_await failure_of([](Subscription& reader) -> awaitable<void> { co_await reader.next(); }(first));
+    EXPECT_EQ(failure.code(), errc::closed) << failure.what();
+    EXPECT_THAT(failure.what(), ::testing::HasSubstr("group_instance_id"));
+    EXPECT_FALSE(co_await older.health_check());
+    EXPECT_EQ((co_await second.next())->value(), 1) << "it was not acknowledged";
+    co_await older.publish(topic, Value(2));
+    EXPECT_EQ((co_await second.next())->value(), 2);
+    co_await older.disconnect();
+    co_await newer.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, AZombieIsFenced) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto id = unique("transactional");

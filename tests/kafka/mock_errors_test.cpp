@@ -16,6 +16,7 @@ using ::testing::HasSubstr;
 constexpr std::int16_t produce_request = 0;
 constexpr std::int16_t fetch_request = 1;
 constexpr std::int16_t commit_request = 8;
+constexpr std::int16_t sync_request = 14;
 
 class KafkaMockErrors : public ::testing::Test {
  protected:
@@ -227,6 +228,23 @@ TEST_F(KafkaMockErrors, ACommitOfAMemberThatWasDroppedSaysSo) {
     EXPECT_EQ((co_await first.next())->value().as_int64(), 1) << "it comes again";
     co_await first.commit();
     EXPECT_EQ(place_of("g", "orders"), 1);
+    co_await broker.disconnect();
+  });
+}
+
+// librdkafka 2.0.2 would end the process.
+TEST_F(KafkaMockErrors, AMemberThatNeverGotItsAssignmentCanBeClosed) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto settings = config();
+    settings.connection_config.insert_or_assign("connect_timeout", 2000);
+    MessageBroker broker(context.get_executor(), settings);
+    co_await broker.publish("orders", Value(1));
+    for (int i = 0; i < 100; ++i) next(sync_request, RD_KAFKA_RESP_ERR_NOT_COORDINATOR);
+    auto first = co_await broker.subscribe("orders", {.group_id = "g"});
+    co_await first.close();
+    rd_kafka_mock_clear_request_errors(cluster_, sync_request);
+    auto second = co_await broker.subscribe("orders", {.group_id = "g"});
+    EXPECT_EQ((co_await second.next())->value().as_int64(), 1) << "the first one is gone";
     co_await broker.disconnect();
   });
 }

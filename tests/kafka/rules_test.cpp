@@ -226,7 +226,7 @@ TEST(KafkaLandmarks, GoThroughTheMetadataOfAPlace) {
   EXPECT_EQ(Landmark::from_metadata(landmark.metadata(place), place), landmark);
   EXPECT_TRUE(Landmark::from_metadata("maestro-landmark:5,4,3,2", 5).known());
   for (const auto* others : {"", "maestro-landmark:", "maestro-landmark:5,4,3", "maestro-landmark:5,4,3,2,1", "maestro-landmark:5,4,3,x",
-                             "maestro-landmark:5;4;3;2", "maestro-landmark:5,,3,2", "somebody's own"})
+                             "maestro-landmark:5;4;3;2", "maestro-landmark:5,,3,2", "maestro-landmark:5,5,3,2", "somebody's own"})
     EXPECT_FALSE(Landmark::from_metadata(others, 5).known()) << others;
 }
 

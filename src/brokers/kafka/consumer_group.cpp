@@ -286,37 +286,49 @@ bool Consumer::is_steady(rd_kafka_event_t* statistics) {
 
 namespace {
 
-// librdkafka 2.0.2 asserts when a consumer ends before its first assignment. So the end of a rebalance is waited for, and taken as
-// it comes.
-void await_steady(const Client& client) {
+// The end of a rebalance is waited for, and taken as it comes. Whether the member has ever been given an assignment.
+bool await_steady(const Client& client, bool was_assigned) {
   constexpr int most = 20;  // statistics, each after half a second
   constexpr int half_a_second = 500;
   for (int heard = 0; heard < most;) {
     const EventHandle event(rd_kafka_queue_poll(client.events(), half_a_second));
     const auto type = event ? rd_kafka_event_type(event.get()) : RD_KAFKA_EVENT_NONE;
-    if (type == RD_KAFKA_EVENT_STATS && Consumer::is_steady(event.get())) return;
+    if (type == RD_KAFKA_EVENT_STATS && Consumer::is_steady(event.get())) return true;
     if (type == RD_KAFKA_EVENT_STATS || type == RD_KAFKA_EVENT_NONE) ++heard;
     if (type != RD_KAFKA_EVENT_REBALANCE) continue;
+    was_assigned = true;
     const auto* partitions = rd_kafka_event_topic_partition_list(event.get());
     const bool assigned = rd_kafka_event_error(event.get()) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
     const ErrorHandle ignored(assigned ? rd_kafka_incremental_assign(client.get(), partitions)
                                        : rd_kafka_incremental_unassign(client.get(), partitions));
   }
+  return was_assigned;
+}
+
+/// Goes on in the background until it has left.
+void leave_in_time(const std::function<bool()>& leave) {
+  run_blocking([leave] {
+    if (!leave()) leave_in_time(leave);
+  });
 }
 
 }  // namespace
+
+// librdkafka 2.0.2 asserts when a consumer ends between the answer to its first request to join and its first assignment, and
+// while the group's coordinator is away that may be for long: false when it could not leave yet.
 
 std::function<bool()> Consumer::farewell() {
   std::vector<Lane*> leaving;
   for (const auto& [id, lane] : lanes_) leaving.push_back(lane.get());
   const std::shared_ptr<rd_kafka_topic_partition_list_t> places = is_private() ? make_partitions() : parting_places(leaving);
-  return [client = client_, places, in_group = !is_private(), steady = steady_ || lost_] {
+  return [client = client_, places, in_group = !is_private(), steady = steady_ || lost_, was_assigned = assigned_] {
     if (!in_group) return true;
-    if (!steady) await_steady(*client);
+    if (!steady && !await_steady(*client, was_assigned)) return false;
     if (places->cnt > 0) rd_kafka_commit(client->get(), places.get(), 0);
     // librdkafka 2.0.2 closes a member that has no partition without a word to the group, which then waits for it.
     rd_kafka_unsubscribe(client->get());
-    return rd_kafka_consumer_close(client->get()) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    rd_kafka_consumer_close(client->get());
+    return true;
   };
 }
 
@@ -324,7 +336,7 @@ void Consumer::abandon() {
   if (std::exchange(closed_, true) || !client_) return;
   ticker_->cancel();
   if (watch_) watch_->stop();
-  run_blocking([leave = farewell()] { leave(); });
+  leave_in_time(farewell());
   lanes_.clear();
 }
 
@@ -333,18 +345,24 @@ awaitable<void> Consumer::close() {
   if (std::exchange(closed_, true) || !client_) co_return;
   ticker_->cancel();
   if (watch_) watch_->stop();
-  auto leave = farewell();
+  std::function<bool()> leave = [leave = farewell()] {
+    const bool has_left = leave();
+    if (!has_left) leave_in_time(leave);
+    return has_left;
+  };
   due_.clear();
   lanes_.clear();
   by_handle_.clear();
   ready_.notify();
   changed_.ring();
+  bool has_left = false;
   try {
-    co_await session_->blocking(std::move(leave), session_->clock->now() + leave_limit);
-  } catch (const MessagingError&) {
+    has_left = co_await session_->blocking(std::move(leave), session_->clock->now() + leave_limit);
+  } catch (const MessagingError&) {  // the time is over
+  }
+  if (!has_left)
     log(LogLevel::warning, "leaving the group takes long; it goes on in the background",
         {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
-  }
 }
 
 }  // namespace maestro::messaging::kafka

@@ -41,6 +41,8 @@ errc code_of(rd_kafka_resp_err_t error) {
       return errc::message_too_large;
     case RD_KAFKA_RESP_ERR__QUEUE_FULL:
       return errc::queue_full;
+    case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+      return errc::closed;
     case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
     case RD_KAFKA_RESP_ERR__TIMED_OUT:
     case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
@@ -112,6 +114,9 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
       advice = "; the limits are the option max_message_bytes and the topic's max.message.bytes";
+      break;
+    case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+      advice = "; another member with its group_instance_id has taken over: those that run at the same time need different ones";
       break;
     case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
       advice = "; allowed is a time after 1970-01-01T00:00:00Z, within what the topic's settings take";

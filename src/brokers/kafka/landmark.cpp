@@ -26,7 +26,7 @@ Landmark Landmark::from_metadata(std::string_view metadata, std::int64_t place) 
     if (error != std::errc() || (is_last ? rest != end : rest == end || *rest != ',')) return {};
     at = is_last ? rest : rest + 1;
   }
-  if (numbers[0] != place) return {};
+  if (numbers[0] != place || numbers[1] >= place) return {};
   Landmark landmark;
   landmark.offset = numbers[1];
   landmark.timestamp = numbers[2];

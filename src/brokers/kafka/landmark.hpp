@@ -24,8 +24,8 @@ struct Landmark {
   bool operator==(const Landmark&) const = default;
 
   [[nodiscard]] std::string metadata(std::int64_t place) const;
-  /// Nothing known when the metadata is another program's, or was made for another place: tools that copy a group to
-  /// another cluster translate the place alone.
+  /// Nothing known when the metadata is another program's, is of no message before the place, or was made for another
+  /// place: tools that copy a group to another cluster translate the place alone.
   [[nodiscard]] static Landmark from_metadata(std::string_view metadata, std::int64_t place);
 };
 
