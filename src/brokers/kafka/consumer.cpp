@@ -111,6 +111,7 @@ void Consumer::serve() {
         break;
       case RD_KAFKA_EVENT_STATS:
         steady_ = is_steady(event.get());
+        has_joined_ = has_joined_.value_or(false) || !is_outside(event.get());
         break;
       case RD_KAFKA_EVENT_ERROR:
         on_error(event.get());

@@ -59,6 +59,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] std::vector<std::string> topics() const;
   /// Whether librdkafka's statistics say that no rebalance is under way.
   [[nodiscard]] static bool is_steady(rd_kafka_event_t* statistics);
+  /// Whether they say that it has not asked to join, for there is no topic to read.
+  [[nodiscard]] static bool is_outside(rd_kafka_event_t* statistics);
 
  private:
   /// A topic may be deleted and made again while nothing is fetched of it for so long.
@@ -148,6 +150,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   unsigned times_unsaid_ = 0;  // that partitions were lost before their places were committed
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
+  std::optional<bool> has_joined_;  // or asked to; as far as we heard
   bool assigned_ = false;
   bool paused_ = false;
   rd_kafka_resp_err_t last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;  // that was told since the last rebalance

@@ -23,6 +23,11 @@ std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
   return names;
 }
 
+bool is_in_state(rd_kafka_event_t* statistics, std::string_view state) {
+  const auto* text = rd_kafka_event_stats(statistics);
+  return text && std::string_view(text).find(fmt::format("\"join_state\": \"{}\"", state)) != std::string_view::npos;
+}
+
 }  // namespace
 
 // librdkafka waits with the rebalance, and with the next one, until it is told (un)assign; it need not be told from here.
@@ -279,12 +284,20 @@ awaitable<void> Consumer::commit() {
   }
 }
 
-bool Consumer::is_steady(rd_kafka_event_t* statistics) {
-  const auto* text = rd_kafka_event_stats(statistics);
-  return text && std::string_view(text).find("\"join_state\": \"steady\"") != std::string_view::npos;
+bool Consumer::is_steady(rd_kafka_event_t* statistics) { return is_in_state(statistics, "steady"); }
+
+bool Consumer::is_outside(rd_kafka_event_t* statistics) {
+  return is_in_state(statistics, "init") || is_in_state(statistics, "wait-metadata");
 }
 
 namespace {
+
+bool has_member_id(const Client& client) {
+  auto* id = rd_kafka_memberid(client.get());
+  const bool has = id && *id;
+  if (id) rd_kafka_mem_free(client.get(), id);
+  return has;
+}
 
 // The end of a rebalance is waited for, and taken as it comes. Whether the member has ever been given an assignment.
 bool await_steady(const Client& client, bool was_assigned) {
@@ -321,9 +334,11 @@ std::function<bool()> Consumer::farewell() {
   std::vector<Lane*> leaving;
   for (const auto& [id, lane] : lanes_) leaving.push_back(lane.get());
   const std::shared_ptr<rd_kafka_topic_partition_list_t> places = is_private() ? make_partitions() : parting_places(leaving);
-  return [client = client_, places, in_group = !is_private(), steady = steady_ || lost_, was_assigned = assigned_] {
+  return [client = client_, places, in_group = !is_private(), steady = steady_ || lost_, was_assigned = assigned_,
+          is_outside = !has_joined_.value_or(true)] {
     if (!in_group) return true;
-    if (!steady && !await_steady(*client, was_assigned)) return false;
+    const bool never_joined = is_outside && !has_member_id(*client);
+    if (!steady && !never_joined && !await_steady(*client, was_assigned)) return false;
     if (places->cnt > 0) rd_kafka_commit(client->get(), places.get(), 0);
     // librdkafka 2.0.2 closes a member that has no partition without a word to the group, which then waits for it.
     rd_kafka_unsubscribe(client->get());
