@@ -284,7 +284,7 @@ awaitable<void> EventConsumer::State::open(std::shared_ptr<State> self) {
   // What was opened is in `feeds_`, and closed by the drain, whenever we are cancelled.
   for (std::size_t i = 0; i < self->routes_.size(); ++i) {
     auto feed = std::make_shared<Feed>(*self, self->routes_[i], i);
-    feed->subscription = co_await broker->open({feed->route->topic, self->group_, self->reset_, self->prefetch_});
+    feed->subscription = co_await broker->open({feed->route->topic, self->group_, self->reset_, self->prefetch_, true});
     if (self->paused_) feed->subscription->pause();
     broker->attach(feed);
     self->feeds_.push_back(std::move(feed));
@@ -753,7 +753,8 @@ void EventConsumer::State::settle(Lanes::LaneId lane) {
   } else if (feed.acknowledger.pending() > 0) {
     schedule_flush();
   }
-  if (lanes_.size() == prefetch_ / 2) wake_fetchers();
+  // Also where what is held waits for a handler, and nothing is left for the others to do.
+  if (lanes_.size() == prefetch_ / 2 || (lanes_.size() > prefetch_ / 2 && !lanes_.has_runnable())) wake_fetchers();
 }
 
 void EventConsumer::State::finish(Lanes::LaneId lane) {

@@ -195,6 +195,50 @@ TEST_F(KafkaBehaviour, WhatWaitsForABrokerThatIsNotThereEndsWhenItIsTold) {
   });
 }
 
+TEST_F(KafkaBehaviour, AKeyWhoseHandlerIsStuckHoldsUpNoOtherPartition) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("stuck");
+    co_await broker.administration().create_topic(topic, {.partitions = 4});
+    const auto publish = [&](std::size_t count, std::size_t keys) -> awaitable<std::vector<PublishResult>> {
+      std::vector<OutgoingMessage> messages(count);
+      for (std::size_t i = 0; i < count; ++i) {
+        messages[i].topic = topic;
+        messages[i].key = keys == 1 ? "hot" : fmt::format("cold{}", i % keys);
+        messages[i].payload = Payload("1");
+      }
+      return broker.publish_many(std::move(messages));
+    };
+    const auto hot = (co_await publish(3000, 1)).front().value().partition;
+    EventConsumer consumer(broker, {.group_id = unique("g"), .concurrency = 8});
+    std::ptrdiff_t handled_elsewhere = 0;
+    bool is_stuck = false;
+    bool is_free = false;
+    consumer.subscribe(topic, [&](const Event& event) -> awaitable<void> {
+      if (event.message().position().partition != hot) ++handled_elsewhere;
+      if (event.key() != "hot" || std::exchange(is_stuck, true)) co_return;
+      while (!is_free) co_await sleep_for(*clock, 5ms);
+    });
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr) { ended = true; });
+    const auto deadline = clock->now() + 20s;
+    while (clock->now() < deadline && consumer.counts().received < 500) co_await sleep_for(*clock, 10ms);
+    co_await sleep_for(*clock, 500ms);  // it takes as much of the one key as it may
+    EXPECT_TRUE(is_stuck);
+    std::ptrdiff_t elsewhere = 0;
+    for (const auto& result : co_await publish(300, 30)) elsewhere += result.value().partition != hot;
+    while (clock->now() < deadline && handled_elsewhere < elsewhere) co_await sleep_for(*clock, 10ms);
+    EXPECT_EQ(handled_elsewhere, elsewhere);
+    is_free = true;
+    while (clock->now() < deadline && consumer.counts().handled < 3300) co_await sleep_for(*clock, 10ms);
+    EXPECT_EQ(consumer.counts().handled, 3300U);
+    consumer.stop();
+    while (!ended) co_await sleep_for(*clock, 10ms);
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, AStaticMemberComesBackToItsPartitions) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     MessageBroker broker(context.get_executor(), config({{"group_instance_id", "one"}, {"session_timeout", 30'000}}));

@@ -26,6 +26,7 @@ struct SubscribeRequest {
   std::optional<std::string> group;   ///< Absent: a private reader that sees everything.
   OffsetReset auto_offset_reset = OffsetReset::earliest;
   std::size_t prefetch = 1024;        ///< Unsettled deliveries that the transport may hand out.
+  bool keeps_shares = false;          ///< A part of `prefetch` is kept for each partition: one may not hold up the others.
 };
 
 struct PartitionLag {

@@ -8,6 +8,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <limits>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
 
@@ -189,7 +190,15 @@ void Consumer::on_error(rd_kafka_event_t* event) {
 bool Consumer::has_ready() {
   if (paused_) return false;
   if (!due_.empty() && due_.begin()->first <= session_->clock->now()) return true;
-  return std::ranges::any_of(lanes_, [](const auto& each) { return !each.second->ready.empty(); });
+  return std::ranges::any_of(lanes_, [most = most_of_one_lane()](const auto& each) {
+    return !each.second->ready.empty() && each.second->unsettled < most;
+  });
+}
+
+std::size_t Consumer::most_of_one_lane() const {
+  if (!request_.keeps_shares || lanes_.size() < 2) return std::numeric_limits<std::size_t>::max();
+  constexpr std::size_t kept = 4;  // a quarter of all
+  return request_.prefetch - (lanes_.size() - 1) * (request_.prefetch / kept / lanes_.size());
 }
 
 std::size_t Consumer::take(std::vector<Message>& into, std::size_t at_most) {
@@ -199,13 +208,21 @@ std::size_t Consumer::take(std::vector<Message>& into, std::size_t at_most) {
   auto taken = take_due(into, at_most);
   const auto before = marks_.bytes();
   const auto enough = [&] { return taken >= at_most || before - marks_.bytes() >= most_at_once_; };
-  // Every partition gets its turn to be first, so that a busy one starves no other.
-  auto at = lanes_.upper_bound(next_turn_);
-  for (std::size_t turn = 0; turn < lanes_.size() && !enough(); ++turn, ++at) {
+  // The partitions take turns, so that a busy one starves no other.
+  const auto most = most_of_one_lane();
+  auto at = lanes_.upper_bound(last_turn_);
+  for (std::size_t in_vain = 0; in_vain < lanes_.size() && !enough(); ++at) {
     if (at == lanes_.end()) at = lanes_.begin();
     auto& lane = *at->second;
-    if (turn == 0) next_turn_ = lane.id;
-    while (!enough() && !lane.ready.empty()) taken += take_from(lane, into, std::min(at_most - taken, Chunk::capacity));
+    const bool held_back = lane.unsettled >= most;
+    if (lane.ready.empty() || held_back) {
+      held_back_ |= held_back;
+      ++in_vain;
+      continue;
+    }
+    taken += take_from(lane, into, std::min({at_most - taken, Chunk::capacity, most - lane.unsettled}));
+    last_turn_ = lane.id;
+    in_vain = 0;
   }
   mind_marks();
   return taken;
@@ -220,8 +237,9 @@ std::size_t Consumer::take_from(Lane& lane, std::vector<Message>& into, std::siz
   // A private reader settles nothing, and others may not: the last ones are kept for a release.
   constexpr std::size_t kept = 1024;
   while (lane.handed_out.size() >= kept && (is_private() || lane.handed_out.front().chunk.expired()))
-    lane.handed_out.pop_front();
-  lane.handed_out.push_back({chunk, lane.last_taken});
+    lane.forget_first();
+  lane.handed_out.push_back({chunk, chunk->size(), lane.last_taken});
+  lane.unsettled += chunk->size();
   return chunk->size();
 }
 
@@ -304,12 +322,13 @@ void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
     auto& lane = *found->second;
     const auto offset = static_cast<std::int64_t>(tag.sequence);
     lane.offsets.acknowledge(offset);
-    for (; !lane.handed_out.empty() && lane.handed_out.front().last.offset <= offset; lane.handed_out.pop_front())
+    for (; !lane.handed_out.empty() && lane.handed_out.front().last.offset <= offset; lane.forget_first())
       lane.landmark = lane.handed_out.front().last;
     if (!lane.redeliveries.empty()) lane.redeliveries.erase(lane.redeliveries.begin(), lane.redeliveries.upper_bound(offset));
     settled |= lane.draining && lane.offsets.all_settled();
   }
   if (settled) changed_.ring();
+  if (std::exchange(held_back_, false)) ready_.notify();
   store_places();
 }
 

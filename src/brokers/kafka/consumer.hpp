@@ -80,6 +80,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void on_rebalance(rd_kafka_event_t* event);
   void on_commit(rd_kafka_event_t* event);
   [[nodiscard]] bool has_ready();
+  [[nodiscard]] std::size_t most_of_one_lane() const;
   std::size_t take_due(std::vector<Message>& into, std::size_t at_most);
   std::size_t take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most);
   void give_back(const Lane& lane, std::int64_t offset, TimePoint due);
@@ -138,7 +139,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   boost::unordered_flat_map<Handle, Lane*> by_handle_;
   std::pair<Handle, Lane*> last_handle_;  // messages come in runs
   std::uint64_t next_lane_ = 1;
-  std::uint64_t next_turn_ = 0;
+  std::uint64_t last_turn_ = 0;  // the lane that was taken from last
+  bool held_back_ = false;       // a lane has more, but enough of it is unsettled
   struct GivenBack {
     std::uint64_t lane;
     std::int64_t offset;

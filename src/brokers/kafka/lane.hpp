@@ -85,9 +85,15 @@ struct Lane {
   std::deque<Fetched> ready;
   struct HandedOut {
     std::weak_ptr<Chunk> chunk;  // whoever gives a message back has it
+    std::size_t messages;
     Landmark last;
   };
   std::deque<HandedOut> handed_out;  // until settled, for `release`
+  std::size_t unsettled = 0;         // messages in `handed_out`
+  void forget_first() {
+    unsettled -= handed_out.front().messages;
+    handed_out.pop_front();
+  }
   std::map<std::int64_t, std::uint32_t> redeliveries;
   Landmark landmark;    // of the last chunk that is settled, or what the group had with its place
   Landmark last_taken;  // at first the landmark: reading begins there
