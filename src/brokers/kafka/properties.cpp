@@ -212,6 +212,16 @@ bool is_address(std::string_view text) {
   return error == std::errc() && end == digits.data() + digits.size() && port > 0;
 }
 
+std::string value_of(const rd_kafka_conf_t& properties, const char* name) {
+  char text[64] = "";
+  std::size_t size = sizeof text;
+  return rd_kafka_conf_get(&properties, name, text, &size) == RD_KAFKA_CONF_OK ? std::string(text) : std::string();
+}
+
+std::int64_t number_of(const rd_kafka_conf_t& properties, const char* name) {
+  return std::stoll(value_of(properties, name));
+}
+
 }  // namespace
 
 std::string servers_of(const std::string& connection_string) {
@@ -242,13 +252,8 @@ Duration message_timeout(const Options& options) {
 
 Acknowledged acknowledged(const Session& session) {
   const auto made = producer_properties(session);
-  const auto value = [&](const char* name) {
-    char text[64] = "";
-    std::size_t size = sizeof text;
-    return rd_kafka_conf_get(made.get(), name, text, &size) == RD_KAFKA_CONF_OK ? std::string(text) : std::string();
-  };
   Acknowledged told;
-  const auto acks = value("acks");
+  const auto acks = value_of(*made, "acks");
   if (acks == "0") {
     told.means = "nothing: no broker has confirmed it (acks=0)";
   } else if (acks == "-1" || acks == "all") {
@@ -257,7 +262,7 @@ Acknowledged acknowledged(const Session& session) {
   } else {
     told.means = fmt::format("in the memory of the partition's leader (acks={}), which may be lost with it", acks);
   }
-  if (value("enable.idempotence") != "true") {
+  if (value_of(*made, "enable.idempotence") != "true") {
     told.in_order = false;
     told.means += "; a publish that is tried again may be stored twice, and out of order (enable.idempotence=false)";
   }
@@ -279,6 +284,14 @@ ConfHandle producer_properties(const Session& session) {
   set_debug(made, session.options, "feature");  // what a broker offers, by which one that is too old is known
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
   return made.take();
+}
+
+void limit_batches(rd_kafka_conf_t& properties, std::int64_t limit) {
+  rd_kafka_conf_set(&properties, "batch.size", std::to_string(limit).c_str(), nullptr, 0);
+}
+
+std::int64_t largest_batch(const rd_kafka_conf_t& properties) {
+  return std::min(number_of(properties, "batch.size"), number_of(properties, "message.max.bytes"));
 }
 
 ConfHandle transactional_properties(const Session& session, const std::string& transactional_id) {
