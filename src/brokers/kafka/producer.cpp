@@ -232,7 +232,7 @@ void Producer::on_error(const Client& client, const rd_kafka_event_t& event) {
   const auto error = rd_kafka_event_error(raw);
   auto failure = describe(error, "connecting", rd_kafka_event_error_string(raw));
   if (failure.code == errc::authentication_failed)
-    failure.detail += login_advice(session_->options.text_if("sasl_mechanism").value_or(""));
+    failure.detail += login_advice(session_->options.text("sasl_mechanism"), failure.detail);
   if (failure.code == errc::tls_failed) {
     failure.detail = with_certificate_trouble(std::move(failure.detail), client.troubles().certificate());
     if (contains_any(failure.detail, {"unexpected eof", "wrong version number", "Disconnected", "reset by peer", "Broken pipe"}))
