@@ -49,7 +49,7 @@ std::span<const OptionSpec> option_table() {
       {"sasl_mechanism", connection, text, "", "", kafka_only, {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, 0, 0, "",
        "How the client proves who it is. With Kafka 3.7.2, 3.8.1, 3.9 and newer SCRAM takes librdkafka 2.6.1 or newer (Debian 12 has 2.0.2)."},
       {"sasl_username", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's name."},
-      {"sasl_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's password.", true},
+      {"sasl_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's password. librdkafka takes none that begins with white space.", true},
       {"ssl_ca_location", connection, text, "", "", with_tls, {}, 0, 0, "",
        "The file with the certificates of the authorities that are trusted; absent: the system's."},
       {"ssl_certificate_location", connection, text, "", "", with_tls, {}, 0, 0, "", "The file with the client's certificate."},

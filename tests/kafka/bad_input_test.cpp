@@ -46,6 +46,151 @@ TEST_F(KafkaBadInput, AMessageOverTheTopicsLimitFailsAlone) {
   });
 }
 
+// Kafka refuses a batch as a whole, and the client's usual ones are larger than this topic's limit.
+class KafkaSmallLimit : public KafkaBadInput {
+ protected:
+  static constexpr std::size_t count = 50;
+  static constexpr std::size_t large = 21;  // this one's index, where one is over the limit
+
+  awaitable<std::string> small_topic(MessageBroker& broker) const {
+    auto name = topic();
+    co_await broker.connect();
+    co_await broker.administration().create_topic(name,
+                                                  {.partitions = 1, .configuration = {{"max.message.bytes", "10000"}}});
+    co_return name;
+  }
+  static std::string body(std::size_t i) { return fmt::format("{:04}{:x>{}}", i, "", i == large ? 20'000 : 1000); }
+  static std::vector<OutgoingMessage> messages(const std::string& topic, bool with_large = false) {
+    std::vector<OutgoingMessage> made(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      made[i].topic = topic;
+      made[i].key = "k";
+      made[i].payload = Payload(body(i == large && !with_large ? 0 : i));
+    }
+    return made;
+  }
+  static awaitable<void> expect_in_order(MessageBroker& broker, const std::string& topic,
+                                         const std::vector<std::string>& bodies) {
+    const auto stored = (co_await broker.administration().describe_topic(topic)).messages;
+    EXPECT_EQ(stored, static_cast<std::int64_t>(bodies.size()));
+    auto reader = co_await broker.subscribe(topic);
+    for (std::int64_t i = 0; i < stored; ++i)
+      EXPECT_EQ((co_await reader.next())->body(), bodies.at(static_cast<std::size_t>(i)));
+  }
+  static std::vector<std::string> bodies(const std::vector<OutgoingMessage>& messages) {
+    std::vector<std::string> made;
+    for (const auto& each : messages) made.emplace_back(each.payload.view());
+    return made;
+  }
+};
+
+TEST_F(KafkaSmallLimit, TakesManyMessagesTogether) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto name = co_await small_topic(broker);
+    auto given = messages(name);
+    const auto sent = bodies(given);
+    for (const auto& result : co_await broker.publish_many(std::move(given))) EXPECT_TRUE(result.ok()) << result.detail;
+    co_await expect_in_order(broker, name, sent);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaSmallLimit, TakesManyMessagesFromTheBuffer) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto name = co_await small_topic(broker);
+    const auto sent = bodies(messages(name));
+    for (const auto& each : sent) co_await broker.publish(name, Payload(each), {.key = "k", .confirm = false});
+    const auto report = co_await broker.flush();
+    EXPECT_EQ(report.confirmed, count);
+    EXPECT_TRUE(report.failures.empty());
+    co_await expect_in_order(broker, name, sent);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaSmallLimit, TakesManyPublishesAtOnce) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto name = co_await small_topic(broker);
+    const auto sent = bodies(messages(name));
+    std::size_t ended = 0;
+    Notifier all(*broker.clock(), context.get_executor());
+    for (const auto& each : sent)
+      boost::asio::co_spawn(context, broker.publish(name, Payload(each), {.key = "k"}),
+                            [&](std::exception_ptr error, const Receipt&) {
+                              EXPECT_FALSE(error);
+                              if (++ended == count) all.notify();
+                            });
+    while (ended < count) co_await all.wait();
+    co_await expect_in_order(broker, name, sent);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaSmallLimit, TakesManyMessagesInATransaction) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto name = co_await small_topic(broker);
+    const auto sent = bodies(messages(name));
+    co_await broker.transaction([&](Transaction& transaction) -> awaitable<void> {
+      for (auto& each : messages(name)) transaction.publish(std::move(each));
+      co_return;
+    });
+    auto reader = co_await broker.subscribe(name);
+    for (const auto& each : sent) EXPECT_EQ((co_await reader.next())->body(), each);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaSmallLimit, OneMessageOverItHarmsNoneBesideIt) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto name = co_await small_topic(broker);
+    auto given = messages(name, true);
+    auto sent = bodies(given);
+    const auto results = co_await broker.publish_many(std::move(given));
+    for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(results[i].ok(), i != large) << i << ": " << results[i].detail;
+    EXPECT_EQ(results[large].error, errc::message_too_large);
+    for (const auto& each : sent) co_await broker.publish(name, Payload(each), {.key = "k", .confirm = false});
+    const auto report = co_await broker.flush();
+    EXPECT_EQ(report.confirmed, count - 1);
+    EXPECT_EQ(report.failures.size(), 1U);
+    EXPECT_EQ(report.failures.at(0).message.payload.view(), sent[large]);
+    sent.erase(sent.begin() + large);
+    const auto once = sent;
+    sent.insert(sent.end(), once.begin(), once.end());
+    co_await expect_in_order(broker, name, sent);
+    co_await broker.disconnect();
+  });
+}
+
+// For who may not read a topic's settings: the client that all topics share.
+TEST_F(KafkaSmallLimit, IsKeptByABatchSizeOfTheUsers) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto given = config();
+    given.producer_config = {{"raw.batch.size", "10000"}};
+    MessageBroker broker(context.get_executor(), given);
+    const auto name = co_await small_topic(broker);
+    for (const auto& result : co_await broker.publish_many(messages(name))) EXPECT_TRUE(result.ok()) << result.detail;
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaSmallLimit, OfATopicThatWasMadeAgainIsHeeded) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto name = topic();
+    co_await broker.publish(name, Value("to a topic without a limit of its own"));
+    co_await broker.administration().delete_topic(name);
+    co_await broker.administration().create_topic(name,
+                                                  {.partitions = 1, .configuration = {{"max.message.bytes", "10000"}}});
+    for (const auto& result : co_await broker.publish_many(messages(name))) EXPECT_TRUE(result.ok()) << result.detail;
+    co_await broker.disconnect();
+  });
+}
+
 // Only the client has kept it, and so it is made anew from what the client says of it.
 TEST_F(KafkaBadInput, ABufferedMessageThatIsRefusedComesBackAsItWas) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {

@@ -104,6 +104,39 @@ TEST(KafkaProperties, RefuseWhatTheLibraryCannotDoWithout) {
   EXPECT_NO_THROW(static_cast<void>(consumer_properties(given("partition.assignment.strategy", "cooperative-sticky"), "g", false, false)));
 }
 
+TEST(KafkaProperties, RefuseALoginThatCannotBeMadeByItsOption) {
+  const auto refusal = [](ConfigMap connection) -> std::string {
+    MessagingConfig config;
+    config.broker_type = BrokerType::kafka;
+    config.connection_string = "a:1";
+    config.connection_config = std::move(connection);
+    config.connection_config.insert({{"security_protocol", "SASL_PLAINTEXT"}, {"sasl_mechanism", "PLAIN"}});
+    try {
+      static_cast<void>(
+          producer_properties(Session{.executor = {}, .clock = nullptr, .options = Options(config), .servers = "a:1"}));
+    } catch (const MessagingError& failure) {
+      EXPECT_EQ(failure.reason(), errc::invalid_option);
+      return failure.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal({{"sasl_username", "alice"}, {"sasl_password", "hush "}}), "");
+  EXPECT_EQ(refusal({{"sasl_username", "alice"}, {"raw.sasl.password", "hush"}}), "");
+  EXPECT_EQ(refusal({{"raw.sasl.mechanisms", "OAUTHBEARER"}}), "");
+  EXPECT_THAT(refusal({{"sasl_username", "alice"}}), HasSubstr("sasl_password is absent"));
+  EXPECT_THAT(refusal({{"sasl_password", "hush"}}), HasSubstr("sasl_username is absent"));
+  // librdkafka would take them for the same without the white space.
+  for (const auto* name : {"sasl_password", "raw.sasl.password"}) {
+    for (const auto* password : {" hush", "\nhush", "\thush"}) {
+      const auto said = refusal({{"sasl_username", "alice"}, {name, password}});
+      EXPECT_THAT(said, HasSubstr(std::string(name) + ": begins with white space"));
+      EXPECT_THAT(said, ::testing::Not(HasSubstr("hush")));
+    }
+  }
+  EXPECT_THAT(refusal({{"sasl_username", " alice"}, {"sasl_password", "hush"}}),
+              HasSubstr("sasl_username: begins with white space"));
+}
+
 TEST(KafkaFailure, SaysWhatItIsToUs) {
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__AUTHENTICATION), errc::authentication_failed);
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__SSL), errc::tls_failed);

@@ -88,6 +88,15 @@ TEST_F(KafkaSecurity, AWrongPassword) {
     fails(config(server_.url, password(mechanism, "hush-wrong")), errc::authentication_failed, "uthentication");
 }
 
+TEST_F(KafkaSecurity, AMechanismThatTheBrokerDoesNotOffer) {
+  const auto given = config(server_.url, password("SCRAM-SHA-256", at("KAFKA_PASSWORD")));
+  fails(given, errc::authentication_failed, "broker's supported mechanisms: ");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), given);
+    EXPECT_THAT((co_await failure_of(broker.connect())).what(), Not(HasSubstr("older than 2.6.1")));
+  });
+}
+
 TEST_F(KafkaSecurity, AnAuthorityThatSignedSomethingElse) {
   auto connection = password("PLAIN", at("KAFKA_PASSWORD"));
   connection.insert_or_assign("ssl_ca_location", at("KAFKA_OTHER_CA"));

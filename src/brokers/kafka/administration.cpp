@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <maestro/messaging/log.hpp>
 #include <map>
 
@@ -67,7 +68,9 @@ void check_topic_result(const rd_kafka_topic_result_t* result, std::string_view 
   }
 }
 
-std::optional<int> min_insync_replicas(const Client& client, const std::string& topic, Duration limit) try {
+/// A number among a topic's settings; none where it is not told.
+std::optional<std::int64_t> setting(const Client& client, const std::string& topic, std::string_view name,
+                                    Duration limit) {
   const ConfigResourceHandle asked(rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str()));
   Request request(client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, limit);
   rd_kafka_ConfigResource_t* one[] = {asked.get()};
@@ -77,11 +80,21 @@ std::optional<int> min_insync_replicas(const Client& client, const std::string& 
   const auto* const* resources =
       rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(answer.get()), &count);
   if (count == 0) return std::nullopt;
+  check(rd_kafka_ConfigResource_error(resources[0]), fmt::format("the settings of the topic \"{}\"", topic));
   const auto* const* entries = rd_kafka_ConfigResource_configs(resources[0], &count);
-  for (std::size_t i = 0; i < count; ++i)
-    if (std::string_view(rd_kafka_ConfigEntry_name(entries[i])) == "min.insync.replicas")
-      return std::stoi(rd_kafka_ConfigEntry_value(entries[i]));
+  for (std::size_t i = 0; i < count; ++i) {
+    if (std::string_view(rd_kafka_ConfigEntry_name(entries[i])) != name) continue;
+    const auto* value = rd_kafka_ConfigEntry_value(entries[i]);
+    const std::string_view text = value ? value : "";
+    std::int64_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error == std::errc() && end == text.data() + text.size()) return number;
+  }
   return std::nullopt;
+}
+
+std::optional<std::int64_t> min_insync_replicas(const Client& client, const std::string& topic, Duration limit) try {
+  return setting(client, topic, "min.insync.replicas", limit);
 } catch (const MessagingError&) {  // not everyone may read them
   return std::nullopt;
 }
@@ -202,6 +215,21 @@ void await_leaders(const Client& client, const std::string& topic, Duration limi
     pause.wait(between);
   }
   fail(error, fmt::format("the topic \"{}\"", topic));
+}
+
+std::optional<std::int64_t> max_message_bytes(const Client& client, const std::string& topic, Duration limit) {
+  const Pause pause(client.get());
+  constexpr int most_tries = 5;
+  constexpr int between = 50;
+  for (int tries = 1;; ++tries) {
+    try {
+      return setting(client, topic, "max.message.bytes", limit);
+    } catch (const MessagingError& failure) {
+      // A broker that has not heard of a new topic yet will soon. Not everyone may read its settings.
+      if (failure.reason() != errc::topic_not_found || tries == most_tries) return std::nullopt;
+    }
+    pause.wait(between);
+  }
 }
 
 std::string hindrance(const Client& client, const std::string& topic, Duration limit) try {
@@ -327,7 +355,12 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
   const bool create = creates();
   const auto partitions = static_cast<std::int32_t>(session_->options.integer("auto_create_partitions"));
   const auto configuration = ask::configuration_for(session_->options.integer("max_message_bytes"));
-  std::function<bool()> work = [client, topic, create, partitions, configuration, limit] {
+  struct Found {
+    bool made = false;
+    std::optional<std::int64_t> max_message_bytes;
+  };
+  std::function<Found()> work = [client, topic, create, partitions, configuration, limit] {
+    constexpr Duration to_tell = std::chrono::seconds(2);  // a topic's settings, without which it can be used too
     constexpr Duration to_spread =
         std::chrono::seconds(2);  // until every broker knows a topic that somebody has just made
     bool made = false;
@@ -343,16 +376,23 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
       }
       try {
         ask::await_leaders(*client, topic, left, std::min(left, to_spread));
-        return made;
+        return Found{made, ask::max_message_bytes(*client, topic, std::min(left, to_tell))};
       } catch (const MessagingError& failure) {
         // One that was being deleted when we looked has to be made again.
         if (!create || failure.reason() != errc::topic_not_found || left <= to_spread) throw;
       }
     }
   };
-  if (co_await session_->blocking(std::move(work)))
+  const auto found = co_await session_->blocking(std::move(work));
+  if (found.made)
     log(LogLevel::info, "created a topic", {{"broker", "kafka"}, {"topic", topic}, {"partitions", std::to_string(partitions)}});
+  if (found.max_message_bytes) max_message_bytes_.insert_or_assign(topic, *found.max_message_bytes);
   known_.insert(std::move(topic));
+}
+
+std::optional<std::int64_t> Topics::max_message_bytes(const std::string& topic) const {
+  const auto found = max_message_bytes_.find(topic);
+  return found == max_message_bytes_.end() ? std::nullopt : std::optional(found->second);
 }
 
 }  // namespace maestro::messaging::kafka

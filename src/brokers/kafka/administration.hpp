@@ -3,6 +3,7 @@
 #include <maestro/messaging/transport.hpp>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,6 +32,8 @@ bool exists(const Client& client, const std::string& topic, Duration limit);
 /// Until every partition of the topic has a leader. One that is unknown for `unknown_limit` is missing.
 /// Throws `topic_not_found | connection_failed | …`.
 void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit);
+/// The topic's limit for a batch of messages, as it is stored; none where it is not told.
+std::optional<std::int64_t> max_message_bytes(const Client& client, const std::string& topic, Duration limit);
 /// What keeps a topic from taking messages, and what to do about it; empty when nothing does, or nobody answers.
 std::string hindrance(const Client& client, const std::string& topic, Duration limit);
 void delete_topic(const Client& client, const std::string& topic, Duration limit);
@@ -57,11 +60,14 @@ class Topics {
   void forget(const std::string& topic) { known_.erase(topic); }
   /// Throws `invalid_topic | topic_not_found | …`.
   awaitable<void> ensure(std::shared_ptr<Client> client, std::string topic, Duration limit);
+  /// The topic's limit for a batch of messages, as it was told last; none where it was not.
+  [[nodiscard]] std::optional<std::int64_t> max_message_bytes(const std::string& topic) const;
   [[nodiscard]] bool creates() const { return session_->options.boolean("auto_create_topics"); }
 
  private:
   std::shared_ptr<Session> session_;
   std::set<std::string, std::less<>> known_;
+  std::map<std::string, std::int64_t, std::less<>> max_message_bytes_;
 };
 
 }  // namespace maestro::messaging::kafka

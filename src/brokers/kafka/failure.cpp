@@ -144,9 +144,10 @@ std::string with_certificate_trouble(std::string detail, int x509_error) {
   return detail.substr(0, at + verdict.size()).append(": ").append(trouble);
 }
 
-std::string_view login_advice(std::string_view mechanism) {
+std::string_view login_advice(std::string_view mechanism, std::string_view refusal) {
   constexpr int mended = 0x020601ff;
   if (!mechanism.starts_with("SCRAM") || rd_kafka_version() >= mended) return "";
+  if (refusal.find("mechanism handshake failed") != std::string_view::npos) return "";  // it does not come to a login
   return "; this librdkafka is older than 2.6.1, with which no SCRAM login to Kafka 3.7.2, 3.8.1, 3.9 or newer succeeds: "
          "use a newer one, or PLAIN over TLS";
 }

@@ -32,7 +32,7 @@ struct Failure {
 
 /// What else there is to say about a refused login: librdkafka before 2.6.1 sends a nonce twice, which Kafka takes for a wrong
 /// password since it checks it (3.7.2, 3.8.1, 3.9.0; CVE-2024-56128).
-[[nodiscard]] std::string_view login_advice(std::string_view mechanism);
+[[nodiscard]] std::string_view login_advice(std::string_view mechanism, std::string_view refusal);
 
 /// What became of a message that was given to librdkafka. `hindrance`: what the cluster says against its topic, if
 /// anything.

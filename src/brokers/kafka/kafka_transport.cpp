@@ -137,7 +137,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
       return true;
     };
     co_await asked(std::move(remove));
-    topics_->forget(topic);
+    producer_->forget(topic);
   }
 
   awaitable<std::int64_t> purge_topic(std::string topic) override {
@@ -182,7 +182,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
   }
 
   const std::shared_ptr<kafka::Transactor>& transactor() {
-    if (!transactor_) transactor_ = std::make_shared<kafka::Transactor>(session_);
+    if (!transactor_) transactor_ = std::make_shared<kafka::Transactor>(session_, topics_);
     return transactor_;
   }
 

@@ -3,11 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <boost/asio/deferred.hpp>
 #include <boost/container/small_vector.hpp>
 #include <boost/system/system_error.hpp>
 #include <initializer_list>
@@ -114,18 +115,32 @@ Producer::~Producer() {
 
 void Producer::open() {
   if (client_) {
-    rd_kafka_purge(client_->get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+    constexpr int all = RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT;
+    rd_kafka_purge(client_->get(), all);
+    for (const auto& [bytes, narrow] : narrow_) rd_kafka_purge(narrow.client->get(), all);
     serve();
     expire([](const Batch& batch) { return batch.outstanding > 0; });  // the old client's last answers are in
   }
-  outlets_.clear();
-  last_outlet_ = {};
-  if (watch_) watch_->stop();
-  client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, producer_properties(*session_));
-  watch_ = EventWatch::start(session_->executor, client_, [weak = weak_from_this()] {
+  drop_clients();
+  auto properties = producer_properties(*session_);
+  largest_batch_ = largest_batch(*properties);
+  client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, std::move(properties));
+  watch_ = watch(client_);
+  failed_for_good_ = false;
+}
+
+std::shared_ptr<EventWatch> Producer::watch(const std::shared_ptr<Client>& client) {
+  return EventWatch::start(session_->executor, client, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->serve();
   });
-  failed_for_good_ = false;
+}
+
+void Producer::drop_clients() {
+  outlets_.clear();
+  last_outlet_ = {};
+  narrow_.clear();
+  if (watch_) watch_->stop();
+  client_.reset();
 }
 
 awaitable<void> Producer::connect(Duration limit) {
@@ -177,26 +192,31 @@ awaitable<void> Producer::close(Duration limit) {
   while (outstanding_ > 0 && session_->clock->now() < deadline) {
     co_await answered_.wait_until(std::min(deadline, session_->clock->now() + std::chrono::milliseconds(100)));
   }
-  if (watch_) watch_->stop();
-  outlets_.clear();
-  last_outlet_ = {};
-  client_.reset();
+  drop_clients();
 }
 
-void Producer::serve() {
-  const auto self = shared_from_this();
-  const auto client = client_;
-  while (auto event = client ? client->poll() : EventHandle()) {
+void Producer::serve(const Client& client) {
+  while (auto event = client.poll()) {
     switch (rd_kafka_event_type(event.get())) {
       case RD_KAFKA_EVENT_DR:
         while (const auto* message = rd_kafka_event_message_next(event.get())) on_delivery(*message);
         break;
       case RD_KAFKA_EVENT_ERROR:
-        on_error(*event);
+        on_error(client, *event);
         break;
       default:
         break;
     }
+  }
+}
+
+void Producer::serve() {
+  const auto self = shared_from_this();
+  if (const auto client = client_) serve(*client);
+  if (!narrow_.empty()) {
+    std::vector<std::shared_ptr<Client>> clients;
+    for (const auto& [bytes, narrow] : narrow_) clients.push_back(narrow.client);
+    for (const auto& client : clients) serve(*client);
   }
   answered_.ring();
   wake_settled();
@@ -207,14 +227,14 @@ void Producer::serve() {
   if (lingering_ && outstanding_ == 0 && linger_ > soon) linger_until(lingers_since_ + soon);
 }
 
-void Producer::on_error(const rd_kafka_event_t& event) {
+void Producer::on_error(const Client& client, const rd_kafka_event_t& event) {
   auto* raw = const_cast<rd_kafka_event_t*>(&event);
   const auto error = rd_kafka_event_error(raw);
   auto failure = describe(error, "connecting", rd_kafka_event_error_string(raw));
   if (failure.code == errc::authentication_failed)
-    failure.detail += login_advice(session_->options.text_if("sasl_mechanism").value_or(""));
+    failure.detail += login_advice(session_->options.text("sasl_mechanism"), failure.detail);
   if (failure.code == errc::tls_failed) {
-    failure.detail = with_certificate_trouble(std::move(failure.detail), client_->troubles().certificate());
+    failure.detail = with_certificate_trouble(std::move(failure.detail), client.troubles().certificate());
     if (contains_any(failure.detail, {"unexpected eof", "wrong version number", "Disconnected", "reset by peer", "Broken pipe"}))
       failure.detail += fmt::format("; security_protocol is {}: is that what this port speaks?", session_->options.text("security_protocol"));
   }
@@ -298,12 +318,35 @@ void Producer::settle(Batch& batch) {
 Producer::Outlet& Producer::outlet_of(const std::string& topic) {
   if (last_outlet_.second && last_outlet_.first == topic) return *last_outlet_.second;
   auto& outlet = outlets_[topic];
-  if (!outlet.handle) outlet.handle.reset(rd_kafka_topic_new(client_->get(), topic.c_str(), nullptr));
+  if (!outlet.handle) {
+    // Behind what may be under way to the topic there is no change of clients: they would not keep the order.
+    if (!outlet.client || outstanding_ == 0) outlet.client = client_for(topic);
+    outlet.handle.reset(rd_kafka_topic_new(outlet.client->get(), topic.c_str(), nullptr));
+  }
   last_outlet_ = {topic, &outlet};
   return outlet;
 }
 
-// The next publish looks whether it is there. What is under way to it is still counted.
+// A broker refuses a batch as a whole, and how large a client's batches become is fixed when it is made. Powers of two,
+// so that there are few clients.
+std::shared_ptr<Client> Producer::client_for(const std::string& topic) try {
+  const auto limit = topics_->max_message_bytes(topic);
+  if (!limit || *limit >= largest_batch_) return client_;
+  const auto bytes =
+      static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(*limit, 1))));
+  if (const auto found = narrow_.find(bytes); found != narrow_.end()) return found->second.client;
+  auto properties = producer_properties(*session_);
+  limit_batches(*properties, bytes);
+  auto client = std::make_shared<Client>(RD_KAFKA_PRODUCER, std::move(properties));
+  narrow_.emplace(bytes, Narrow{client, watch(client)});
+  return client;
+} catch (const MessagingError& failure) {  // as when a file of its options has gone since the other client was made
+  log(LogLevel::warning, fmt::format("no client for the small batches of \"{}\": {}", topic, failure.what()),
+      {{"broker", "kafka"}});
+  return client_;
+}
+
+// What is under way to it is still counted.
 void Producer::forget(const std::string& topic) {
   topics_->forget(topic);
   if (const auto outlet = outlets_.find(topic); outlet != outlets_.end()) {
@@ -355,7 +398,7 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
     } else {
       auto* slot = slot_of(first);
       records_[0]._private = slot;
-      records_[0].err = give(client_->get(), outlet.handle.get(), partition, leader, slot);
+      records_[0].err = give(outlet.client->get(), outlet.handle.get(), partition, leader, slot);
       together = 1;
     }
     const bool counts = spread && spread->choice() != RD_KAFKA_PARTITION_UA;
@@ -601,7 +644,7 @@ void Producer::sweep() {
 // says that it is.
 void Producer::look_for_hindrances(TimePoint now) {
   constexpr Duration patience = std::chrono::seconds(1);
-  if (looking_ || now < look_due_) return;
+  if (!client_ || looking_ || now < look_due_) return;
   for (auto each = pending_.rbegin(); each != pending_.rend(); ++each) {  // the oldest is the last
     const auto& batch = static_cast<Batch&>(*each);
     if (!(batch.in_use || batch.outcome) || batch.expired || batch.outstanding == 0) continue;

@@ -4,6 +4,7 @@
 #include <boost/intrusive/list.hpp>
 #include <deque>
 #include <maestro/messaging/transport.hpp>
+#include <map>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -30,6 +31,9 @@ class Producer : public std::enable_shared_from_this<Producer> {
   awaitable<void> publish(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
   std::size_t hand_over(std::span<OutgoingMessage> messages, std::shared_ptr<HandedOver> outcome);
 
+  /// The next publish to it looks whether it is there, and what it takes.
+  void forget(const std::string& topic);
+
   [[nodiscard]] const std::shared_ptr<Client>& client() const noexcept { return client_; }
 
  private:
@@ -37,8 +41,11 @@ class Producer : public std::enable_shared_from_this<Producer> {
   struct Slot;
 
   void open();
+  std::shared_ptr<EventWatch> watch(const std::shared_ptr<Client>& client);
+  void drop_clients();
   void serve();
-  void on_error(const rd_kafka_event_t& event);
+  void serve(const Client& client);
+  void on_error(const Client& client, const rd_kafka_event_t& event);
   void on_delivery(const rd_kafka_message_t& report);
   void on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report);
   void on_kept_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report);
@@ -66,11 +73,13 @@ class Producer : public std::enable_shared_from_this<Producer> {
   awaitable<void> wait_in_line(Batch& batch);
   awaitable<void> ensure_topics(std::span<OutgoingMessage> messages, std::span<PublishResult> results, TimePoint deadline);
   struct Outlet {
+    std::shared_ptr<Client> client;
     TopicHandle handle;
     Spread spread;
   };
   Outlet& outlet_of(const std::string& topic);
-  void forget(const std::string& topic);
+  /// One whose batches the topic takes.
+  std::shared_ptr<Client> client_for(const std::string& topic);
   void at_end_of_turn();
   void linger_until(TimePoint time);
   void schedule_sweep();
@@ -85,6 +94,12 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::shared_ptr<Topics> topics_;
   std::shared_ptr<Client> client_;
   std::shared_ptr<EventWatch> watch_;
+  struct Narrow {
+    std::shared_ptr<Client> client;
+    std::shared_ptr<EventWatch> watch;
+  };
+  std::map<std::int64_t, Narrow> narrow_;  // clients for topics that take no batch of the usual size, by their largest
+  std::int64_t largest_batch_ = 0;
   std::unordered_map<std::string, Outlet> outlets_;         // by topic
   std::pair<std::string, Outlet*> last_outlet_;  // messages of a topic come in runs
   static constexpr std::size_t most_at_once = 512;

@@ -11,6 +11,7 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/log.hpp>
 #include <system_error>
+#include <utility>
 
 #include "brokers/kafka/lane.hpp"
 #include "brokers/kafka/spread.hpp"
@@ -25,6 +26,12 @@ class Properties {
   Properties() : conf_(rd_kafka_conf_new()) {}
 
   void set(const std::string& name, const std::string& value, std::string_view option) {
+    // It would be dropped in silence, and " secret" be another's password.
+    if (!value.empty() && std::string_view(" \t\n\v\f\r").find(value.front()) != std::string_view::npos)
+      throw MessagingError(errc::invalid_option,
+                           fmt::format("{}: begins with white space, which librdkafka would drop; "
+                                       "allowed is a value that begins with something else",
+                                       option));
     char text[512];
     switch (rd_kafka_conf_set(conf_.get(), name.c_str(), value.c_str(), text, sizeof text)) {
       case RD_KAFKA_CONF_OK:
@@ -92,20 +99,31 @@ void check_files(const Options& options) {
   }
 }
 
-// Its default is Kerberos, which complains about a keytab.
-void check_mechanism(const Options& options) {
+// librdkafka's default for the mechanism is Kerberos, which complains about a keytab, and it names its own properties.
+void check_login(const Options& options) {
+  if (!options.text("security_protocol").starts_with("SASL")) return;
   const auto& raw = options.raw();
-  if (!options.text("security_protocol").starts_with("SASL") || options.text_if("sasl_mechanism") ||
-      raw.contains("sasl.mechanism") || raw.contains("sasl.mechanisms"))
-    return;
-  throw MessagingError(
-      errc::invalid_option,
-      fmt::format("sasl_mechanism is absent; security_protocol={} wants one: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
-                  options.text("security_protocol")));
+  const auto given = [&](const char* option, const char* property) {
+    const auto found = raw.find(property);
+    return found != raw.end() ? found->second : options.text(option);
+  };
+  const auto mechanism = given("sasl_mechanism", raw.contains("sasl.mechanism") ? "sasl.mechanism" : "sasl.mechanisms");
+  if (mechanism.empty())
+    throw MessagingError(
+        errc::invalid_option,
+        fmt::format("sasl_mechanism is absent; security_protocol={} wants one: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+                    options.text("security_protocol")));
+  if (mechanism != "PLAIN" && !mechanism.starts_with("SCRAM")) return;
+  for (const auto& [option, property] :
+       {std::pair("sasl_username", "sasl.username"), {"sasl_password", "sasl.password"}})
+    if (given(option, property).empty())
+      throw MessagingError(
+          errc::invalid_option,
+          fmt::format("{} is absent; sasl_mechanism={} wants a user's name and password", option, mechanism));
 }
 
 void set_security(Properties& to, const Options& options) {
-  check_mechanism(options);
+  check_login(options);
   check_files(options);
   to.set("security.protocol", options.text("security_protocol"), "security_protocol");
   to.option(options, "sasl_mechanism", "sasl.mechanisms");
@@ -212,6 +230,16 @@ bool is_address(std::string_view text) {
   return error == std::errc() && end == digits.data() + digits.size() && port > 0;
 }
 
+std::string value_of(const rd_kafka_conf_t& properties, const char* name) {
+  char text[64] = "";
+  std::size_t size = sizeof text;
+  return rd_kafka_conf_get(&properties, name, text, &size) == RD_KAFKA_CONF_OK ? std::string(text) : std::string();
+}
+
+std::int64_t number_of(const rd_kafka_conf_t& properties, const char* name) {
+  return std::stoll(value_of(properties, name));
+}
+
 }  // namespace
 
 std::string servers_of(const std::string& connection_string) {
@@ -242,13 +270,8 @@ Duration message_timeout(const Options& options) {
 
 Acknowledged acknowledged(const Session& session) {
   const auto made = producer_properties(session);
-  const auto value = [&](const char* name) {
-    char text[64] = "";
-    std::size_t size = sizeof text;
-    return rd_kafka_conf_get(made.get(), name, text, &size) == RD_KAFKA_CONF_OK ? std::string(text) : std::string();
-  };
   Acknowledged told;
-  const auto acks = value("acks");
+  const auto acks = value_of(*made, "acks");
   if (acks == "0") {
     told.means = "nothing: no broker has confirmed it (acks=0)";
   } else if (acks == "-1" || acks == "all") {
@@ -257,7 +280,7 @@ Acknowledged acknowledged(const Session& session) {
   } else {
     told.means = fmt::format("in the memory of the partition's leader (acks={}), which may be lost with it", acks);
   }
-  if (value("enable.idempotence") != "true") {
+  if (value_of(*made, "enable.idempotence") != "true") {
     told.in_order = false;
     told.means += "; a publish that is tried again may be stored twice, and out of order (enable.idempotence=false)";
   }
@@ -279,6 +302,14 @@ ConfHandle producer_properties(const Session& session) {
   set_debug(made, session.options, "feature");  // what a broker offers, by which one that is too old is known
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
   return made.take();
+}
+
+void limit_batches(rd_kafka_conf_t& properties, std::int64_t limit) {
+  rd_kafka_conf_set(&properties, "batch.size", std::to_string(limit).c_str(), nullptr, 0);
+}
+
+std::int64_t largest_batch(const rd_kafka_conf_t& properties) {
+  return std::min(number_of(properties, "batch.size"), number_of(properties, "message.max.bytes"));
 }
 
 ConfHandle transactional_properties(const Session& session, const std::string& transactional_id) {

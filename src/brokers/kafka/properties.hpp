@@ -27,6 +27,10 @@ struct Acknowledged {
 
 /// librdkafka's configuration for what the options say. Throws `unknown_option | invalid_option` that names the key.
 [[nodiscard]] ConfHandle producer_properties(const Session& session);
+/// A producer's batches are no larger than `limit`, but for one of a single message that is.
+void limit_batches(rd_kafka_conf_t& properties, std::int64_t limit);
+/// How large its batches may become, but for one of a single message that is larger.
+[[nodiscard]] std::int64_t largest_batch(const rd_kafka_conf_t& properties);
 [[nodiscard]] ConfHandle transactional_properties(const Session& session, const std::string& transactional_id);
 /// `group` is the group's name, or one of its own for a private reader.
 [[nodiscard]] ConfHandle consumer_properties(const Session& session, const std::string& group, bool is_private, bool from_end);

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <boost/asio/co_spawn.hpp>
+#include <map>
 #include <random>
 
 #include "brokers/kafka/outgoing.hpp"
 #include "brokers/kafka/properties.hpp"
+#include "core/size_limit.hpp"
 
 namespace maestro::messaging::kafka {
 namespace {
@@ -20,10 +22,17 @@ struct Outcome {
   std::string reason;
 };
 
+/// By topic.
+using Bytes = std::map<std::string, std::size_t, std::less<>>;
+
 class Work {
  public:
-  Work(std::shared_ptr<Client> client, std::shared_ptr<Clock> clock, TimePoint deadline, Duration limit)
-      : client_(std::move(client)), clock_(std::move(clock)), deadline_(deadline), limit_(limit) {}
+  Work(std::shared_ptr<Client> client, std::shared_ptr<Clock> clock, TimePoint deadline, Duration limit, Bytes limits)
+      : client_(std::move(client)),
+        clock_(std::move(clock)),
+        deadline_(deadline),
+        limit_(limit),
+        limits_(std::move(limits)) {}
 
   bool initialize() {
     return step("registering the transactional id", [&] { return rd_kafka_init_transactions(client_->get(), left()); });
@@ -69,6 +78,7 @@ class Work {
   bool produce(std::vector<OutgoingMessage>& messages) {
     constexpr int moment = 100;
     for (auto& message : messages) {
+      make_batch_fit(message);
       const TopicHandle topic(rd_kafka_topic_new(client_->get(), message.topic.c_str(), nullptr));
       const auto partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
       auto error = give(client_->get(), topic.get(), partition, message, nullptr);
@@ -81,6 +91,21 @@ class Work {
       return false;
     }
     return true;
+  }
+
+  // A broker refuses a batch as a whole. Another client, as the producer has it for such a topic, would be another
+  // transaction.
+  void make_batch_fit(const OutgoingMessage& message) {
+    constexpr std::size_t beside_each =
+        100;  // no less than what a batch, and a record of it, have beside what is counted
+    const auto limit = limits_.find(message.topic);
+    if (limit == limits_.end()) return;
+    const auto bytes = size_of(message) + beside_each;
+    if (const auto waiting = waiting_[message.topic]; waiting > 0 && waiting + bytes > limit->second) {
+      rd_kafka_flush(client_->get(), left());
+      waiting_.clear();
+    }
+    waiting_[message.topic] += bytes;
   }
 
   bool send(const std::vector<Transactor::Places>& all) {
@@ -130,6 +155,8 @@ class Work {
   std::shared_ptr<Clock> clock_;
   TimePoint deadline_;
   Duration limit_;
+  Bytes limits_;   // of those that take no batch of the usual size
+  Bytes waiting_;  // that may go in one batch
   bool begun_and_open_ = false;
   Outcome outcome_;
 };
@@ -144,8 +171,9 @@ std::string id_for(const Session& session) {
 
 }  // namespace
 
-Transactor::Transactor(std::shared_ptr<Session> session)
+Transactor::Transactor(std::shared_ptr<Session> session, std::shared_ptr<Topics> topics)
     : session_(std::move(session)),
+      topics_(std::move(topics)),
       transactional_id_(id_for(*session_)),
       may_be_taken_over_(session_->options.text_if("transactional_id").has_value()),
       ended_(session_->clock, session_->executor) {}
@@ -179,14 +207,20 @@ awaitable<void> Transactor::run(std::vector<OutgoingMessage> messages, std::vect
       throw MessagingError(errc::transaction_aborted, "earlier transactions did not end in time; nothing was begun");
   if (fenced_) throw fenced();
   if (!client_) {
-    client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, transactional_properties(*session_, transactional_id_));
+    auto properties = transactional_properties(*session_, transactional_id_);
+    largest_batch_ = largest_batch(*properties);
+    client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, std::move(properties));
     ready_ = false;
   }
   if (only_prepare && ready_) co_return;
+  Bytes limits;
+  for (const auto& message : messages)
+    if (const auto most = topics_->max_message_bytes(message.topic); most && *most < largest_batch_)
+      limits.emplace(message.topic, static_cast<std::size_t>(std::max<std::int64_t>(*most, 0)));
   std::function<Outcome()> work = [client = client_, clock = session_->clock, deadline, limit,
                                    messages = std::move(messages), places = std::move(places), is_new = !ready_,
-                                   only_prepare]() mutable {
-    Work work(client, clock, deadline, limit);
+                                   only_prepare, limits = std::move(limits)]() mutable {
+    Work work(client, clock, deadline, limit, std::move(limits));
     return only_prepare ? work.prepare() : work.run(messages, places, is_new);
   };
   struct Course {

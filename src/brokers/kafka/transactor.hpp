@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "brokers/kafka/administration.hpp"
 #include "brokers/kafka/consumer.hpp"
 
 namespace maestro::messaging::kafka {
@@ -28,7 +29,7 @@ class Transactor : public std::enable_shared_from_this<Transactor> {
     }
   };
 
-  explicit Transactor(std::shared_ptr<Session> session);
+  Transactor(std::shared_ptr<Session> session, std::shared_ptr<Topics> topics);
 
   /// Registers the id: ends what an owner before left behind, and fences it. Others need not wait until its transaction times out.
   awaitable<void> prepare();
@@ -43,9 +44,11 @@ class Transactor : public std::enable_shared_from_this<Transactor> {
   [[nodiscard]] MessagingError fenced() const;
 
   std::shared_ptr<Session> session_;
+  std::shared_ptr<Topics> topics_;
   std::string transactional_id_;
   bool may_be_taken_over_;          ///< The id is configured, so that another may register it.
   std::shared_ptr<Client> client_;  ///< Null before the first, and after one that failed for good.
+  std::int64_t largest_batch_ = 0;  ///< Of that client.
   bool ready_ = false;              ///< Its id is registered, and older owners are fenced.
   bool fenced_ = false;             ///< Another has the id; for good.
   bool busy_ = false;
