@@ -75,6 +75,10 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
   transport->report_to(Telemetry::reports(telemetry));
 }
 
+MessageBroker::State::~State() {
+  show_circuit(CircuitState::closed);
+}
+
 template <class Result, class... Arguments>
 awaitable<Result> MessageBroker::State::hop(awaitable<Result> (State::*work)(Arguments...), Arguments... arguments) {
   // A coroutine of its own keeps the state and the arguments alive.
@@ -169,7 +173,10 @@ awaitable<void> MessageBroker::State::connect() {
 
 MessageBroker::State::PublishCall MessageBroker::State::ask_breaker(std::uint64_t number) {
   const auto now = clock->now();
-  if (const auto call = breaker_.allow(now)) return {*call, number};
+  if (const auto call = breaker_.allow(now)) {
+    show_circuit(breaker_.state(now));
+    return {*call, number};
+  }
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(breaker_.open_until() - now);
   throw MessagingError(
       errc::circuit_open,
@@ -423,7 +430,12 @@ void MessageBroker::State::conclude(TimePoint now, PublishCall call, bool all_ok
   breaker_.on_abandoned(call);  // should no result have said anything about the broker
   const auto state = breaker_.state(now);
   if (state == CircuitState::closed && all_ok) circuit_suspect_ = false;
-  if (telemetry) telemetry->circuit("publish", static_cast<int>(state));
+  show_circuit(closed_ ? CircuitState::closed : state);
+}
+
+void MessageBroker::State::show_circuit(CircuitState state) {
+  if (std::exchange(shown_circuit_, state) == state || !telemetry) return;
+  telemetry->circuit("publish", static_cast<int>(state));
 }
 
 awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
@@ -492,6 +504,7 @@ awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(
   if (!transactions)
     throw MessagingError(errc::unsupported, fmt::format("{} has no transactions; publish and acknowledge one by one, "
                                                         "and let the consumer deduplicate",
+  show_circuit(CircuitState::closed);
                                                         capabilities.broker));
   co_await ensure_connected();
   Transaction collected;

@@ -30,6 +30,9 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
  public:
   State(boost::asio::any_io_executor executor, MessagingConfig config);
 
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State();
   awaitable<void> connect();
   awaitable<void> disconnect();
   /// Connects, and waits for a broker that is not there yet.
@@ -115,6 +118,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   void conclude(TimePoint now, PublishCall call, bool all_ok);
   std::vector<std::shared_ptr<Attached>> open_subscriptions();
 
+  /// In the metrics, when it has changed: other brokers show theirs in the same gauge.
+  void show_circuit(CircuitState state);
   using IsRunningHere = bool (*)(const boost::asio::any_io_executor&) noexcept;
   IsRunningHere is_running_here_;
   boost::unordered_flat_map<std::string, std::unique_ptr<TopicTelemetry>> topics_;
@@ -133,6 +138,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   bool connecting_ = false;
   Signal connected_or_not_;
   std::uint64_t sent_ = 0;
+  CircuitState shown_circuit_ = CircuitState::closed;
   std::uint64_t received_ = 0;
   std::string last_error_;
 };
