@@ -404,6 +404,8 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
     }
     if (!telemetry && result.receipt.routed) continue;
     auto& cells = topic(result.ok() ? result.receipt.topic : messages[i].topic);
+    } else if (result.is_of_topic) {
+      if (!circuit_suspect_) last_error_ = result.detail;  // else it would be told as what opened the circuit
     if (result.ok()) count_published(cells, result.receipt);
     if (!telemetry) continue;
     cells.publish_duration->observe_alone(now - began);

@@ -302,6 +302,41 @@ TEST(KafkaFaults, AClusterBelowMinInsyncReplicasRefusesAndSaysWhy) {
     auto config = MessagingConfig::from_url(server.url());
     config.producer_config.insert_or_assign("publish_timeout", 8000);
     MessageBroker client(context.get_executor(), std::move(config));
+TEST(KafkaFaults, ATopicBelowMinInsyncReplicasOpensNoCircuitForTheOthers) {
+  FaultyServer server("kafka", "cluster");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(server.url());
+    config.producer_config.insert_or_assign("publish_timeout", 1500);
+    config.producer_config.insert_or_assign("circuit_reset_timeout", 1000);
+    MessageBroker client(context.get_executor(), std::move(config));
+    co_await client.administration().create_topic("strict", {.configuration = {{"min.insync.replicas", "3"}}});
+    co_await client.administration().create_topic("normal", {.configuration = {{"min.insync.replicas", "2"}}});
+    const auto publish = [&](const char* topic) -> awaitable<std::string> {
+      try {
+        co_await client.publish(topic, Value(1), {.key = "k"});
+        co_return "";
+      } catch (const MessagingError& failure) {
+        co_return failure.what();
+      }
+    };
+    for (const auto* topic : {"strict", "normal"}) EXPECT_EQ(co_await publish(topic), "");
+    co_await server.kill(2);
+    // Until the cluster has seen that a replica is missing, nobody's messages are taken.
+    const auto clock = Clock::real();
+    const auto deadline = clock->now() + 60s;
+    while ((co_await publish("strict")).find("min.insync.replicas is 3") == std::string::npos &&
+           clock->now() < deadline) {
+    }
+    while (!(co_await publish("normal")).empty() && clock->now() < deadline) {
+    }
+    for (int i = 0; i < 6; ++i)
+      EXPECT_THAT(co_await publish("strict"), ::testing::HasSubstr("min.insync.replicas is 3"));
+    EXPECT_EQ((co_await client.get_status()).circuit, CircuitState::closed);
+    EXPECT_EQ(co_await publish("normal"), "");
+    co_await client.disconnect();
+  });
+}
+
     co_await client.administration().create_topic("orders", {.configuration = {{"min.insync.replicas", "3"}}});
     co_await client.publish("orders", Value(1), {.key = "k"});
     co_await server.kill(2);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "brokers/kafka/client.hpp"
+#include "brokers/kafka/failure.hpp"
 
 namespace maestro::messaging::kafka {
 
@@ -32,7 +33,7 @@ bool exists(const Client& client, const std::string& topic, Duration limit);
 /// Throws `topic_not_found | connection_failed | …`.
 void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit);
 /// What keeps a topic from taking messages, and what to do about it; empty when nothing does, or nobody answers.
-std::string hindrance(const Client& client, const std::string& topic, Duration limit);
+Hindrance hindrance(const Client& client, const std::string& topic, Duration limit);
 void delete_topic(const Client& client, const std::string& topic, Duration limit);
 std::int64_t purge_topic(const Client& client, const std::string& topic, Duration limit);
 TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit);
