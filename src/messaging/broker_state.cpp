@@ -2,13 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <algorithm>
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/foreign_loop.hpp>
 #include <maestro/messaging/log.hpp>
@@ -26,6 +28,10 @@ namespace {
 
 // How long a subscription with messages waiting may stand still before it counts as stalled.
 constexpr Duration stall_limit = std::chrono::seconds(60);
+// How long a server may take for a sign of life before the metrics say that it gives none. Shorter than the patience of
+// `/readyz`.
+constexpr Duration longest_silence = std::chrono::seconds(1);
+constexpr Duration between_pings = std::chrono::seconds(1);
 
 CircuitBreakerOptions breaker_options(const Options& options) {
   CircuitBreakerOptions breaker;
@@ -72,7 +78,11 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
   if (auto* topics = dynamic_cast<Administration*>(transport.get())) administration.emplace(*topics);
   if (!config.enable_monitoring) return;
   telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
-  transport->report_to(Telemetry::reports(telemetry));
+  auto reports = Telemetry::reports(telemetry);
+  reports.lost = [here = std::weak_ptr(here_)] {
+    if (const auto state = here.lock()) (*state)->watch_for_answer();
+  };
+  transport->report_to(std::move(reports));
 }
 
 MessageBroker::State::~State() {
@@ -394,6 +404,8 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
     const auto& result = results[i];
     if (result.ok()) {
       if (circuit_suspect_) breaker_.on_success(now, call);
+    } else if (result.is_of_topic) {
+      if (!circuit_suspect_) last_error_ = result.detail;  // else it would be told as what opened the circuit
     } else if (is_brokers_fault(result.error)) {
       if (call.number > counted_until_) {
         breaker_.on_failure(now, call);
@@ -404,8 +416,6 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
     }
     if (!telemetry && result.receipt.routed) continue;
     auto& cells = topic(result.ok() ? result.receipt.topic : messages[i].topic);
-    } else if (result.is_of_topic) {
-      if (!circuit_suspect_) last_error_ = result.detail;  // else it would be told as what opened the circuit
     if (result.ok()) count_published(cells, result.receipt);
     if (!telemetry) continue;
     cells.publish_duration->observe_alone(now - began);
@@ -493,10 +503,12 @@ awaitable<void> MessageBroker::State::disconnect() {
   if (closed_) co_return;
   co_await buffer.drain();
   closed_ = true;
+  end_of_watch_->emit(asio::cancellation_type::terminal);
   for (const auto& attached : open_subscriptions()) co_await attached->close();
   if (connected_) co_await transport->disconnect();
   connected_ = false;
   if (telemetry) telemetry->health(false);
+  show_circuit(CircuitState::closed);
 }
 
 awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(Transaction&)> body) {
@@ -506,7 +518,6 @@ awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(
   if (!transactions)
     throw MessagingError(errc::unsupported, fmt::format("{} has no transactions; publish and acknowledge one by one, "
                                                         "and let the consumer deduplicate",
-  show_circuit(CircuitState::closed);
                                                         capabilities.broker));
   co_await ensure_connected();
   Transaction collected;
@@ -525,11 +536,12 @@ awaitable<bool> MessageBroker::State::health_check() {
   if (!on_executor()) co_return co_await hop(&State::health_check);
   co_await asio::post(executor, asio::use_awaitable);  // who asks in a loop may wait nowhere else
   bool healthy = false;
+  bool answers = false;
   try {
     require_open();
     co_await ensure_connected();
-    co_await transport->ping();
-    healthy = true;
+    co_await ping();
+    answers = healthy = true;
     for (const auto& attached : open_subscriptions()) {
       const auto state = co_await attached->subscription_state();
       std::int64_t lag = 0;
@@ -543,8 +555,47 @@ awaitable<bool> MessageBroker::State::health_check() {
     healthy = false;
     last_error_ = failure.what();
   }
-  if (telemetry) telemetry->health(healthy);
+  answers_ = answers;
+  if (telemetry && !closed_) telemetry->health(healthy);
   co_return healthy;
+}
+
+awaitable<void> MessageBroker::State::ping() {
+  std::shared_ptr<Timer> patience;
+  if (telemetry) {
+    patience = clock->make_timer(executor);
+    patience->expires_at(clock->now() + longest_silence);
+    patience->async_wait(
+        [weak = weak_from_this(), waits = std::weak_ptr(patience)](const boost::system::error_code& error) {
+          const auto self = weak.lock();
+          if (error || waits.expired() || !self || self->closed_) return;
+          self->telemetry->health(false);
+          self->watch_for_answer();
+        });
+  }
+  co_await transport->ping();
+}
+
+void MessageBroker::State::watch_for_answer() {
+  if (!telemetry || !connected_ || closed_ || std::exchange(watching_, true)) return;
+  asio::co_spawn(executor, ask_until_answered(weak_from_this(), clock),
+                 asio::bind_cancellation_slot(end_of_watch_->slot(), [weak = weak_from_this(), signal = end_of_watch_](
+                                                                         const std::exception_ptr&) {
+                   if (const auto self = weak.lock()) self->watching_ = false;
+                 }));
+}
+
+awaitable<void> MessageBroker::State::ask_until_answered(std::weak_ptr<State> weak, std::shared_ptr<Clock> clock) {
+  for (;;) {
+    if (const auto self = weak.lock()) {
+      if (self->closed_) co_return;
+      co_await self->health_check();
+      if (self->answers_) co_return;
+    } else {
+      co_return;
+    }
+    co_await sleep_for(*clock, between_pings);
+  }
 }
 
 awaitable<ReadinessReport> MessageBroker::State::readiness() {

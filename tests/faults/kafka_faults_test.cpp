@@ -7,6 +7,7 @@
 
 #include "faults/child.hpp"
 #include "faults/disturbances.hpp"
+#include "faults/health.hpp"
 #include "faults/small_disk.hpp"
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
@@ -49,6 +50,11 @@ TEST(KafkaFaults, ConnectionsSlowedSlicedAndSwallowed) {
   Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {});
   expect_kept("Kafka", "connections slowed by 200 ms, sliced into a few bytes, swallowed for 8 s, refused for 3 s",
               load.run([&](Load& run) { return mistreat(run, gate); }));
+}
+
+TEST(KafkaFaults, TheMetricsSayWhenTheBrokerIsAwayAndWhenItIsBack) {
+  FaultyServer server("kafka");
+  expect_health_to_follow("kafka", server);
 }
 
 TEST(KafkaFaults, MembersKilled) {
@@ -296,12 +302,6 @@ TEST(KafkaFaults, LargeMessagesAreHeldInABoundedPartToo) {
   EXPECT_LT(peak_of_one, 60U) << "what was handled is not kept, although its place cannot be committed";
 }
 
-TEST(KafkaFaults, AClusterBelowMinInsyncReplicasRefusesAndSaysWhy) {
-  FaultyServer server("kafka", "cluster");
-  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
-    auto config = MessagingConfig::from_url(server.url());
-    config.producer_config.insert_or_assign("publish_timeout", 8000);
-    MessageBroker client(context.get_executor(), std::move(config));
 TEST(KafkaFaults, ATopicBelowMinInsyncReplicasOpensNoCircuitForTheOthers) {
   FaultyServer server("kafka", "cluster");
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
@@ -337,6 +337,12 @@ TEST(KafkaFaults, ATopicBelowMinInsyncReplicasOpensNoCircuitForTheOthers) {
   });
 }
 
+TEST(KafkaFaults, AClusterBelowMinInsyncReplicasRefusesAndSaysWhy) {
+  FaultyServer server("kafka", "cluster");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(server.url());
+    config.producer_config.insert_or_assign("publish_timeout", 8000);
+    MessageBroker client(context.get_executor(), std::move(config));
     co_await client.administration().create_topic("orders", {.configuration = {{"min.insync.replicas", "3"}}});
     co_await client.publish("orders", Value(1), {.key = "k"});
     co_await server.kill(2);

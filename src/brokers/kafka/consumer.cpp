@@ -171,7 +171,7 @@ void Consumer::on_partition_error(const rd_kafka_message_t& message) {
 void Consumer::on_error(rd_kafka_event_t* event) {
   const auto error = rd_kafka_event_error(event);
   auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), rd_kafka_event_error_string(event));
-  if (failure.code == errc::connection_failed) session_->connection_lost = true;
+  if (failure.code == errc::connection_failed) session_->lost();
   const bool for_good = error == RD_KAFKA_RESP_ERR__FATAL || failure.code == errc::authentication_failed ||
                         failure.code == errc::invalid_option;
   const bool passes = (is_transient(error) && !is_of_topic(error)) || error == std::exchange(last_error_, error);
