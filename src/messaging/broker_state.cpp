@@ -577,15 +577,23 @@ awaitable<void> MessageBroker::State::ping() {
 }
 
 void MessageBroker::State::watch_for_answer() {
+  ask_again_ = true;
   if (!telemetry || !connected_ || closed_ || std::exchange(watching_, true)) return;
-  asio::co_spawn(executor, ask_until_answered(weak_from_this(), clock),
-                 asio::bind_cancellation_slot(end_of_watch_->slot(), [weak = weak_from_this(), signal = end_of_watch_](
-                                                                         const std::exception_ptr&) {
-                   if (const auto self = weak.lock()) self->watching_ = false;
-                 }));
+  ask_again_ = false;
+  const auto ended = [weak = weak_from_this(), signal = end_of_watch_](const std::exception_ptr&) {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->watching_ = false;
+    self->next_watch_ = self->clock->now() + between_pings;
+    if (self->ask_again_) self->watch_for_answer();
+  };
+  asio::co_spawn(executor, ask_until_answered(weak_from_this(), clock, next_watch_),
+                 asio::bind_cancellation_slot(end_of_watch_->slot(), ended));
 }
 
-awaitable<void> MessageBroker::State::ask_until_answered(std::weak_ptr<State> weak, std::shared_ptr<Clock> clock) {
+awaitable<void> MessageBroker::State::ask_until_answered(std::weak_ptr<State> weak, std::shared_ptr<Clock> clock,
+                                                         TimePoint begin) {
+  if (const auto now = clock->now(); now < begin) co_await sleep_for(*clock, begin - now);
   for (;;) {
     if (const auto self = weak.lock()) {
       if (self->closed_) co_return;

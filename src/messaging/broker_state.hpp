@@ -125,7 +125,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   awaitable<void> ping();
   /// Asks a server that may be gone until it answers, so that the metrics tell of its return too.
   void watch_for_answer();
-  static awaitable<void> ask_until_answered(std::weak_ptr<State> weak, std::shared_ptr<Clock> clock);
+  static awaitable<void> ask_until_answered(std::weak_ptr<State> weak, std::shared_ptr<Clock> clock, TimePoint begin);
 
   using IsRunningHere = bool (*)(const boost::asio::any_io_executor&) noexcept;
   IsRunningHere is_running_here_;
@@ -147,6 +147,8 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   Signal connected_or_not_;
   bool answers_ = false;  // at the last health check
   bool watching_ = false;
+  TimePoint next_watch_ = TimePoint::min();  // a server that answers and hangs up is not asked without a pause
+  bool ask_again_ = false;                   // a connection broke since the watch began, perhaps after it was answered
   /// The watch may outlive this.
   std::shared_ptr<boost::asio::cancellation_signal> end_of_watch_ =
       std::make_shared<boost::asio::cancellation_signal>();
