@@ -2,13 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <algorithm>
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/foreign_loop.hpp>
 #include <maestro/messaging/log.hpp>
@@ -26,6 +28,10 @@ namespace {
 
 // How long a subscription with messages waiting may stand still before it counts as stalled.
 constexpr Duration stall_limit = std::chrono::seconds(60);
+// How long a server may take for a sign of life before the metrics say that it gives none. Shorter than the patience of
+// `/readyz`.
+constexpr Duration longest_silence = std::chrono::seconds(1);
+constexpr Duration between_pings = std::chrono::seconds(1);
 
 CircuitBreakerOptions breaker_options(const Options& options) {
   CircuitBreakerOptions breaker;
@@ -72,7 +78,15 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
   if (auto* topics = dynamic_cast<Administration*>(transport.get())) administration.emplace(*topics);
   if (!config.enable_monitoring) return;
   telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
-  transport->report_to(Telemetry::reports(telemetry));
+  auto reports = Telemetry::reports(telemetry);
+  reports.lost = [here = std::weak_ptr(here_)] {
+    if (const auto state = here.lock()) (*state)->watch_for_answer();
+  };
+  transport->report_to(std::move(reports));
+}
+
+MessageBroker::State::~State() {
+  show_circuit(CircuitState::closed);
 }
 
 template <class Result, class... Arguments>
@@ -169,7 +183,10 @@ awaitable<void> MessageBroker::State::connect() {
 
 MessageBroker::State::PublishCall MessageBroker::State::ask_breaker(std::uint64_t number) {
   const auto now = clock->now();
-  if (const auto call = breaker_.allow(now)) return {*call, number};
+  if (const auto call = breaker_.allow(now)) {
+    show_circuit(breaker_.state(now));
+    return {*call, number};
+  }
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(breaker_.open_until() - now);
   throw MessagingError(
       errc::circuit_open,
@@ -387,6 +404,8 @@ void MessageBroker::State::judge(std::span<const OutgoingMessage> messages, std:
     const auto& result = results[i];
     if (result.ok()) {
       if (circuit_suspect_) breaker_.on_success(now, call);
+    } else if (result.is_of_topic) {
+      if (!circuit_suspect_) last_error_ = result.detail;  // else it would be told as what opened the circuit
     } else if (is_brokers_fault(result.error)) {
       if (call.number > counted_until_) {
         breaker_.on_failure(now, call);
@@ -423,7 +442,12 @@ void MessageBroker::State::conclude(TimePoint now, PublishCall call, bool all_ok
   breaker_.on_abandoned(call);  // should no result have said anything about the broker
   const auto state = breaker_.state(now);
   if (state == CircuitState::closed && all_ok) circuit_suspect_ = false;
-  if (telemetry) telemetry->circuit("publish", static_cast<int>(state));
+  show_circuit(closed_ ? CircuitState::closed : state);
+}
+
+void MessageBroker::State::show_circuit(CircuitState state) {
+  if (std::exchange(shown_circuit_, state) == state || !telemetry) return;
+  telemetry->circuit("publish", static_cast<int>(state));
 }
 
 awaitable<Receipt> MessageBroker::State::enqueue(OutgoingMessage message) {
@@ -479,10 +503,12 @@ awaitable<void> MessageBroker::State::disconnect() {
   if (closed_) co_return;
   co_await buffer.drain();
   closed_ = true;
+  end_of_watch_->emit(asio::cancellation_type::terminal);
   for (const auto& attached : open_subscriptions()) co_await attached->close();
   if (connected_) co_await transport->disconnect();
   connected_ = false;
   if (telemetry) telemetry->health(false);
+  show_circuit(CircuitState::closed);
 }
 
 awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(Transaction&)> body) {
@@ -510,11 +536,12 @@ awaitable<bool> MessageBroker::State::health_check() {
   if (!on_executor()) co_return co_await hop(&State::health_check);
   co_await asio::post(executor, asio::use_awaitable);  // who asks in a loop may wait nowhere else
   bool healthy = false;
+  bool answers = false;
   try {
     require_open();
     co_await ensure_connected();
-    co_await transport->ping();
-    healthy = true;
+    co_await ping();
+    answers = healthy = true;
     for (const auto& attached : open_subscriptions()) {
       const auto state = co_await attached->subscription_state();
       std::int64_t lag = 0;
@@ -528,8 +555,55 @@ awaitable<bool> MessageBroker::State::health_check() {
     healthy = false;
     last_error_ = failure.what();
   }
-  if (telemetry) telemetry->health(healthy);
+  answers_ = answers;
+  if (telemetry && !closed_) telemetry->health(healthy);
   co_return healthy;
+}
+
+awaitable<void> MessageBroker::State::ping() {
+  std::shared_ptr<Timer> patience;
+  if (telemetry) {
+    patience = clock->make_timer(executor);
+    patience->expires_at(clock->now() + longest_silence);
+    patience->async_wait(
+        [weak = weak_from_this(), waits = std::weak_ptr(patience)](const boost::system::error_code& error) {
+          const auto self = weak.lock();
+          if (error || waits.expired() || !self || self->closed_) return;
+          self->telemetry->health(false);
+          self->watch_for_answer();
+        });
+  }
+  co_await transport->ping();
+}
+
+void MessageBroker::State::watch_for_answer() {
+  ask_again_ = true;
+  if (!telemetry || !connected_ || closed_ || std::exchange(watching_, true)) return;
+  ask_again_ = false;
+  const auto ended = [weak = weak_from_this(), signal = end_of_watch_](const std::exception_ptr&) {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->watching_ = false;
+    self->next_watch_ = self->clock->now() + between_pings;
+    if (self->ask_again_) self->watch_for_answer();
+  };
+  asio::co_spawn(executor, ask_until_answered(weak_from_this(), clock, next_watch_),
+                 asio::bind_cancellation_slot(end_of_watch_->slot(), ended));
+}
+
+awaitable<void> MessageBroker::State::ask_until_answered(std::weak_ptr<State> weak, std::shared_ptr<Clock> clock,
+                                                         TimePoint begin) {
+  if (const auto now = clock->now(); now < begin) co_await sleep_for(*clock, begin - now);
+  for (;;) {
+    if (const auto self = weak.lock()) {
+      if (self->closed_) co_return;
+      co_await self->health_check();
+      if (self->answers_) co_return;
+    } else {
+      co_return;
+    }
+    co_await sleep_for(*clock, between_pings);
+  }
 }
 
 awaitable<ReadinessReport> MessageBroker::State::readiness() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/cancellation_signal.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <maestro/messaging/broker.hpp>
 #include <memory>
@@ -29,6 +30,9 @@ class Attached {
 class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::State> {
  public:
   State(boost::asio::any_io_executor executor, MessagingConfig config);
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State();
 
   awaitable<void> connect();
   awaitable<void> disconnect();
@@ -114,6 +118,14 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   /// The breaker has heard all that a call says; `all_ok` closes the case when it is closed.
   void conclude(TimePoint now, PublishCall call, bool all_ok);
   std::vector<std::shared_ptr<Attached>> open_subscriptions();
+  /// In the metrics, when it has changed: other brokers show theirs in the same gauge.
+  void show_circuit(CircuitState state);
+  /// A round trip to the server. One that takes too long counts as unhealthy while it lasts, for whoever asked may give
+  /// up.
+  awaitable<void> ping();
+  /// Asks a server that may be gone until it answers, so that the metrics tell of its return too.
+  void watch_for_answer();
+  static awaitable<void> ask_until_answered(std::weak_ptr<State> weak, std::shared_ptr<Clock> clock, TimePoint begin);
 
   using IsRunningHere = bool (*)(const boost::asio::any_io_executor&) noexcept;
   IsRunningHere is_running_here_;
@@ -126,15 +138,25 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   std::uint64_t counted_until_ = 0;
   /// False while the breaker is surely closed, so that nobody asks the clock.
   bool circuit_suspect_ = false;
+  CircuitState shown_circuit_ = CircuitState::closed;
   Duration publish_timeout_;
   std::vector<std::weak_ptr<Attached>> attached_;
   bool connected_ = false;
   bool closed_ = false;
   bool connecting_ = false;
   Signal connected_or_not_;
+  bool answers_ = false;  // at the last health check
+  bool watching_ = false;
+  TimePoint next_watch_ = TimePoint::min();  // a server that answers and hangs up is not asked without a pause
+  bool ask_again_ = false;                   // a connection broke since the watch began, perhaps after it was answered
+  /// The watch may outlive this.
+  std::shared_ptr<boost::asio::cancellation_signal> end_of_watch_ =
+      std::make_shared<boost::asio::cancellation_signal>();
   std::uint64_t sent_ = 0;
   std::uint64_t received_ = 0;
   std::string last_error_;
+  /// For a transport's reports: what of it outlives this must not reach it.
+  std::shared_ptr<State*> here_ = std::make_shared<State*>(this);
 };
 
 }  // namespace maestro::messaging

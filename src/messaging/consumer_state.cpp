@@ -251,12 +251,14 @@ awaitable<void> EventConsumer::State::start(std::uint64_t stops) {
     State& state;
     ~Finish() {
       state.running_ = false;
+      state.show_circuit();
       // A handler that did not end in time still refers to the one its message came from.
       if (state.tasks_ > 0) std::ranges::move(state.feeds_, std::back_inserter(state.left_behind_));
       state.feeds_.clear();
     }
   } const finish{*this};
   if (circuit_ && broker_->telemetry) broker_->telemetry->circuit_gauge("consume");
+  show_circuit();
   spawn(open(self), cancel_opening_);
 
   co_await asio::this_coro::throw_if_cancelled(false);
@@ -563,6 +565,7 @@ void EventConsumer::State::succeeded(Lanes::LaneId lane) {
 void EventConsumer::State::tell_circuit_of_success(CircuitBreaker::Call call) {
   if (!circuit_) return;
   circuit_->on_success(broker_->clock->now(), call);
+  show_circuit();
   if (lanes_.has_runnable()) wake_one();
   wake_fetchers();
 }
@@ -679,7 +682,7 @@ awaitable<void> EventConsumer::State::failed(Lanes::LaneId lane, std::exception_
       circuit_->on_failure(now, item.call);
       if (circuit_->state(now) == CircuitState::open) timekeeper_.notify();
     }
-    if (broker_->telemetry) broker_->telemetry->circuit("consume", static_cast<int>(circuit_->state(now)));
+    show_circuit();
   }
   if (broker_->telemetry) broker_->telemetry->error("handle", label_of(failure.reason));
   if (item.feed->cells.failed) item.feed->cells.failed->add();
@@ -795,6 +798,7 @@ void EventConsumer::State::park(Lanes::LaneId lane, Duration pause) {
 awaitable<void> EventConsumer::State::run_timekeeper(std::shared_ptr<State> self) {
   while (!self->stopping_) {
     const auto now = self->broker_->clock->now();
+    self->show_circuit();  // half open by the time alone
     self->lanes_.unpark_due(now);
     if (self->lanes_.has_runnable()) self->wake_one();
     auto next = self->lanes_.next_due().value_or(TimePoint::max());
@@ -847,6 +851,12 @@ awaitable<void> EventConsumer::State::report_lag(Feed& feed) {
 
 CircuitState EventConsumer::State::circuit() const {
   return circuit_ ? circuit_->state(broker_->clock->now()) : CircuitState::closed;
+}
+
+void EventConsumer::State::show_circuit() {
+  const auto state = running_ ? circuit() : CircuitState::closed;
+  if (std::exchange(shown_circuit_, state) == state || !broker_->telemetry) return;
+  broker_->telemetry->circuit("consume", static_cast<int>(state));
 }
 
 void EventConsumer::State::pause() {

@@ -88,6 +88,8 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   void judge_store(const std::exception_ptr& error);
   void succeeded(Lanes::LaneId lane);
   void tell_circuit_of_success(CircuitBreaker::Call call);
+  /// In the metrics, when it has changed: other consumers show theirs in the same gauge. At rest it is closed.
+  void show_circuit();
   /// What is done is counted and settled.
   void finish_done(Lanes::LaneId lane);
   void count_done(const Item& item);
@@ -132,6 +134,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   RetryPolicy retry_;
   std::shared_ptr<Serializer> serializer_;
   std::optional<CircuitBreaker> circuit_;
+  CircuitState shown_circuit_ = CircuitState::closed;
   CircuitBreaker::Call call_;  // what the last `may_take` was allowed
 
   std::vector<std::shared_ptr<Route::State>> routes_;

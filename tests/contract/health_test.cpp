@@ -111,6 +111,44 @@ TEST_P(Health, WhatAHandlerFailedOfSaysWhat) {
   });
 }
 
+TEST_P(Health, TheConsumersCircuitIsShownAsItIs) {
+  run([&]() -> awaitable<void> {
+    auto client = watched({});
+    const auto topic = unique();
+    const auto shown = [] {
+      const auto& gauge =
+          metrics_registry()->gauge("messaging_circuit_state", {{"broker", "memory"}, {"operation", "consume"}});
+      return static_cast<CircuitState>(gauge.value());
+    };
+    for (int i = 0; i < 10; ++i) co_await client.publish(topic, Value(i), {.key = std::to_string(i)});
+    bool broken = true;
+    Duration work = 0s;
+    EventConsumer consumer(client,
+                           {.group_id = group("g"),
+                            .concurrency = 1,
+                            .max_retry_attempts = 50,
+                            .circuit_breaker = CircuitBreakerOptions{.failure_threshold = 3, .reset_timeout = 60s}});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> {
+      if (work > 0s) co_await sleep(work);
+      if (broken) throw std::runtime_error("downstream is out");
+    });
+    auto started = start(consumer);
+    co_await until([&] { return shown() == CircuitState::open; });
+    EXPECT_EQ(consumer.circuit(), CircuitState::open);
+    broken = false;
+    work = 5s;
+    co_await until([&] { return shown() == CircuitState::half_open; });
+    EXPECT_EQ(consumer.circuit(), CircuitState::half_open);
+    co_await until([&] { return consumer.counts().handled == 10; });
+    EXPECT_EQ(shown(), CircuitState::closed);
+    broken = true;
+    for (int i = 0; i < 3; ++i) co_await client.publish(topic, Value(i), {.key = std::to_string(i)});
+    co_await until([&] { return shown() == CircuitState::open; });
+    co_await finish(consumer, started);
+    EXPECT_EQ(shown(), CircuitState::closed) << "who does not run is not paused";
+  });
+}
+
 TEST_P(Health, TheLagOfAPartitionThatMovedAwayIsZero) {
   run([&]() -> awaitable<void> {
     const ConfigMap connection{{"partitions", 2}, {"rebalance_timeout", 1000}};

@@ -106,6 +106,43 @@ TEST_P(PublishCircuit, WhatItRefusesIsCounted) {
   });
 }
 
+TEST_P(PublishCircuit, IsShownAsItIs) {
+  run([&]() -> awaitable<void> {
+    auto made = config();
+    made.enable_monitoring = true;
+    made.connection_config = {{"fault_publish_failure", 0.93}, {"fault_seed", 3}};
+    made.producer_config = {{"publish_timeout", 100}, {"circuit_failure_threshold", 3}};
+    MessageBroker client(context_->get_executor(), std::move(made));
+    const auto topic = unique();
+    const auto shown = [] {
+      const auto& gauge =
+          metrics_registry()->gauge("messaging_circuit_state", {{"broker", "memory"}, {"operation", "publish"}});
+      return static_cast<CircuitState>(gauge.value());
+    };
+    const auto fail_until_open = [&]() -> awaitable<void> {
+      for (int i = 0; i < 1000 && shown() != CircuitState::open; ++i)
+        co_await error_of(ignore(client.publish(topic, Value(i))));
+      EXPECT_EQ((co_await client.get_status()).circuit, CircuitState::open);
+    };
+    co_await fail_until_open();
+    int probes = 0;
+    for (; shown() != CircuitState::closed && probes < 1000; ++probes) {
+      co_await sleep(10s);
+      bool probed = false;
+      asio::co_spawn(*context_, error_of(ignore(client.publish(topic, Value("probe")))),
+                     [&](auto&&...) { probed = true; });
+      co_await sleep(1ms);
+      if (!probed) EXPECT_EQ(shown(), CircuitState::half_open) << "while it tries";
+      co_await until([&] { return probed; });
+    }
+    EXPECT_LT(probes, 1000);
+    EXPECT_EQ((co_await client.get_status()).circuit, CircuitState::closed);
+    co_await fail_until_open();
+    co_await client.disconnect();
+    EXPECT_EQ(shown(), CircuitState::closed) << "nobody is refused by it any more";
+  });
+}
+
 MAESTRO_CONTRACT_ON_MEMORY(PublishCircuit);
 
 }  // namespace

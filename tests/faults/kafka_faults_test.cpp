@@ -7,6 +7,7 @@
 
 #include "faults/child.hpp"
 #include "faults/disturbances.hpp"
+#include "faults/health.hpp"
 #include "faults/small_disk.hpp"
 #include "runtime/notifier.hpp"
 #include "support/faulty_server.hpp"
@@ -49,6 +50,11 @@ TEST(KafkaFaults, ConnectionsSlowedSlicedAndSwallowed) {
   Load load("kafka://127.0.0.1:" + server.environment("KAFKA_GATE"), {});
   expect_kept("Kafka", "connections slowed by 200 ms, sliced into a few bytes, swallowed for 8 s, refused for 3 s",
               load.run([&](Load& run) { return mistreat(run, gate); }));
+}
+
+TEST(KafkaFaults, TheMetricsSayWhenTheBrokerIsAwayAndWhenItIsBack) {
+  FaultyServer server("kafka");
+  expect_health_to_follow("kafka", server);
 }
 
 TEST(KafkaFaults, MembersKilled) {
@@ -294,6 +300,41 @@ TEST(KafkaFaults, LargeMessagesAreHeldInABoundedPartToo) {
   EXPECT_EQ(handled, total + 1);
   EXPECT_LT(peak, 60U);
   EXPECT_LT(peak_of_one, 60U) << "what was handled is not kept, although its place cannot be committed";
+}
+
+TEST(KafkaFaults, ATopicBelowMinInsyncReplicasOpensNoCircuitForTheOthers) {
+  FaultyServer server("kafka", "cluster");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(server.url());
+    config.producer_config.insert_or_assign("publish_timeout", 1500);
+    config.producer_config.insert_or_assign("circuit_reset_timeout", 1000);
+    MessageBroker client(context.get_executor(), std::move(config));
+    co_await client.administration().create_topic("strict", {.configuration = {{"min.insync.replicas", "3"}}});
+    co_await client.administration().create_topic("normal", {.configuration = {{"min.insync.replicas", "2"}}});
+    const auto publish = [&](const char* topic) -> awaitable<std::string> {
+      try {
+        co_await client.publish(topic, Value(1), {.key = "k"});
+        co_return "";
+      } catch (const MessagingError& failure) {
+        co_return failure.what();
+      }
+    };
+    for (const auto* topic : {"strict", "normal"}) EXPECT_EQ(co_await publish(topic), "");
+    co_await server.kill(2);
+    // Until the cluster has seen that a replica is missing, nobody's messages are taken.
+    const auto clock = Clock::real();
+    const auto deadline = clock->now() + 60s;
+    while ((co_await publish("strict")).find("min.insync.replicas is 3") == std::string::npos &&
+           clock->now() < deadline) {
+    }
+    while (!(co_await publish("normal")).empty() && clock->now() < deadline) {
+    }
+    for (int i = 0; i < 6; ++i)
+      EXPECT_THAT(co_await publish("strict"), ::testing::HasSubstr("min.insync.replicas is 3"));
+    EXPECT_EQ((co_await client.get_status()).circuit, CircuitState::closed);
+    EXPECT_EQ(co_await publish("normal"), "");
+    co_await client.disconnect();
+  });
 }
 
 TEST(KafkaFaults, AClusterBelowMinInsyncReplicasRefusesAndSaysWhy) {

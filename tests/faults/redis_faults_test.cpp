@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "faults/disturbances.hpp"
+#include "faults/health.hpp"
 #include "runtime/notifier.hpp"
 #include "support/redis_cli.hpp"
 
@@ -95,6 +96,11 @@ TEST(RedisFaults, ReadersNoticeThatTheirConnectionFellSilent) {
   };
   boost::asio::co_spawn(context, body(), boost::asio::detached);
   context.run();
+}
+
+TEST(RedisFaults, TheMetricsSayWhenTheServerIsAwayAndWhenItIsBack) {
+  FaultyServer server("redis", "always");
+  expect_health_to_follow("redis", server);
 }
 
 TEST(RedisFaults, MembersKilled) {

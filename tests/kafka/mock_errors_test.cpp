@@ -196,6 +196,43 @@ TEST_F(KafkaMockErrors, MessagesWithoutAKeyAvoidAPartitionThatHasNoLeader) {
   });
 }
 
+TEST_F(KafkaMockErrors, ATopicThatTakesNothingOpensNoCircuit) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto impatient = config();
+    impatient.producer_config.insert_or_assign("publish_timeout", 1500);
+    impatient.producer_config.insert_or_assign("circuit_failure_threshold", 2);
+    MessageBroker broker(context.get_executor(), impatient);
+    const auto publish = [&](const char* topic) -> awaitable<void> {
+      co_await broker.publish(topic, Value(1), {.key = "k"});
+    };
+    for (const auto* topic : {"orders", "payments"}) co_await publish(topic);
+    rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, -1);
+    for (int i = 0; i < 3; ++i)
+      EXPECT_THAT((co_await failure_of(publish("orders"))).detail(), HasSubstr("its partition 0 has no leader"));
+    EXPECT_EQ((co_await broker.get_status()).circuit, CircuitState::closed);
+    co_await publish("payments");
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaMockErrors, ABrokerThatIsAwayOpensTheCircuitWhateverWasWrongWithATopic) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto impatient = config();
+    impatient.producer_config.insert_or_assign("publish_timeout", 1500);
+    impatient.producer_config.insert_or_assign("circuit_failure_threshold", 2);
+    MessageBroker broker(context.get_executor(), impatient);
+    const auto publish = [&]() -> awaitable<void> { co_await broker.publish("orders", Value(1), {.key = "k"}); };
+    co_await publish();
+    rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, -1);
+    co_await failure_of(publish());
+    rd_kafka_mock_broker_set_down(cluster_, 1);
+    auto failure = co_await failure_of(publish());
+    for (int i = 0; i < 20 && failure.code() != errc::circuit_open; ++i) failure = co_await failure_of(publish());
+    EXPECT_EQ(failure.code(), errc::circuit_open);
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaMockErrors, ACommitThatFailsIsSaidAgain) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     MessageBroker broker(context.get_executor(), config());

@@ -548,6 +548,21 @@ TEST(RedisTrouble, AKeyThatIsNoStreamAnyMoreIsSaidOnceAndReadOnceItIsOne) {
   });
 }
 
+TEST(RedisTrouble, AKeyThatIsNoStreamOpensNoCircuit) {
+  const FaultyServer own("redis");
+  redis_cli(own.url(), "SET orders x");
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto config = MessagingConfig::from_url(own.url());
+    config.producer_config.insert_or_assign("circuit_failure_threshold", 2);
+    MessageBroker client(context.get_executor(), std::move(config));
+    const auto publish = [&]() -> awaitable<void> { co_await client.publish("orders", Value(1)); };
+    for (int i = 0; i < 4; ++i) EXPECT_EQ((co_await failure_of(publish())).code(), errc::broker_error);
+    EXPECT_EQ((co_await client.get_status()).circuit, CircuitState::closed);
+    co_await client.publish("payments", Value(1));
+    co_await client.disconnect();
+  });
+}
+
 TEST(RedisTrouble, WhatWasUnderWayWhenTheServerDiedIsLookedForOnceItIsBack) {
   FaultyServer own("redis");
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {

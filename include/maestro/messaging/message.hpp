@@ -68,6 +68,8 @@ struct PublishResult {
   Receipt receipt;
   boost::system::error_code error;
   std::string detail;
+  /// It failed of its topic alone, as far as the broker says: other topics need not suffer.
+  bool is_of_topic = false;
 
   [[nodiscard]] bool ok() const noexcept { return !error; }
   /// The receipt. Throws `MessagingError` with `error` and `detail` where there is none.

@@ -85,6 +85,8 @@ struct PoolFigures {
 
 /// What a transport says beside its answers. Called on its executor.
 struct TransportReports {
+  /// A connection, its own or a subscription's, broke. Whether a server still answers is for `ping` to say.
+  std::function<void()> lost = [] {};
   /// A lost connection, its own or a subscription's, is there again.
   std::function<void()> reconnected = [] {};
   /// Something went wrong that no call throws: labels of `messaging_errors_total`.

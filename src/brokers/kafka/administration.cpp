@@ -232,7 +232,7 @@ std::optional<std::int64_t> max_message_bytes(const Client& client, const std::s
   }
 }
 
-std::string hindrance(const Client& client, const std::string& topic, Duration limit) try {
+Hindrance hindrance(const Client& client, const std::string& topic, Duration limit) try {
   const TopicHandle handle(rd_kafka_topic_new(client.get(), topic.c_str(), nullptr));
   const auto found = metadata(client, handle.get(), limit);
   if (found->topic_cnt == 0 || found->topics[0].err) return {};
@@ -240,16 +240,16 @@ std::string hindrance(const Client& client, const std::string& topic, Duration l
   const auto* fewest = static_cast<const rd_kafka_metadata_partition_t*>(nullptr);
   for (const auto& each : partitions) {
     if (each.leader < 0)
-      return fmt::format("its partition {} has no leader: bring back one of the brokers that have it", each.id);
+      return {fmt::format("its partition {} has no leader: bring back one of the brokers that have it", each.id), true};
     if (each.isr_cnt < each.replica_cnt && (!fewest || each.isr_cnt < fewest->isr_cnt)) fewest = &each;
   }
   if (!fewest) return {};
   const auto wanted = min_insync_replicas(client, topic, limit);
   if (wanted && fewest->isr_cnt >= *wanted) return {};
-  return fmt::format(
-      "its partition {} has {} of {} replicas in sync, and min.insync.replicas is {}: bring the missing brokers back, "
-      "or lower the topic's min.insync.replicas",
-      fewest->id, fewest->isr_cnt, fewest->replica_cnt, wanted ? std::to_string(*wanted) : "not known");
+  return {fmt::format("its partition {} has {} of {} replicas in sync, and min.insync.replicas is {}: bring the "
+                      "missing brokers back, or lower the topic's min.insync.replicas",
+                      fewest->id, fewest->isr_cnt, fewest->replica_cnt, wanted ? std::to_string(*wanted) : "not known"),
+          wanted.has_value()};
 } catch (const MessagingError&) {
   return {};
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "brokers/kafka/client.hpp"
+#include "brokers/kafka/failure.hpp"
 
 namespace maestro::messaging::kafka {
 
@@ -35,7 +36,7 @@ void await_leaders(const Client& client, const std::string& topic, Duration limi
 /// The topic's limit for a batch of messages, as it is stored; none where it is not told.
 std::optional<std::int64_t> max_message_bytes(const Client& client, const std::string& topic, Duration limit);
 /// What keeps a topic from taking messages, and what to do about it; empty when nothing does, or nobody answers.
-std::string hindrance(const Client& client, const std::string& topic, Duration limit);
+Hindrance hindrance(const Client& client, const std::string& topic, Duration limit);
 void delete_topic(const Client& client, const std::string& topic, Duration limit);
 std::int64_t purge_topic(const Client& client, const std::string& topic, Duration limit);
 TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit);

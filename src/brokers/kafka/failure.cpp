@@ -153,7 +153,7 @@ std::string_view login_advice(std::string_view mechanism, std::string_view refus
 }
 
 Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status, const OutgoingMessage& message,
-                          bool creates_topics, std::string_view hindrance) {
+                          bool creates_topics, const Hindrance& hindrance) {
   auto failure = describe(error, fmt::format("publishing to \"{}\"", message.topic));
   if (status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED) {
     failure.code = errc::outcome_unknown;
@@ -164,14 +164,20 @@ Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t statu
     // It was deleted meanwhile; the next try makes it again.
     failure.code = creates_topics ? errc::connection_failed : errc::topic_not_found;
   }
-  if (error == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT && !hindrance.empty())
-    failure.detail = no_answer(message.topic, hindrance);
+  failure.is_of_topic = is_of_topic(error) || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
+                        error == RD_KAFKA_RESP_ERR_INVALID_RECORD || error == RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS ||
+                        error == RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND;
+  if (error == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT && !hindrance.text.empty()) {
+    failure.detail = no_answer(message.topic, hindrance).detail;
+    failure.is_of_topic = hindrance.is_sure;
+  }
   return failure;
 }
 
-std::string no_answer(std::string_view topic, std::string_view hindrance) {
+Failure no_answer(std::string_view topic, const Hindrance& hindrance) {
   auto text = fmt::format("publishing to \"{}\": no acknowledgement within the time allowed", topic);
-  return hindrance.empty() ? text : fmt::format("{}; {}", text, hindrance);
+  if (!hindrance.text.empty()) text += "; " + hindrance.text;
+  return {errc::outcome_unknown, std::move(text), hindrance.is_sure};
 }
 
 void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text) {

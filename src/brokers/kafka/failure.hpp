@@ -12,6 +12,13 @@ namespace maestro::messaging::kafka {
 struct Failure {
   errc code = errc::broker_error;
   std::string detail;
+  bool is_of_topic = false;  // nothing is wrong but with the topic
+};
+
+/// What the cluster says against a topic: why messages to it wait.
+struct Hindrance {
+  std::string text;      // empty when it says nothing
+  bool is_sure = false;  // that it is this, and not the cluster
 };
 
 /// What an error of Kafka or of librdkafka is to us. `surely_not_done` decides between a failure and an unknown outcome where
@@ -34,12 +41,12 @@ struct Failure {
 /// password since it checks it (3.7.2, 3.8.1, 3.9.0; CVE-2024-56128).
 [[nodiscard]] std::string_view login_advice(std::string_view mechanism, std::string_view refusal);
 
-/// What became of a message that was given to librdkafka. `hindrance`: what the cluster says against its topic, if
-/// anything.
+/// What became of a message that was given to librdkafka.
 [[nodiscard]] Failure describe_delivery(rd_kafka_resp_err_t error, rd_kafka_msg_status_t status,
                                         const OutgoingMessage& message, bool creates_topics,
-                                        std::string_view hindrance = {});
-[[nodiscard]] std::string no_answer(std::string_view topic, std::string_view hindrance);
+                                        const Hindrance& hindrance = {});
+/// Of a message about which nothing was heard.
+[[nodiscard]] Failure no_answer(std::string_view topic, const Hindrance& hindrance);
 
 [[noreturn]] void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {});
 /// Throws when there is an error.

@@ -25,11 +25,16 @@ namespace asio = boost::asio;
 
 namespace {
 
+constexpr Duration one_look = std::chrono::seconds(2);
+// A look asks twice at most, and the next one begins a second later.
+constexpr Duration looked_lately = 2 * one_look + std::chrono::seconds(2);
+
 Timestamp from_milliseconds(std::int64_t milliseconds) { return Timestamp(std::chrono::milliseconds(milliseconds)); }
 
 void refuse(PublishResult& result, Failure failure) {
   result.error = make_error_code(failure.code);
   result.detail = std::move(failure.detail);
+  result.is_of_topic = failure.is_of_topic;
 }
 
 bool contains_any(std::string_view text, std::initializer_list<std::string_view> signs) {
@@ -72,6 +77,12 @@ struct Producer::Batch : Listed {
   std::string topic;                    // of the first of those
 
   [[nodiscard]] bool has_all_answers() const noexcept { return outstanding == 0 && gathered == 0; }
+  /// Of the first message that waits for its answer.
+  [[nodiscard]] const std::string& topic_that_waits() const noexcept {
+    for (std::size_t i = 0; i < results.size(); ++i)
+      if (results[i].ok() && results[i].receipt.offset < 0) return messages[i].topic;
+    return topic;
+  }
 };
 
 Producer::Batch& Producer::new_batch() {
@@ -251,7 +262,7 @@ void Producer::on_error(const Client& client, const rd_kafka_event_t& event) {
     connecting_failure_ = failure;
   }
   if (error == RD_KAFKA_RESP_ERR__FATAL) failed_for_good_ = true;
-  if (failure.code == errc::connection_failed) session_->connection_lost = true;
+  if (failure.code == errc::connection_failed) session_->lost();
   log(error == RD_KAFKA_RESP_ERR__FATAL ? LogLevel::error : LogLevel::info, failure.detail, {{"broker", "kafka"}});
 }
 
@@ -643,32 +654,40 @@ void Producer::sweep() {
 // Messages that are not taken are tried again by librdkafka, which does not say why until their time is over, and then
 // says that it is.
 void Producer::look_for_hindrances(TimePoint now) {
-  constexpr Duration patience = std::chrono::seconds(1);
-  if (!client_ || looking_ || now < look_due_) return;
+  const auto patience = std::min<Duration>(std::chrono::seconds(1), publish_timeout_ / 2);
+  constexpr Duration period = std::chrono::seconds(1);
+  if (!client_ || looking_) return;
+  std::string_view before;
   for (auto each = pending_.rbegin(); each != pending_.rend(); ++each) {  // the oldest is the last
     const auto& batch = static_cast<Batch&>(*each);
     if (!(batch.in_use || batch.outcome) || batch.expired || batch.outstanding == 0) continue;
     if (now - batch.began < patience) return;
+    const auto& topic = batch.topic_that_waits();
+    if (topic.empty() || std::exchange(before, topic) == topic) continue;
+    if (const auto known = hindrances_.find(topic); known != hindrances_.end() && now - known->second.at < period)
+      continue;
     looking_ = true;
-    auto topic = batch.outcome ? batch.topic : batch.messages.front().topic;
-    asio::co_spawn(session_->executor, look_for_hindrance(shared_from_this(), std::move(topic)), asio::detached);
+    asio::co_spawn(session_->executor, look_for_hindrance(shared_from_this(), topic), asio::detached);
     return;
   }
 }
 
 awaitable<void> Producer::look_for_hindrance(std::shared_ptr<Producer> self, std::string topic) {
-  constexpr Duration period = std::chrono::seconds(1);
-  std::function<std::string()> look = [client = self->client_, topic] {
-    return ask::hindrance(*client, topic, std::chrono::seconds(2));
+  std::function<Hindrance()> look = [client = self->client_, topic] {
+    return client ? ask::hindrance(*client, topic, one_look) : Hindrance();
   };
   auto found = co_await self->session_->blocking(std::move(look));
   self->looking_ = false;
-  self->look_due_ = self->session_->clock->now() + period;
-  self->hindrance_ = {std::move(topic), std::move(found)};
+  const auto now = self->session_->clock->now();
+  std::erase_if(self->hindrances_, [now](const auto& known) { return now - known.second.at > looked_lately; });
+  self->hindrances_.insert_or_assign(std::move(topic), Looked{std::move(found), now});
+  self->look_for_hindrances(now);
 }
 
-std::string_view Producer::hindrance_of(std::string_view topic) const {
-  return hindrance_.first == topic ? std::string_view(hindrance_.second) : std::string_view();
+Hindrance Producer::hindrance_of(std::string_view topic) const {
+  const auto known = hindrances_.find(topic);
+  if (known == hindrances_.end() || session_->clock->now() - known->second.at > looked_lately) return {};
+  return known->second.found;
 }
 
 void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
@@ -684,8 +703,7 @@ void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
     for (std::size_t i = 0; i < batch->results.size(); ++i) {
       auto& result = batch->results[i];
       if (result.error || result.receipt.offset >= 0) continue;
-      refuse(result,
-             {errc::outcome_unknown, no_answer(batch->messages[i].topic, hindrance_of(batch->messages[i].topic))});
+      refuse(result, no_answer(batch->messages[i].topic, hindrance_of(batch->messages[i].topic)));
     }
     batch->results = {};
     batch->expired = true;

@@ -86,7 +86,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
   void sweep();
   void look_for_hindrances(TimePoint now);
   static awaitable<void> look_for_hindrance(std::shared_ptr<Producer> self, std::string topic);
-  [[nodiscard]] std::string_view hindrance_of(std::string_view topic) const;
+  /// Nothing, unless it was looked at lately.
+  [[nodiscard]] Hindrance hindrance_of(std::string_view topic) const;
   /// Ends the wait of those batches; what has no answer yet is of unknown outcome.
   void expire(const std::function<bool(const Batch&)>& is_late);
 
@@ -128,8 +129,11 @@ class Producer : public std::enable_shared_from_this<Producer> {
   TimePoint lingers_since_;
   bool is_full_ = false;  // the client had no room for all that was gathered
   bool looking_ = false;
-  TimePoint look_due_ = TimePoint::min();
-  std::pair<std::string, std::string> hindrance_;  // of this topic, at the last look
+  struct Looked {
+    Hindrance found;
+    TimePoint at;
+  };
+  std::map<std::string, Looked, std::less<>> hindrances_;  // by topic, of the last seconds
   std::optional<Failure> connecting_failure_;
   bool decisive_failure_ = false;
   bool failed_for_good_ = false;

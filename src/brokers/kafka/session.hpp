@@ -20,6 +20,11 @@ struct Session {
   TransportReports reports = {};
   bool connection_lost = false;
 
+  /// A connection to a broker broke, or none could be made.
+  void lost() {
+    connection_lost = true;
+    reports.lost();
+  }
   /// A broker answered.
   void answered() {
     if (std::exchange(connection_lost, false)) reports.reconnected();

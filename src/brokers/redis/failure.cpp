@@ -42,7 +42,8 @@ Failure describe(std::string_view error, std::string_view what) {
   constexpr std::string_view aborted = "EXECABORT Transaction discarded because of: ";
   if (error.starts_with(aborted)) return describe(error.substr(aborted.size()), what);
   for (const auto& each : known)
-    if (error.starts_with(each.begins)) return {each.code, fmt::format("{}: {} ({})", what, each.advice, error)};
+    if (error.starts_with(each.begins))
+      return {each.code, fmt::format("{}: {} ({})", what, each.advice, error), is_error(error, "WRONGTYPE")};
   return {errc::broker_error, fmt::format("{}: {}", what, error)};
 }
 

@@ -9,6 +9,7 @@ namespace maestro::messaging::redis {
 struct Failure {
   errc code = errc::broker_error;
   std::string detail;
+  bool is_of_topic = false;  // nothing is wrong but with the topic
 };
 
 /// What an error reply means: `connection_failed` for what will pass and was surely not done (a server that loads, that is no master

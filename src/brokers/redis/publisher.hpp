@@ -41,6 +41,7 @@ class Publisher : public std::enable_shared_from_this<Publisher> {
   static void refuse(PublishResult& result, const Failure& failure) {
     result.error = failure.code;
     result.detail = failure.detail;
+    result.is_of_topic = failure.is_of_topic;
   }
   std::shared_ptr<Session> session_;
 

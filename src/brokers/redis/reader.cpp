@@ -130,7 +130,7 @@ awaitable<void> Reader::run(std::shared_ptr<Reader> self) {
       began.reset();
       if (std::exchange(self->restart_, false)) continue;
       self->connected_ = false;
-      lost = true;
+      if (!std::exchange(lost, true)) self->session_->reports.lost();
       if (self->connection_) self->connection_->close({errc::connection_failed, failure.detail()});
       if (failure.reason() == errc::authentication_failed || failure.reason() == errc::tls_failed ||
           failure.reason() == errc::unsupported || failure.reason() == errc::invalid_option) {

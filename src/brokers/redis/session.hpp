@@ -50,6 +50,10 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void close();
   [[nodiscard]] TimePoint deadline() const { return clock->now() + connect_timeout; }
+  void lost() {
+    was_lost = true;
+    reports.lost();
+  }
   void reconnected() {
     if (std::exchange(was_lost, false)) reports.reconnected();
   }
