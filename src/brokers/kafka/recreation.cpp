@@ -8,7 +8,6 @@
 #include <maestro/messaging/log.hpp>
 
 #include "brokers/kafka/consumer.hpp"
-#include "brokers/kafka/properties.hpp"
 
 namespace maestro::messaging::kafka {
 
