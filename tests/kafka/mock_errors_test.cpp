@@ -286,5 +286,22 @@ TEST_F(KafkaMockErrors, AMemberThatNeverGotItsAssignmentCanBeClosed) {
   });
 }
 
+TEST_F(KafkaMockErrors, APrivateReaderWaitsForALeaderNoLongerThanItMay) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    auto settings = config();
+    settings.connection_config.insert_or_assign("connect_timeout", 2000);
+    MessageBroker broker(context.get_executor(), settings);
+    co_await broker.publish("orders", Value(1));
+    rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, -1);
+    const auto began = clock->now();
+    auto reader = co_await broker.subscribe("orders");
+    EXPECT_LT(clock->now() - began, 4s);
+    rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, 1);
+    EXPECT_EQ((co_await reader.next())->value().as_int64(), 1);
+    co_await broker.disconnect();
+  });
+}
+
 }  // namespace
 }  // namespace maestro::messaging::testing

@@ -57,8 +57,9 @@ awaitable<void> Consumer::open(Duration limit) {
     if (const auto consumer = weak.lock()) consumer->serve();
   });
   schedule_tick();
+  auto patience = deadline;
   if (is_private()) {
-    co_await discover(self);
+    asio::co_spawn(session_->executor, discover(self), asio::detached);
   } else {
     const auto wanted = make_partitions(1);
     rd_kafka_topic_partition_list_add(
@@ -66,9 +67,9 @@ awaitable<void> Consumer::open(Duration limit) {
         RD_KAFKA_PARTITION_UA);
     check(rd_kafka_subscribe(client_->get(), wanted.get()), fmt::format("subscribing to \"{}\"", request_.topic));
     // A pattern that nothing matches yet may wait for long.
-    const auto patience = is_pattern(request_.topic) ? std::min(deadline, session_->clock->now() + std::chrono::seconds(3)) : deadline;
-    while (!assigned_ && !lost_ && !closed_ && session_->clock->now() < patience) co_await changed_.wait_until(patience);
+    if (is_pattern(request_.topic)) patience = std::min(deadline, session_->clock->now() + std::chrono::seconds(3));
   }
+  while (!assigned_ && !lost_ && !closed_ && session_->clock->now() < patience) co_await changed_.wait_until(patience);
   if (lost_) throw MessagingError(lost_->code, lost_->detail);
 }
 

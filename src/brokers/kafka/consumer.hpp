@@ -160,6 +160,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   bool closed_ = false;
   bool discovering_ = false;
   bool looked_ = false;  // a private reader knows what there was at its beginning
+  std::string last_discovery_error_;
   TimePoint discover_due_ = TimePoint::min();
   std::optional<Failure> lost_;
   unsigned immediate_ = 0;

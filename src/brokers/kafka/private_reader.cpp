@@ -43,10 +43,12 @@ awaitable<void> Consumer::discover(std::shared_ptr<Consumer> self) {
   self->discovering_ = false;
   if (self->closed_) co_return;
   self->discover_due_ = self->session_->clock->now() + discover_period;
+  self->assigned_ = true;  // the next look is the ticker's
+  self->changed_.ring();
+  const bool is_news = failure != std::exchange(self->last_discovery_error_, failure);
   if (!failure.empty()) {
-    log(LogLevel::info, "looking for partitions failed; trying again",
+    log(is_news ? LogLevel::warning : LogLevel::info, "looking for partitions failed; trying again",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"error", failure}});
-    self->assigned_ = true;  // the next look is the ticker's
     co_return;
   }
   const bool is_first_look = !std::exchange(self->looked_, true);
@@ -58,11 +60,13 @@ awaitable<void> Consumer::discover(std::shared_ptr<Consumer> self) {
       self->add_lane(topic, partition, Offsets(base));
       rd_kafka_topic_partition_list_add(more.get(), topic.c_str(), partition)->offset = base;
     }
-    check(ErrorHandle(rd_kafka_incremental_assign(self->client_->get(), more.get())), "assigning the partitions");
+    if (const ErrorHandle error(rd_kafka_incremental_assign(self->client_->get(), more.get())); error) {
+      log(LogLevel::warning, "partitions could not be assigned; trying again",
+          {{"broker", "kafka"}, {"topic", self->request_.topic}, {"error", rd_kafka_error_string(error.get())}});
+      for (const auto& each : *fresh) self->remove_lane(each.topic, each.partition);
+    }
     if (self->marks_.paused()) self->pause_fetching();
   }
-  self->assigned_ = true;
-  self->changed_.ring();
 }
 
 }  // namespace maestro::messaging::kafka
