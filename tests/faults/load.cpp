@@ -219,11 +219,11 @@ awaitable<void> Load::look_what_is_kept() {
   std::map<std::int32_t, std::int64_t> unread;
   for (const auto& each : (co_await client.administration().describe_topic(topic_)).partitions)
     if (each.next > each.first) unread[each.partition] = each.next;
-  std::map<std::string, std::set<std::size_t>> kept;
+  std::map<std::string, std::map<std::size_t, Position>> kept;
   auto reader = co_await client.subscribe(topic_);
   while (!unread.empty()) {
     const auto message = co_await reader.next();
-    kept[std::string(*message->key())].insert(std::stoul(std::string(*message->headers().find("number"))));
+    kept[std::string(*message->key())].emplace(std::stoul(std::string(*message->headers().find("number"))), message->position());
     const auto at = unread.find(message->position().partition);
     if (at != unread.end() && message->position().offset + 1 >= at->second) unread.erase(at);
   }
@@ -231,6 +231,18 @@ awaitable<void> Load::look_what_is_kept() {
   for (auto& [name, key] : keys_)
     for (std::size_t i = 0; i < key.outcomes.size(); ++i)
       key.outcomes[i] = kept[name].contains(i) ? Outcome::acknowledged : Outcome::forgotten;
+  kept_ = std::move(kept);
+}
+
+void Load::say_what_is_missing() {
+  std::map<std::int32_t, std::set<std::int64_t>> offsets;
+  for (const auto& [name, key] : keys_)
+    for (const auto& [number, position] : kept_[name])
+      if (key.outcomes[number] == Outcome::acknowledged && key.times_handled[number] == 0)
+        offsets[position.partition].insert(position.offset);
+  for (const auto& [partition, missing] : offsets)
+    std::cout << fmt::format("  missing: {} messages of partition {}, offsets {} to {}\n", missing.size(), partition,
+                             *missing.begin(), *missing.rbegin());
 }
 
 void Load::start_writers() {
@@ -266,6 +278,7 @@ Counts Load::run(std::function<awaitable<void>(Load&)> fault) {
     while (writing_ > 0 && clock_->now() < deadline) co_await sleep(50ms);
     if (recreated_) co_await look_what_is_kept();
     while ((writing_ > 0 || missing() > 0) && clock_->now() < deadline) co_await sleep(50ms);
+    if (recreated_) say_what_is_missing();
     if (writing_ > 0) ADD_FAILURE() << writing_ << " publishers did not end";
     co_await sleep(500ms);  // for what comes too late, or once more
     while (!members_.empty()) co_await remove_member(members_.begin()->first);

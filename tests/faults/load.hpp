@@ -90,6 +90,8 @@ class Load {
   [[nodiscard]] static std::string key_of(int writer, int index);
   /// Reads the topic: what is not in it was deleted, whatever was said of it.
   awaitable<void> look_what_is_kept();
+  /// Where in the topic it is.
+  void say_what_is_missing();
   [[nodiscard]] std::size_t missing() const;
   [[nodiscard]] Counts count() const;
 
@@ -109,6 +111,7 @@ class Load {
   std::size_t writing_ = 0;
   bool enough_ = false;
   bool recreated_ = false;
+  std::map<std::string, std::map<std::size_t, Position>> kept_;  // by key and number
   std::size_t handled_ = 0;
   std::size_t published_ = 0;
   std::size_t overlaps_ = 0;

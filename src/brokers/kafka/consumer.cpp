@@ -291,7 +291,7 @@ void Consumer::resume_fetching() {
   if (lanes.empty()) return;
   const auto which = partitions_of(lanes);
   rd_kafka_resume_partitions(client_->get(), which.get());
-  doubt_after_pause(fetch_paused_at_);
+  if (fetch_paused_at_ <= session_->clock->now() - long_pause) doubt_all();
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
   run_blocking([client = client_, topic = lanes.front()->topic, partition = lanes.front()->partition] {
     std::int64_t low = 0;

@@ -63,8 +63,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] static bool is_outside(rd_kafka_event_t* statistics);
 
  private:
-  /// A topic may be deleted and made again while nothing is fetched of it for so long.
-  static constexpr Duration long_pause = std::chrono::seconds(1);
+  /// A topic may be deleted and made again, and its new log be longer, while nothing is fetched of it for so long.
+  static constexpr Duration long_pause = std::chrono::milliseconds(100);
   /// How long the broker may take to give the message that tells whether the log is still the same.
   static constexpr Duration look_limit = std::chrono::seconds(5);
 
@@ -96,7 +96,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void face_troubles();
   [[nodiscard]] bool is_doubted(const rd_kafka_message_t& message);
   void doubt(Lane& lane);
-  void doubt_after_pause(TimePoint began);
+  void doubt_all();
   void trust(Lane& lane);
   [[nodiscard]] bool is_of_its_log(Lane& lane, const rd_kafka_message_t& message);
   void begin_again(Lane& lane, Cause cause);

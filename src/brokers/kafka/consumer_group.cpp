@@ -108,7 +108,6 @@ awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partition
 
 awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandle partitions) {
   const auto count = static_cast<std::size_t>(partitions->cnt);
-  const auto began = self->session_->clock->now();
   std::vector<Beginning> begin(count);
   if (count > 0) co_await self->find_places(partitions.get(), begin);
   if (self->closed_) {  // whoever leaves waits until this was answered
@@ -128,7 +127,7 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
     log(LogLevel::warning, "an assignment was out of date",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"error", rd_kafka_error_string(error.get())}});
   if (self->marks_.paused()) self->pause_fetching();
-  self->doubt_after_pause(began);
+  self->doubt_all();  // nothing was fetched while the rebalance waited for this
   self->store_places();
   self->assigned_ = true;
   self->changed_.ring();
@@ -137,7 +136,6 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
 // Drain, commit, let go: what was handed out is settled by this member as long as that takes no longer than rebalance_timeout;
 // what was only fetched goes to the next one.
 awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost) {
-  const auto began = self->session_->clock->now();
   std::vector<std::uint64_t> leaving;
   for (int i = 0; i < partitions->cnt; ++i) {
     auto* lane = self->find(partitions->elems[i].topic, partitions->elems[i].partition);
@@ -182,7 +180,7 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   const ErrorHandle error(rd_kafka_incremental_unassign(self->client_->get(), partitions.get()));
   if (self->closed_) co_return;
   self->mind_marks();
-  self->doubt_after_pause(began);
+  self->doubt_all();
   self->changed_.ring();
 }
 

@@ -65,11 +65,15 @@ void Consumer::trust(Lane& lane) {
   lane.offsets.base_is_true();
 }
 
-// Nobody hears of a topic that is deleted and made again while nothing is fetched of it.
-void Consumer::doubt_after_pause(TimePoint began) {
-  if (marks_.paused() || session_->clock->now() - began < long_pause) return;
+// Nobody hears of a topic that is deleted and made again while nothing is fetched of it, and what was written meanwhile may be
+// more than there was.
+void Consumer::doubt_all() {
+  if (marks_.paused()) {
+    fetch_paused_at_ = TimePoint::min();  // when it goes on
+    return;
+  }
   for (auto* lane : staying_lanes())
-    if (lane->last().known()) doubt(*lane);
+    if (lane->log == Lane::Log::known && lane->last().known()) doubt(*lane);
 }
 
 void Consumer::begin_again(Lane& lane, Cause cause) {
