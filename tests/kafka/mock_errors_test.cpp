@@ -199,7 +199,7 @@ TEST_F(KafkaMockErrors, MessagesWithoutAKeyAvoidAPartitionThatHasNoLeader) {
 TEST_F(KafkaMockErrors, ATopicThatTakesNothingOpensNoCircuit) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     auto impatient = config();
-    impatient.producer_config.insert_or_assign("publish_timeout", 1500);
+    impatient.producer_config.insert_or_assign("publish_timeout", 4000);
     impatient.producer_config.insert_or_assign("circuit_failure_threshold", 2);
     MessageBroker broker(context.get_executor(), impatient);
     const auto publish = [&](const char* topic) -> awaitable<void> {
@@ -218,7 +218,7 @@ TEST_F(KafkaMockErrors, ATopicThatTakesNothingOpensNoCircuit) {
 TEST_F(KafkaMockErrors, ABrokerThatIsAwayOpensTheCircuitWhateverWasWrongWithATopic) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     auto impatient = config();
-    impatient.producer_config.insert_or_assign("publish_timeout", 1500);
+    impatient.producer_config.insert_or_assign("publish_timeout", 4000);
     impatient.producer_config.insert_or_assign("circuit_failure_threshold", 2);
     MessageBroker broker(context.get_executor(), impatient);
     const auto publish = [&]() -> awaitable<void> { co_await broker.publish("orders", Value(1), {.key = "k"}); };
