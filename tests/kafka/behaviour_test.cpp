@@ -636,42 +636,5 @@ TEST_F(KafkaBehaviour, AReaderGoesOnWhereTheMessageBeforeItsPlaceIsGone) {
   });
 }
 
-/// Adds partitions to a topic.
-void add_partitions(const std::string& topic, std::size_t total) {
-  auto* conf = rd_kafka_conf_new();
-  const auto servers = std::string(server("kafka").url).substr(std::string_view("kafka://").size());
-  rd_kafka_conf_set(conf, "bootstrap.servers", servers.c_str(), nullptr, 0);
-  auto* client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, nullptr, 0);
-  auto* queue = rd_kafka_queue_new(client);
-  auto* wanted = rd_kafka_NewPartitions_new(topic.c_str(), total, nullptr, 0);
-  rd_kafka_CreatePartitions(client, &wanted, 1, nullptr, queue);
-  auto* answer = rd_kafka_queue_poll(queue, 10'000);
-  EXPECT_TRUE(answer && rd_kafka_event_error(answer) == RD_KAFKA_RESP_ERR_NO_ERROR);
-  if (answer) rd_kafka_event_destroy(answer);
-  rd_kafka_NewPartitions_destroy(wanted);
-  rd_kafka_queue_destroy(queue);
-  rd_kafka_destroy(client);
-}
-
-// As librdkafka may leave it where a topic is made again while a partition changes hands.
-TEST_F(KafkaBehaviour, APartitionThatIsNobodysIsTaken) {
-  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
-    const auto clock = Clock::real();
-    MessageBroker broker(context.get_executor(), config({{"raw.topic.metadata.refresh.interval.ms", "300000"}}));
-    MessageBroker writer(context.get_executor(), config());
-    const auto topic = unique("nobodys");
-    co_await writer.administration().create_topic(topic, {.partitions = 1});
-    auto reader = co_await broker.subscribe(topic, {.group_id = unique("g")});
-    add_partitions(topic, 2);
-    co_await sleep_for(*clock, 1s);
-    co_await publish_numbers(writer, topic, 0, 10, 0, 1);
-    const auto began = clock->now();
-    EXPECT_EQ((co_await read_numbers(context, reader, 0, 10)).size(), 10U);
-    EXPECT_LT(clock->now() - began, 25s);
-    co_await broker.disconnect();
-    co_await writer.disconnect();
-  });
-}
-
 }  // namespace
 }  // namespace maestro::messaging::testing

@@ -6,7 +6,6 @@
 #include <charconv>
 #include <maestro/messaging/log.hpp>
 #include <map>
-#include <set>
 
 #include "brokers/kafka/failure.hpp"
 #include "brokers/kafka/pattern.hpp"
@@ -253,33 +252,6 @@ Hindrance hindrance(const Client& client, const std::string& topic, Duration lim
           wanted.has_value()};
 } catch (const MessagingError&) {
   return {};
-}
-
-Coverage coverage(const Client& client, const std::string& group, const std::vector<std::string>& names, Duration limit) {
-  Request request(client, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, limit);
-  const char* one[] = {group.c_str()};
-  rd_kafka_DescribeConsumerGroups(client.get(), one, 1, request.options(), request.queue());
-  const auto what = fmt::format("describing the group \"{}\"", group);
-  const auto answer = request.answer(what);
-  std::size_t count = 0;
-  const auto* const* described =
-      rd_kafka_DescribeConsumerGroups_result_groups(rd_kafka_event_DescribeConsumerGroups_result(answer.get()), &count);
-  Coverage found;
-  if (count == 0 || rd_kafka_ConsumerGroupDescription_state(described[0]) != RD_KAFKA_CONSUMER_GROUP_STATE_STABLE) return found;
-  found.at_rest = true;
-  std::set<std::pair<std::string, std::int32_t>> covered;
-  for (std::size_t i = 0; i < rd_kafka_ConsumerGroupDescription_member_count(described[0]); ++i) {
-    const auto* member = rd_kafka_ConsumerGroupDescription_member(described[0], i);
-    const std::string id = rd_kafka_MemberDescription_consumer_id(member);
-    if (found.first_member.empty() || id < found.first_member) found.first_member = id;
-    const auto* has = rd_kafka_MemberAssignment_partitions(rd_kafka_MemberDescription_assignment(member));
-    for (int k = 0; has && k < has->cnt; ++k) covered.emplace(has->elems[k].topic, has->elems[k].partition);
-  }
-  found.is_whole = true;
-  for (const auto& topic : topics(client, limit))
-    if (!topic.error && std::ranges::find(names, topic.name) != names.end())
-      for (std::int32_t i = 0; i < topic.partitions; ++i) found.is_whole &= covered.contains({topic.name, i});
-  return found;
 }
 
 namespace {

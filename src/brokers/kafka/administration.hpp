@@ -37,13 +37,6 @@ void await_leaders(const Client& client, const std::string& topic, Duration limi
 std::optional<std::int64_t> max_message_bytes(const Client& client, const std::string& topic, Duration limit);
 /// What keeps a topic from taking messages, and what to do about it; empty when nothing does, or nobody answers.
 Hindrance hindrance(const Client& client, const std::string& topic, Duration limit);
-/// Who has the partitions of a group's topics.
-struct Coverage {
-  bool at_rest = false;      ///< No rebalance is under way.
-  bool is_whole = false;     ///< Every partition is somebody's.
-  std::string first_member;  ///< The least of the members' ids.
-};
-Coverage coverage(const Client& client, const std::string& group, const std::vector<std::string>& topics, Duration limit);
 void delete_topic(const Client& client, const std::string& topic, Duration limit);
 std::int64_t purge_topic(const Client& client, const std::string& topic, Duration limit);
 TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit);

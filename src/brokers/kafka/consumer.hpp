@@ -122,8 +122,6 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] PartitionsHandle unsaid_places() const;
   [[nodiscard]] PartitionsHandle parting_places(std::span<Lane* const> leaving);
   [[nodiscard]] std::function<bool()> farewell();
-  static awaitable<void> look_at_coverage(std::shared_ptr<Consumer> self);
-  void subscribe();
   static awaitable<void> discover(std::shared_ptr<Consumer> self);
 
   std::shared_ptr<Session> session_;
@@ -155,8 +153,6 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   std::optional<bool> has_joined_;  // or asked to; as far as we heard
-  TimePoint coverage_due_ = TimePoint::max();
-  int coverage_looks_ = 0;  // in a row that found a partition which is nobody's
   bool assigned_ = false;
   bool paused_ = false;
   rd_kafka_resp_err_t last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;  // that was told since the last rebalance

@@ -3,7 +3,6 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <maestro/messaging/log.hpp>
-#include <maestro/messaging/topic.hpp>
 
 #include "brokers/kafka/consumer.hpp"
 
@@ -16,21 +15,12 @@ namespace {
 // How long leaving may hold up `close()`; it goes on in the background.
 constexpr Duration leave_limit = std::chrono::seconds(10);
 constexpr Duration commit_pause = std::chrono::milliseconds(100);
-constexpr Duration coverage_pause = std::chrono::seconds(10);
 
 std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
   std::string names;
   for (int i = 0; i < partitions.cnt; ++i)
     names += fmt::format("{}{}/{}", names.empty() ? "" : " ", partitions.elems[i].topic, partitions.elems[i].partition);
   return names;
-}
-
-/// Empty when it has none.
-std::string member_id(const Client& client) {
-  auto* id = rd_kafka_memberid(client.get());
-  std::string text = id ? id : "";
-  if (id) rd_kafka_mem_free(client.get(), id);
-  return text;
 }
 
 bool is_in_state(rd_kafka_event_t* statistics, std::string_view state) {
@@ -43,7 +33,6 @@ bool is_in_state(rd_kafka_event_t* statistics, std::string_view state) {
 // librdkafka waits with the rebalance, and with the next one, until it is told (un)assign; it need not be told from here.
 void Consumer::on_rebalance(rd_kafka_event_t* event) {
   steady_ = false;  // another may follow at once
-  coverage_due_ = session_->clock->now() + coverage_pause;
   last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   const auto what = rd_kafka_event_error(event);
   const auto* list = rd_kafka_event_topic_partition_list(event);
@@ -195,39 +184,6 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   self->changed_.ring();
 }
 
-// Where a topic is deleted and made again while a partition changes hands, librdkafka 2.0.2 may leave it to nobody, and see no
-// reason for another rebalance. Whoever joins anew gives one. Every member looks; the first one does it, and another only where
-// that did not help.
-awaitable<void> Consumer::look_at_coverage(std::shared_ptr<Consumer> self) {
-  constexpr int most_looks = 4;  // in a row: somebody may want it so
-  self->coverage_due_ = TimePoint::max();
-  auto names = self->topics();
-  if (!is_pattern(self->request_.topic)) names.push_back(self->request_.topic);
-  std::function<std::optional<ask::Coverage>()> look = [client = self->client_, group = *self->request_.group,
-                                                        names]() -> std::optional<ask::Coverage> {
-    constexpr Duration limit = std::chrono::seconds(5);
-    try {
-      return ask::coverage(*client, group, names, limit);
-    } catch (const MessagingError&) {  // not everyone may ask
-      return std::nullopt;
-    }
-  };
-  const auto found = co_await self->session_->blocking(std::move(look));
-  if (self->closed_ || !found || self->coverage_due_ != TimePoint::max()) co_return;  // or there was another rebalance
-  if (found->at_rest && found->is_whole) {
-    self->coverage_looks_ = 0;
-    co_return;
-  }
-  if (found->at_rest && ++self->coverage_looks_ > most_looks) co_return;
-  self->coverage_due_ = self->session_->clock->now() + coverage_pause;
-  const bool is_first = found->first_member == member_id(*self->client_);
-  if (!found->at_rest || !(is_first || self->coverage_looks_ > 1)) co_return;
-  log(LogLevel::warning, "a partition is nobody's although the group is at rest; joining it anew",
-      {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", *self->request_.group}});
-  rd_kafka_unsubscribe(self->client_->get());
-  self->subscribe();
-}
-
 PartitionsHandle Consumer::unsaid_places() const {
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_)
@@ -334,6 +290,12 @@ bool Consumer::is_outside(rd_kafka_event_t* statistics) {
 
 namespace {
 
+bool has_member_id(const Client& client) {
+  auto* id = rd_kafka_memberid(client.get());
+  const bool has = id && *id;
+  if (id) rd_kafka_mem_free(client.get(), id);
+  return has;
+}
 
 // The end of a rebalance is waited for, and taken as it comes. Whether the member has ever been given an assignment.
 bool await_steady(const Client& client, bool was_assigned) {
@@ -373,7 +335,7 @@ std::function<bool()> Consumer::farewell() {
   return [client = client_, places, in_group = !is_private(), steady = steady_ || lost_, was_assigned = assigned_,
           is_outside = !has_joined_.value_or(true)] {
     if (!in_group) return true;
-    const bool never_joined = is_outside && member_id(*client).empty();
+    const bool never_joined = is_outside && !has_member_id(*client);
     if (!steady && !never_joined && !await_steady(*client, was_assigned)) return false;
     if (places->cnt > 0) rd_kafka_commit(client->get(), places.get(), 0);
     // librdkafka 2.0.2 closes a member that has no partition without a word to the group, which then waits for it.
