@@ -23,6 +23,25 @@ std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
   return names;
 }
 
+// Blocks. A topic that is unknown may be made again in a moment, and an earlier commit, without landmarks, outlive the old one:
+// then these are said as soon as the broker takes them.
+rd_kafka_resp_err_t say_at_parting(const Client& client, const rd_kafka_topic_partition_list_t& places) {
+  constexpr int answer_limit = 60'000;
+  constexpr int most = 2000;
+  constexpr int between = 50;
+  const QueueHandle answers(rd_kafka_queue_new(client.get()));
+  for (int waited = 0;; waited += between) {
+    if (const auto error = rd_kafka_commit_queue(client.get(), &places, answers.get(), nullptr, nullptr)) return error;
+    const EventHandle answer(rd_kafka_queue_poll(answers.get(), answer_limit));
+    if (!answer) return RD_KAFKA_RESP_ERR__TIMED_OUT;
+    auto error = rd_kafka_event_error(answer.get());
+    const auto* said = rd_kafka_event_topic_partition_list(answer.get());
+    for (int i = 0; !error && said && i < said->cnt; ++i) error = said->elems[i].err;
+    if (!is_of_topic(error) || waited >= most) return error;
+    static_cast<void>(EventHandle(rd_kafka_queue_poll(answers.get(), between)));  // nothing comes
+  }
+}
+
 bool is_in_state(rd_kafka_event_t* statistics, std::string_view state) {
   const auto* text = rd_kafka_event_stats(statistics);
   return text && std::string_view(text).find(fmt::format("\"join_state\": \"{}\"", state)) != std::string_view::npos;
@@ -165,9 +184,7 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
     const std::shared_ptr<rd_kafka_topic_partition_list_t> places = self->parting_places(still_here());
     said = places->cnt == 0;
     if (!said) {
-      std::function<rd_kafka_resp_err_t()> commit = [client = self->client_, places] {
-        return rd_kafka_commit(client->get(), places.get(), 0);
-      };
+      std::function<rd_kafka_resp_err_t()> commit = [client = self->client_, places] { return say_at_parting(*client, *places); };
       const auto error = co_await self->session_->blocking(std::move(commit));
       said = !error;
       if (error)
