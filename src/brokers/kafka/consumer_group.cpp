@@ -160,6 +160,7 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
     auto* lane = self->find(partitions->elems[i].topic, partitions->elems[i].partition);
     if (!lane) continue;
     lane->draining = true;
+    if (lost) self->forget_stored(*lane);  // librdkafka would commit it all the same, without a landmark
     self->drop_ready(*lane);
     leaving.push_back(lane->id);
   }
