@@ -83,7 +83,7 @@ TEST(KafkaFaults, TopicDeletedUnderLoad) {
     co_await load.until([&] { return load.handled() > before + 2000; });
     co_await client.administration().delete_topic(load.topic());
     const auto then = load.handled();
-    co_await load.until([&] { return load.handled() > then + 7000; });  // only what is kept now counts
+    co_await load.until([&] { return load.handled() > then + 10'000; });  // only what is kept now counts
     co_await client.disconnect();
   });
   expect_kept("Kafka", "the topic deleted (what it held aside)", counts);
