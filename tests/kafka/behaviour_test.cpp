@@ -595,17 +595,23 @@ class GroupPlace {
   rd_kafka_topic_partition_list_t* place_;
 };
 
+/// Publishes and reads 0 to 99; the group's member leaves with all of it settled.
+awaitable<void> settle_a_hundred(boost::asio::io_context& context, MessageBroker& broker, const std::string& topic,
+                                 const SubscribeOptions& options) {
+  co_await publish_numbers(broker, topic, 0, 100);
+  auto reader = co_await broker.subscribe(topic, options);
+  EXPECT_EQ((co_await read_numbers(context, reader, 0, 100)).size(), 100U);
+  co_await reader.commit();
+  co_await reader.close();
+}
+
 // As if the topic had been deleted and made again just before a member committed, and died.
 TEST_F(KafkaBehaviour, APlaceOfAnotherLogIsNotGoneOnFrom) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     MessageBroker broker(context.get_executor(), config());
     const auto topic = unique("again");
     const SubscribeOptions options{.group_id = unique("g")};
-    co_await publish_numbers(broker, topic, 0, 100);
-    auto reader = co_await broker.subscribe(topic, options);
-    EXPECT_EQ((co_await read_numbers(context, reader, 0, 100)).size(), 100U);
-    co_await reader.commit();
-    co_await reader.close();
+    co_await settle_a_hundred(context, broker, topic, options);
     GroupPlace place(*options.group_id, topic);
     EXPECT_EQ(place.read(), 100);
     co_await broker.administration().delete_topic(topic);
@@ -623,11 +629,7 @@ TEST_F(KafkaBehaviour, AReaderGoesOnWhereTheMessageBeforeItsPlaceIsGone) {
     MessageBroker broker(context.get_executor(), config());
     const auto topic = unique("trimmed");
     const SubscribeOptions options{.group_id = unique("g")};
-    co_await publish_numbers(broker, topic, 0, 100);
-    auto reader = co_await broker.subscribe(topic, options);
-    EXPECT_EQ((co_await read_numbers(context, reader, 0, 100)).size(), 100U);
-    co_await reader.commit();
-    co_await reader.close();
+    co_await settle_a_hundred(context, broker, topic, options);
     co_await broker.administration().purge_topic(topic);
     auto next = co_await broker.subscribe(topic, options);
     co_await publish_numbers(broker, topic, 1000, 10);

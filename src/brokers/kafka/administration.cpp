@@ -51,16 +51,6 @@ class Request {
   QueueHandle queue_;
 };
 
-/// A wait that needs no clock of ours: nothing ever comes.
-class Pause {
- public:
-  explicit Pause(rd_kafka_t* client) : queue_(rd_kafka_queue_new(client)) {}
-  void wait(int milliseconds) const { static_cast<void>(EventHandle(rd_kafka_queue_poll(queue_.get(), milliseconds))); }
-
- private:
-  QueueHandle queue_;
-};
-
 void check_topic_result(const rd_kafka_topic_result_t* result, std::string_view what) {
   if (const auto error = rd_kafka_topic_result_error(result)) {
     const auto* text = rd_kafka_topic_result_error_string(result);

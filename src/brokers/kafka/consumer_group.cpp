@@ -30,6 +30,7 @@ rd_kafka_resp_err_t say_at_parting(const Client& client, const rd_kafka_topic_pa
   constexpr int most = 2000;
   constexpr int between = 50;
   const QueueHandle answers(rd_kafka_queue_new(client.get()));
+  const Pause pause(client.get());
   for (int waited = 0;; waited += between) {
     if (const auto error = rd_kafka_commit_queue(client.get(), &places, answers.get(), nullptr, nullptr)) return error;
     const EventHandle answer(rd_kafka_queue_poll(answers.get(), answer_limit));
@@ -38,7 +39,7 @@ rd_kafka_resp_err_t say_at_parting(const Client& client, const rd_kafka_topic_pa
     const auto* said = rd_kafka_event_topic_partition_list(answer.get());
     for (int i = 0; !error && said && i < said->cnt; ++i) error = said->elems[i].err;
     if (!is_of_topic(error) || waited >= most) return error;
-    static_cast<void>(EventHandle(rd_kafka_queue_poll(answers.get(), between)));  // nothing comes
+    pause.wait(between);
   }
 }
 
@@ -345,7 +346,6 @@ void leave_in_time(const std::function<bool()>& leave) {
 
 // librdkafka 2.0.2 asserts when a consumer ends between the answer to its first request to join and its first assignment, and
 // while the group's coordinator is away that may be for long: false when it could not leave yet.
-
 std::function<bool()> Consumer::farewell() {
   std::vector<Lane*> leaving;
   for (const auto& [id, lane] : lanes_) leaving.push_back(lane.get());

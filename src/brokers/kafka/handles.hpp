@@ -33,6 +33,16 @@ using DeleteRecordsHandle = std::unique_ptr<rd_kafka_DeleteRecords_t, DestroyedB
 using GroupOffsetsHandle =
     std::unique_ptr<rd_kafka_ListConsumerGroupOffsets_t, DestroyedBy<rd_kafka_ListConsumerGroupOffsets_destroy>>;
 
+/// A wait that needs no clock of ours: nothing ever comes.
+class Pause {
+ public:
+  explicit Pause(rd_kafka_t* client) : queue_(rd_kafka_queue_new(client)) {}
+  void wait(int milliseconds) const { static_cast<void>(EventHandle(rd_kafka_queue_poll(queue_.get(), milliseconds))); }
+
+ private:
+  QueueHandle queue_;
+};
+
 inline PartitionsHandle make_partitions(std::size_t expected = 0) {
   return PartitionsHandle(rd_kafka_topic_partition_list_new(static_cast<int>(expected)));
 }
