@@ -8,6 +8,17 @@
 #include "brokers/kafka/failure.hpp"
 
 namespace maestro::messaging::kafka {
+namespace {
+
+constexpr std::size_t lot = 1024;
+constexpr std::size_t lot_bytes = 524'288;
+constexpr int most_lots = 8;  // more than that wait in vain: the other threads are all in use
+
+void free_all(std::span<rd_kafka_message_t* const> messages) {
+  for (auto* each : messages) rd_kafka_message_destroy(each);
+}
+
+}  // namespace
 
 Client::Client(rd_kafka_type_t type, ConfHandle properties) {
   char text[512] = "";
@@ -30,6 +41,7 @@ Client::Client(rd_kafka_type_t type, ConfHandle properties) {
 }
 
 Client::~Client() {
+  free_all(given_back_);
   run_blocking([client = client_, events = events_, messages = messages_, troubles = troubles_] {
     rd_kafka_queue_destroy(events);
     if (messages) rd_kafka_queue_destroy(messages);
@@ -45,6 +57,25 @@ void Client::redirect(const std::string& topic, std::int32_t partition) const {
 std::span<rd_kafka_message_t*> Client::consume(std::span<rd_kafka_message_t*> into) const {
   const auto count = rd_kafka_consume_batch_queue(messages_, 0, into.data(), into.size());
   return into.first(count > 0 ? static_cast<std::size_t>(count) : 0);
+}
+
+void Client::give_back(std::span<rd_kafka_message_t* const> messages, std::size_t bytes) {
+  std::vector<rd_kafka_message_t*> whole;
+  {
+    const std::lock_guard lock(giving_back_);
+    given_back_.insert(given_back_.end(), messages.begin(), messages.end());
+    given_back_bytes_ += bytes;
+    if (given_back_.size() < lot && given_back_bytes_ < lot_bytes) return;
+    whole.swap(given_back_);
+    given_back_.reserve(lot);
+    given_back_bytes_ = 0;
+  }
+  if (lots_being_freed_ >= most_lots) return free_all(whole);
+  ++lots_being_freed_;
+  run_blocking([self = shared_from_this(), whole = std::move(whole)] {
+    free_all(whole);
+    --self->lots_being_freed_;
+  });
 }
 
 std::shared_ptr<EventWatch> EventWatch::start(const boost::asio::any_io_executor& executor, std::shared_ptr<Client> client,

@@ -4,8 +4,10 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "brokers/kafka/handles.hpp"
 #include "brokers/kafka/session.hpp"
@@ -13,9 +15,9 @@
 
 namespace maestro::messaging::kafka {
 
-/// One `rd_kafka_t`, the queue of its events, and for a consumer that of its messages, which come in batches from there. Whoever holds a message of it holds it too. Its end may block, and so happens
-/// on another thread.
-class Client {
+/// One `rd_kafka_t`, the queue of its events, and for a consumer that of its messages, which come in batches from there.
+/// Whoever holds a message of it holds it too. Its end may block, and so happens on another thread.
+class Client : public std::enable_shared_from_this<Client> {
  public:
   /// Throws what librdkafka says against the configuration.
   Client(rd_kafka_type_t type, ConfHandle properties);
@@ -36,6 +38,9 @@ class Client {
   [[nodiscard]] std::atomic<std::size_t>& handed_out() const { return handed_out_; }
   /// The next messages that are there, each to be destroyed; may be errors of their partitions.
   [[nodiscard]] std::span<rd_kafka_message_t*> consume(std::span<rd_kafka_message_t*> into) const;
+  /// Nobody needs these messages any more, of so many bytes. To free one costs about what to handle a small one does: they
+  /// are gathered, and a lot of them is freed on another thread. From any thread.
+  void give_back(std::span<rd_kafka_message_t* const> messages, std::size_t bytes);
 
  private:
   friend class EventWatch;
@@ -44,6 +49,10 @@ class Client {
   rd_kafka_queue_t* messages_ = nullptr;
   mutable std::atomic<std::size_t> handed_out_ = 0;
   std::shared_ptr<Troubles> troubles_ = std::make_shared<Troubles>();
+  std::mutex giving_back_;
+  std::vector<rd_kafka_message_t*> given_back_;
+  std::size_t given_back_bytes_ = 0;
+  std::atomic<int> lots_being_freed_ = 0;
 };
 
 /// Calls `ready` on the executor when one of the client's queues has become non-empty. librdkafka rings only then: `ready`

@@ -22,7 +22,6 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr Duration tick_period = std::chrono::milliseconds(250);
-constexpr std::size_t most_ready = 40'000;
 
 std::int64_t offset_of(const Lane::HandedOut& each) { return each.last.offset; }
 
@@ -37,7 +36,7 @@ PartitionsHandle partitions_of(std::span<Lane* const> lanes) {
 Consumer::Consumer(std::shared_ptr<Session> session, SubscribeRequest request)
     : session_(std::move(session)),
       request_(std::move(request)),
-      marks_(most_ready, static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 2),
+      marks_(static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 2),
       most_at_once_(static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 16),
       ready_(*session_->clock, session_->executor),
       changed_(session_->clock, session_->executor),
@@ -232,7 +231,7 @@ std::size_t Consumer::take(std::vector<Message>& into, std::size_t at_most) {
 std::size_t Consumer::take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most) {
   const auto chunk = std::make_shared<Chunk>(client_, lane.ready, at_most, std::min(Chunk::most_bytes, most_at_once_));
   for (std::size_t i = 0; i < chunk->size(); ++i) into.emplace_back(Chunk::parts(chunk, i, lane.id, 1));
-  marks_.remove(chunk->size(), chunk->bytes());
+  marks_.remove(chunk->bytes());
   lane.last_taken = Landmark(chunk->last());
   lane.offsets.hand_out(lane.last_taken.offset);
   // A private reader settles nothing, and others may not: the last ones are kept for a release.
@@ -379,7 +378,7 @@ Lane& Consumer::add_lane(std::string topic, std::int32_t partition, Offsets begi
 }
 
 void Consumer::drop_ready(Lane& lane) {
-  for (const auto* each : lane.ready) marks_.remove(1, bytes_of(*each));
+  for (const auto* each : lane.ready) marks_.remove(bytes_of(*each));
   lane.drop_ready();
 }
 

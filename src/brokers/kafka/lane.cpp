@@ -1,6 +1,7 @@
 #include "brokers/kafka/lane.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <span>
 
@@ -42,10 +43,12 @@ Chunk::Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size
 
 Chunk::~Chunk() {
   client_->handed_out() -= bytes_;
+  std::array<Fetched, capacity> messages;
   for (std::size_t i = 0; i < size_; ++i) {
     delete slots_[i].headers.load(std::memory_order_relaxed);
-    rd_kafka_message_destroy(slots_[i].message);
+    messages[i] = slots_[i].message;
   }
+  client_->give_back(std::span(messages).first(size_), bytes_);
 }
 
 std::optional<std::size_t> Chunk::find(std::int64_t offset) const {
