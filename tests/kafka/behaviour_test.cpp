@@ -49,6 +49,89 @@ TEST_F(KafkaBehaviour, EveryCompressionBringsTheBytesBack) {
   }
 }
 
+// A topic's partitions get ready one by one: what is published meanwhile may be refused first and taken a moment later.
+TEST_F(KafkaBehaviour, WhatIsPublishedToTopicsThatWereJustMadeIsThere) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    constexpr std::size_t topics = 20;
+    constexpr std::size_t count = 100;
+    const auto prefix = unique("fresh");
+    const auto publish = [&](std::string topic) -> awaitable<void> {
+      MessageBroker broker(context.get_executor(), config());
+      std::vector<OutgoingMessage> messages(count);
+      for (std::size_t i = 0; i < count; ++i) {
+        messages[i].topic = topic;
+        messages[i].key = "k";
+        messages[i].payload = Payload(fmt::format("{}{:x>500}", i, ""));
+      }
+      for (const auto& result : co_await broker.publish_many(std::move(messages))) {
+        EXPECT_TRUE(result.ok()) << topic << ": " << result.detail;
+        EXPECT_GE(result.receipt.offset, 0) << topic << ": taken for a duplicate";
+      }
+      EXPECT_EQ((co_await broker.administration().describe_topic(topic)).messages, count) << topic;
+      co_await broker.administration().delete_topic(topic);
+      co_await broker.disconnect();
+    };
+    std::size_t running = topics;
+    for (std::size_t i = 0; i < topics; ++i)
+      boost::asio::co_spawn(context, publish(fmt::format("{}.{}", prefix, i)), [&](std::exception_ptr error) {
+        EXPECT_FALSE(error);
+        --running;
+      });
+    while (running > 0) co_await sleep_for(*Clock::real(), 10ms);
+  });
+}
+
+// With two, the broker may refuse the first and take the second: what that does is told in `Openings`.
+TEST_F(KafkaBehaviour, TheFirstMessageToAPartitionIsUnderWayAlone) {
+  std::mutex mutex;
+  std::vector<std::string> said;
+  set_log_sink([&](const LogRecord& line) {
+    const std::lock_guard lock(mutex);
+    if (line.message.find("MessageSet with ") != std::string::npos) said.push_back(line.message);
+  });
+  constexpr std::size_t count = 200;
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    set_log_level(LogLevel::debug);
+    for (const bool with_key : {true, false}) {
+      MessageBroker broker(context.get_executor(), config({}, {{"raw.debug", "msg"}}));
+      const auto topic = unique("alone");
+      co_await broker.administration().create_topic(topic, {.partitions = 3});
+      std::vector<OutgoingMessage> messages(count);
+      for (std::size_t i = 0; i < count; ++i) {
+        messages[i].topic = topic;
+        if (with_key) messages[i].key = fmt::format("key {}", i % 50);
+        if (i % 7 == 3) messages[i].headers.add("kind", "with headers");
+        messages[i].payload = Payload(std::to_string(i));
+      }
+      for (const auto& result : co_await broker.publish_many(std::move(messages))) EXPECT_TRUE(result.ok()) << result.detail;
+      co_await broker.disconnect();
+      std::map<std::string, int> sent;
+      const std::lock_guard lock(mutex);
+      std::map<std::string, int> answers;
+      std::size_t total = 0;
+      for (const auto& line : said) {
+        const auto at = line.find(topic + " [");
+        if (at == std::string::npos) continue;
+        const auto partition = line.substr(at, line.find(']', at) - at);
+        const bool is_sent = line.find("Produce MessageSet with ") != std::string::npos;
+        if (!is_sent) {
+          ++answers[partition];
+          continue;
+        }
+        const auto size = std::stoul(line.substr(line.find("MessageSet with ") + 16));
+        total += size;
+        if (sent[partition] == 0) EXPECT_EQ(size, 1U) << line;
+        if (sent[partition] == 1) EXPECT_EQ(answers[partition], 1) << line;
+        ++sent[partition];
+      }
+      EXPECT_EQ(total, count);
+      EXPECT_GE(sent.size(), with_key ? 3U : 1U);
+    }
+  });
+  set_log_sink(make_log_sink(LogFormat::text));
+  set_log_level(LogLevel::warning);
+}
+
 // Six seconds without a poll would cost a plain client its partitions; the handler takes nine.
 TEST_F(KafkaBehaviour, MessagesWithoutAKeyGoTogetherToOnePartitionAfterAnother) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {

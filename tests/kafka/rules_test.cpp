@@ -8,6 +8,7 @@
 #include "brokers/kafka/fetch_marks.hpp"
 #include "brokers/kafka/landmark.hpp"
 #include "brokers/kafka/offsets.hpp"
+#include "brokers/kafka/openings.hpp"
 #include "brokers/kafka/pattern.hpp"
 #include "brokers/kafka/properties.hpp"
 #include "brokers/kafka/trouble.hpp"
@@ -199,6 +200,59 @@ TEST(KafkaFetchMarks, WhatWasHandedOutCountsToo) {
   EXPECT_EQ(marks.change(1'000'000), Change::none) << "an eighth is always left";
   marks.add(1);
   EXPECT_EQ(marks.change(1'000'000), Change::pause);
+}
+
+constexpr auto anywhere = RD_KAFKA_PARTITION_UA;
+
+TEST(KafkaOpenings, OneMessageOpensAPartitionAndNoOtherIsUnderWayWithIt) {
+  Openings openings;
+  EXPECT_TRUE(openings.may_go(anywhere));
+  EXPECT_TRUE(openings.go(anywhere));
+  EXPECT_FALSE(openings.may_go(anywhere));
+  EXPECT_FALSE(openings.may_go(1)) << "it may be there";
+  openings.learn(3);
+  openings.answer(anywhere, 1, true);
+  EXPECT_TRUE(openings.may_go(1));
+  EXPECT_FALSE(openings.go(1)) << "it is open";
+  EXPECT_TRUE(openings.go(0));
+  EXPECT_TRUE(openings.is_opening(0));
+  EXPECT_FALSE(openings.may_go(0));
+  EXPECT_TRUE(openings.may_go(1));
+  EXPECT_TRUE(openings.may_go(2));
+  EXPECT_FALSE(openings.may_go(anywhere));
+  EXPECT_TRUE(openings.may_choose()) << "another one";
+  openings.answer(0, 0, false);
+  EXPECT_TRUE(openings.may_go(0)) << "the next one tries";
+  openings.go(0);
+  openings.answer(0, 0, true);
+  openings.go(2);
+  EXPECT_FALSE(openings.all_open());
+  openings.answer(2, 2, true);
+  EXPECT_TRUE(openings.all_open());
+  EXPECT_TRUE(openings.may_go(anywhere));
+  openings.learn(4);
+  EXPECT_FALSE(openings.all_open()) << "it got more partitions";
+  openings.close();
+  EXPECT_TRUE(openings.go(1)) << "it was made again";
+}
+
+TEST(KafkaOpenings, AMessageThatWentElsewhereOpensWhereItWent) {
+  Openings openings;
+  openings.learn(3);
+  EXPECT_TRUE(openings.go(0));
+  openings.answer(0, 2, true);
+  EXPECT_TRUE(openings.go(0));
+  EXPECT_FALSE(openings.go(2));
+}
+
+TEST(KafkaOpenings, WhereNobodyKnowsThePartitionOneMessageStandsForAll) {
+  Openings openings;
+  openings.trust();
+  EXPECT_TRUE(openings.go(anywhere));
+  EXPECT_FALSE(openings.may_go(anywhere));
+  openings.answer(anywhere, 5, true);
+  EXPECT_TRUE(openings.all_open());
+  EXPECT_FALSE(openings.go(anywhere));
 }
 
 TEST(KafkaOffsets, APlaceIsWhatIsSettled) {

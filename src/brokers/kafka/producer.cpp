@@ -58,7 +58,9 @@ struct Producer::Slot {
   bool has_partition = false;
   bool has_timestamp = false;
   Timestamp timestamp;
-  Spread* spread = nullptr;  // that counts it
+  Spread* spread = nullptr;   // that counts it
+  Outlet* outlet = nullptr;   // it opens a partition there, as far as is known this one
+  std::int32_t opens = RD_KAFKA_PARTITION_UA;
 };
 
 struct Producer::Batch : Listed {
@@ -110,6 +112,7 @@ Producer::Producer(std::shared_ptr<Session> session, std::shared_ptr<Topics> top
       max_message_bytes_(static_cast<std::size_t>(session_->options.integer("max_message_bytes"))),
       creates_topics_(topics_->creates()),
       publish_timeout_(session_->options.duration("publish_timeout")),
+      message_timeout_(message_timeout(session_->options)),
       spreads_(spreads(session_->options)),
       moved_(session_->clock, session_->executor),
       answered_(session_->clock, session_->executor),
@@ -147,6 +150,8 @@ std::shared_ptr<EventWatch> Producer::watch(const std::shared_ptr<Client>& clien
 }
 
 void Producer::drop_clients() {
+  for (auto& [topic, outlet] : outlets_) gather_again(outlet);
+  opened_.clear();
   outlets_.clear();
   last_outlet_ = {};
   narrow_.clear();
@@ -232,7 +237,7 @@ void Producer::serve() {
   answered_.ring();
   wake_settled();
   // With what those published who were woken now.
-  if (is_full_ || is_worth_a_request()) give_gathered();
+  if (is_full_ || !opened_.empty() || is_worth_a_request()) give_gathered();
   // Where nothing is under way any more, a request a millisecond is no burden.
   constexpr Duration soon = std::chrono::milliseconds(1);
   if (lingering_ && outstanding_ == 0 && linger_ > soon) linger_until(lingers_since_ + soon);
@@ -270,6 +275,10 @@ void Producer::on_delivery(const rd_kafka_message_t& report) {
   const auto& slot = *static_cast<Slot*>(report._private);
   auto& batch = *slot.batch;
   if (slot.spread) slot.spread->remove(report.partition);
+  if (slot.outlet) {
+    slot.outlet->openings.answer(slot.opens, report.partition, !report.err);
+    opened_.push_back(slot.outlet);
+  }
   --outstanding_;
   --batch.outstanding;
   if (!report.err) session_->answered();
@@ -333,6 +342,7 @@ Producer::Outlet& Producer::outlet_of(const std::string& topic) {
     // Behind what may be under way to the topic there is no change of clients: they would not keep the order.
     if (!outlet.client || outstanding_ == 0) outlet.client = client_for(topic);
     outlet.handle.reset(rd_kafka_topic_new(outlet.client->get(), topic.c_str(), nullptr));
+    if (!spreads_) outlet.openings.trust();
   }
   last_outlet_ = {topic, &outlet};
   return outlet;
@@ -363,6 +373,7 @@ void Producer::forget(const std::string& topic) {
   if (const auto outlet = outlets_.find(topic); outlet != outlets_.end()) {
     outlet->second.handle.reset();
     outlet->second.spread.forget();
+    outlet->second.openings.close();
   }
   last_outlet_ = {};
 }
@@ -377,7 +388,7 @@ std::optional<Failure> Producer::refusal_of(rd_kafka_resp_err_t error, const Out
   return describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_);
 }
 
-std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of, auto refuse) {
+std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of, auto refuse, auto hold) {
   const Outlet* before = nullptr;
   for (std::size_t first = 0; first < count;) {
     const OutgoingMessage& leader = message_of(first);
@@ -387,33 +398,67 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
       continue;
     }
     auto& outlet = outlet_of(leader.topic);
+    auto& openings = outlet.openings;
     auto* const spread = spreads_ && !leader.key && !leader.partition ? &outlet.spread : nullptr;
     if (spread && (std::exchange(before, &outlet) != &outlet || spread->has_given_enough())) spread->choose(session_->clock->now());
     const auto partition = leader.partition.value_or(spread ? spread->choice() : RD_KAFKA_PARTITION_UA);
-    const auto most = spread && partition == RD_KAFKA_PARTITION_UA ? 1 : records_.size();
+    const bool chooses = spread && partition == RD_KAFKA_PARTITION_UA;
+    // Where it will go, as far as that can be told, and only while it matters.
+    const auto destination = [&](const OutgoingMessage& message) {
+      if (partition != RD_KAFKA_PARTITION_UA || !message.key || !spreads_ || openings.partitions() == 0 || openings.all_open())
+        return partition;
+      return rd_kafka_msg_partitioner_murmur2_random(outlet.handle.get(), message.key->data(), message.key->size(),
+                                                     openings.partitions(), nullptr, nullptr);
+    };
     const auto goes_along = [&](const OutgoingMessage& message) {
       return is_plain(message) && size_of(message) <= max_message_bytes_ && message.topic == leader.topic &&
              message.key.has_value() == leader.key.has_value();
     };
+    const auto open = [&](void* opaque, std::int32_t where) {
+      if (!openings.go(where)) return;
+      auto& slot = *static_cast<Slot*>(opaque);
+      slot.outlet = &outlet;
+      slot.opens = where;
+    };
+    const auto open_no_more = [&](void* opaque) {
+      auto& slot = *static_cast<Slot*>(opaque);
+      if (std::exchange(slot.outlet, nullptr)) openings.answer(slot.opens, slot.opens, false);
+    };
+    if (chooses ? !openings.may_choose() : !openings.may_go(destination(leader))) {
+      if (!hold(first, outlet)) return first;
+      ++first;
+      continue;
+    }
+    const auto most = chooses ? 1 : records_.size();
     std::size_t together = 0;
     std::size_t bytes = 0;
     while (together < most && first + together < count && bytes < Spread::enough_bytes && goes_along(message_of(first + together))) {
       const OutgoingMessage& message = message_of(first + together);
+      const auto where = destination(message);
+      if (!chooses && !openings.may_go(where)) break;
       bytes += size_of(message);
       records_[together] = plain_record(message, slot_of(first + together));
+      if (!chooses) open(records_[together]._private, where);
       ++together;
     }
-    const Spread::Asking asking(spread);
-    if (together > 0) {
-      give_plain(outlet.handle.get(), partition, std::span(records_).first(together));
-    } else {
-      auto* slot = slot_of(first);
-      records_[0]._private = slot;
-      records_[0].err = give(outlet.client->get(), outlet.handle.get(), partition, leader, slot);
-      together = 1;
+    {
+      const Spread::Asking asking(spread, openings);
+      if (together > 0) {
+        give_plain(outlet.handle.get(), partition, std::span(records_).first(together));
+      } else {
+        auto* slot = slot_of(first);
+        records_[0]._private = slot;
+        if (!chooses) open(slot, destination(leader));
+        records_[0].err = give(outlet.client->get(), outlet.handle.get(), partition, leader, slot);
+        together = 1;
+      }
     }
+    if (chooses && !records_[0].err) open(records_[0]._private, spread->choice());
     const bool counts = spread && spread->choice() != RD_KAFKA_PARTITION_UA;
-    for (const auto& record : std::span(records_).first(together)) {
+    const auto given = std::span(records_).first(together);
+    for (const auto& record : given)
+      if (record.err) open_no_more(record._private);
+    for (const auto& record : given) {
       if (!record.err) {
         auto& slot = *static_cast<Slot*>(record._private);
         ++slot.batch->outstanding;
@@ -480,6 +525,7 @@ void Producer::linger_until(TimePoint time) {
 }
 
 void Producer::give_gathered() {
+  for (auto* outlet : std::exchange(opened_, {})) gather_again(*outlet);
   if (gathered_.empty() || !client_) return;
   const auto message_of = [&](std::size_t i) -> const OutgoingMessage& { return gathered_[i]->batch->messages[gathered_[i]->index]; };
   const auto slot_of = [&](std::size_t i) { return gathered_[i]; };
@@ -487,16 +533,44 @@ void Producer::give_gathered() {
     refuse(gathered_[i]->batch->results[gathered_[i]->index], std::move(failure));
     return true;
   };
-  const auto count = give_all(gathered_.size(), message_of, slot_of, refused);
+  const auto hold = [&](std::size_t i, Outlet& outlet) {
+    outlet.held.push_back(std::exchange(gathered_[i], nullptr));
+    return true;
+  };
+  const auto count = give_all(gathered_.size(), message_of, slot_of, refused, hold);
   is_full_ = count < gathered_.size();
   for (const auto* slot : std::span(gathered_).first(count))
-    if (--slot->batch->gathered == 0 && slot->batch->outstanding == 0) settled_.push_back(slot->batch);
+    if (slot && --slot->batch->gathered == 0 && slot->batch->outstanding == 0) settled_.push_back(slot->batch);
   gathered_.erase(gathered_.begin(), gathered_.begin() + static_cast<std::ptrdiff_t>(count));
   wake_settled();
 }
 
+void Producer::gather_again(Outlet& outlet) {
+  const auto now = session_->clock->now();
+  std::vector<Slot*> again;
+  for (auto* slot : std::exchange(outlet.held, {})) {
+    auto& batch = *slot->batch;
+    if (now < batch.began + message_timeout_) {
+      again.push_back(slot);
+      continue;
+    }
+    refuse(batch.results[slot->index], held_too_long(batch.messages[slot->index]));
+    if (--batch.gathered == 0 && batch.outstanding == 0) settled_.push_back(&batch);
+  }
+  gathered_.insert(gathered_.begin(), again.begin(), again.end());
+}
+
+// As librdkafka says it of what it had itself.
+Failure Producer::held_too_long(const OutgoingMessage& message) const {
+  return describe_delivery(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_,
+                           hindrance_of(message.topic));
+}
+
 void Producer::take_back(Batch& batch) {
-  if (std::exchange(batch.gathered, 0) > 0) std::erase_if(gathered_, [&](const Slot* slot) { return slot->batch == &batch; });
+  if (std::exchange(batch.gathered, 0) == 0) return;
+  const auto is_its = [&](const Slot* slot) { return slot->batch == &batch; };
+  std::erase_if(gathered_, is_its);
+  for (auto& [topic, outlet] : outlets_) std::erase_if(outlet.held, is_its);
 }
 
 void Producer::wake_settled() {
@@ -621,7 +695,8 @@ std::size_t Producer::hand_over(std::span<OutgoingMessage> messages, std::shared
     return true;
   };
   const auto message_of = [&](std::size_t i) -> const OutgoingMessage& { return messages[i]; };
-  const auto count = give_all(messages.size(), message_of, slot_of, refused);
+  const auto hold = [](std::size_t, const Outlet&) { return false; };
+  const auto count = give_all(messages.size(), message_of, slot_of, refused, hold);
   if (batch.outstanding > 0) {
     batch.outcome = std::move(outcome);
     schedule_sweep();
@@ -699,6 +774,9 @@ void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
   for (auto* batch : late) {
     for (const auto* slot : gathered_)
       if (slot->batch == batch) refuse(batch->results[slot->index], no_room());
+    for (const auto& [topic, outlet] : outlets_)
+      for (const auto* slot : outlet.held)
+        if (slot->batch == batch) refuse(batch->results[slot->index], held_too_long(batch->messages[slot->index]));
     take_back(*batch);
     for (std::size_t i = 0; i < batch->results.size(); ++i) {
       auto& result = batch->results[i];

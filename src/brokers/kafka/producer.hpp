@@ -56,13 +56,18 @@ class Producer : public std::enable_shared_from_this<Producer> {
   Batch& new_batch();
   void recycle(Batch& batch);
   /// Gives messages to the client, in order and as many at once as can go together, until its queue is full: how many it dealt with.
-  /// `slot_of(i)` is the opaque of message i; `refuse(i, failure)` hears of one that is not taken, and says whether to go on.
-  std::size_t give_all(std::size_t count, auto message_of, auto slot_of, auto refuse);
+  /// `slot_of(i)` is the opaque of message i; `refuse(i, failure)` hears of one that is not taken, and `hold(i, outlet)` of
+  /// one whose partition has to take another one first; they say whether to go on.
+  std::size_t give_all(std::size_t count, auto message_of, auto slot_of, auto refuse, auto hold);
   /// Gives a publish's messages to the client, at once or with others.
   void gather(Batch& batch);
   /// Whether as much waits as is under way, which a request more is for then.
   [[nodiscard]] bool is_worth_a_request() const noexcept;
   void give_gathered();
+  struct Outlet;
+  /// What was held there goes on, if its time is not over.
+  void gather_again(Outlet& outlet);
+  [[nodiscard]] Failure held_too_long(const OutgoingMessage& message) const;
   /// Those of its messages that were not given yet.
   void take_back(Batch& batch);
   /// What librdkafka's refusal of a message means; none when its queue is full.
@@ -76,6 +81,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
     std::shared_ptr<Client> client;
     TopicHandle handle;
     Spread spread;
+    Openings openings;
+    std::vector<Slot*> held;  // gathered, in order, for partitions that have to take another message first
   };
   Outlet& outlet_of(const std::string& topic);
   /// One whose batches the topic takes.
@@ -106,9 +113,11 @@ class Producer : public std::enable_shared_from_this<Producer> {
   static constexpr std::size_t most_at_once = 512;
   std::array<rd_kafka_message_t, most_at_once> records_;   // of messages that are being given
   std::vector<Slot*> gathered_;                            // messages to be given, in order
+  std::vector<Outlet*> opened_;                            // where held messages may go on
   std::size_t max_message_bytes_;
   bool creates_topics_;
   Duration publish_timeout_;
+  Duration message_timeout_;  // the client's own
   bool spreads_;
 
   struct Listed : boost::intrusive::list_base_hook<> {};

@@ -7,10 +7,17 @@ namespace maestro::messaging::kafka {
 
 namespace {
 thread_local Spread* asking = nullptr;
+thread_local Openings* learning = nullptr;
 }  // namespace
 
-Spread::Asking::Asking(Spread* spread) noexcept { asking = spread; }
-Spread::Asking::~Asking() { asking = nullptr; }
+Spread::Asking::Asking(Spread* spread, Openings& openings) noexcept {
+  asking = spread;
+  learning = &openings;
+}
+Spread::Asking::~Asking() {
+  asking = nullptr;
+  learning = nullptr;
+}
 
 void Spread::install(rd_kafka_conf_t* properties) {
   rd_kafka_topic_conf_set_partitioner_cb(rd_kafka_conf_get_default_topic_conf(properties), &Spread::partition_of);
@@ -32,14 +39,15 @@ void Spread::choose(TimePoint now) {
 // Also called from a thread of the client's, for what had to wait for the topic's partitions.
 std::int32_t Spread::partition_of(const rd_kafka_topic_t* topic, const void* key, std::size_t key_size, std::int32_t partitions,
                                   void* topic_opaque, void* opaque) {
+  if (learning) learning->learn(partitions);
   if (key || !asking) return rd_kafka_msg_partitioner_murmur2_random(topic, key, key_size, partitions, topic_opaque, opaque);
-  return asking->learn(topic, partitions);
+  return asking->learn(topic, partitions, *learning);
 }
 
-std::int32_t Spread::learn(const rd_kafka_topic_t* topic, std::int32_t partitions) {
+std::int32_t Spread::learn(const rd_kafka_topic_t* topic, std::int32_t partitions, const Openings& openings) {
   under_way_.resize(static_cast<std::size_t>(partitions));
   available_.clear();
-  for (std::int32_t i = 0; i < partitions; ++i) available_.push_back(rd_kafka_topic_partition_available(topic, i) != 0);
+  for (std::int32_t i = 0; i < partitions; ++i) available_.push_back(!openings.is_opening(i) && rd_kafka_topic_partition_available(topic, i) != 0);
   // Where none is, one is as good as another.
   if (std::ranges::find(available_, true) == available_.end()) available_.assign(available_.size(), true);
   return choice_ = least_busy();

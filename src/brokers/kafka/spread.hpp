@@ -7,6 +7,8 @@
 #include <random>
 #include <vector>
 
+#include "brokers/kafka/openings.hpp"
+
 namespace maestro::messaging::kafka {
 
 /// Which partition of a topic the messages without a key go to: those that are given together to one, any of those with the fewest of
@@ -18,10 +20,11 @@ class Spread {
   /// Has a client's topics ask whoever is `Asking`.
   static void install(rd_kafka_conf_t* properties);
 
-  /// While it lives, a message without a key that this thread gives to no partition in particular makes the choice.
+  /// While it lives, a message that this thread gives to no partition in particular tells how many there are, and one without a
+  /// key makes the choice, unless `spread` is null.
   class Asking {
    public:
-    explicit Asking(Spread* spread) noexcept;
+    Asking(Spread* spread, Openings& openings) noexcept;
     ~Asking();
     Asking(const Asking&) = delete;
     Asking& operator=(const Asking&) = delete;
@@ -52,7 +55,7 @@ class Spread {
  private:
   static std::int32_t partition_of(const rd_kafka_topic_t* topic, const void* key, std::size_t key_size, std::int32_t partitions,
                                    void* topic_opaque, void* opaque);
-  std::int32_t learn(const rd_kafka_topic_t* topic, std::int32_t partitions);
+  std::int32_t learn(const rd_kafka_topic_t* topic, std::int32_t partitions, const Openings& openings);
   [[nodiscard]] std::int32_t least_busy();
 
   std::vector<bool> available_;  // each partition; empty: not known
