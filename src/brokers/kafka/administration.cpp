@@ -185,6 +185,28 @@ bool exists(const Client& client, const std::string& topic, Duration limit) {
   return std::ranges::any_of(topics(client, limit), [&](const auto& each) { return each.name == topic; });
 }
 
+namespace {
+
+// A broker tells who leads a partition before it leads it, and refuses messages in between.
+void await_service(const Client& client, const std::string& topic, std::int32_t partitions, int limit) {
+  const Pause pause(client.get());
+  constexpr int between = 20;
+  constexpr std::int64_t latest = -1;
+  for (int left = limit; left > 0; left -= between) {
+    const auto asked = make_partitions(static_cast<std::size_t>(partitions));
+    for (std::int32_t i = 0; i < partitions; ++i)
+      rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), i)->offset = latest;
+    if (rd_kafka_offsets_for_times(client.get(), asked.get(), left)) return;
+    const auto is_early = [](const rd_kafka_topic_partition_t& each) {
+      return each.err == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || is_of_topic(each.err);
+    };
+    if (std::none_of(asked->elems, asked->elems + asked->cnt, is_early)) return;
+    pause.wait(between);
+  }
+}
+
+}  // namespace
+
 void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit) {
   const TopicHandle handle(rd_kafka_topic_new(client.get(), topic.c_str(), nullptr));
   const Pause pause(client.get());
@@ -198,7 +220,8 @@ void await_leaders(const Client& client, const std::string& topic, Duration limi
       error = each.err;
       for (int k = 0; !error && k < each.partition_cnt; ++k)
         if (each.partitions[k].leader < 0) error = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
-      if (!error && each.partition_cnt > 0) return;
+      if (!error && each.partition_cnt > 0)
+        return await_service(client, topic, each.partition_cnt, std::min(left, milliseconds(unknown_limit)));
     }
     const bool unknown = error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     if (unknown ? all - left >= milliseconds(unknown_limit) : error != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) break;

@@ -30,7 +30,7 @@ bool create_topic(const Client& client, const std::string& topic, std::int32_t p
 std::map<std::string, std::string> configuration_for(std::int64_t max_message_bytes);
 /// Asks for all topics: asked about one that is missing, some clusters would make it.
 bool exists(const Client& client, const std::string& topic, Duration limit);
-/// Until every partition of the topic has a leader. One that is unknown for `unknown_limit` is missing.
+/// Until every partition of the topic has a leader, and that one serves it. A topic that is unknown for `unknown_limit` is missing.
 /// Throws `topic_not_found | connection_failed | …`.
 void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit);
 /// The topic's limit for a batch of messages, as it is stored; none where it is not told.
