@@ -49,6 +49,52 @@ TEST_F(KafkaBehaviour, EveryCompressionBringsTheBytesBack) {
   }
 }
 
+// The leader gives out what it sees: of a topic that is gone just then nothing, and librdkafka does not look again.
+TEST_F(KafkaBehaviour, PartitionsThatChangeHandsWhileTheirTopicIsGoneAreSomebodysInTheEnd) {
+  int revoked = 0;
+  int assigned = 0;
+  set_log_sink([&](const LogRecord& line) {
+    revoked += line.message == "partitions revoked";
+    assigned += line.message == "partitions assigned";
+  });
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    set_log_level(LogLevel::info);
+    const auto clock = Clock::real();
+    const auto until = [&](auto condition, Duration limit) -> awaitable<bool> {
+      for (const auto deadline = clock->now() + limit; !condition() && clock->now() < deadline;) co_await sleep_for(*clock, 5ms);
+      co_return condition();
+    };
+    const auto topic = unique("away");
+    constexpr std::int32_t partitions = 6;
+    MessageBroker client(context.get_executor(), config());
+    std::vector<std::unique_ptr<MessageBroker>> members;
+    std::set<std::int32_t> read;
+    const auto member = [&](MessageBroker& broker) -> awaitable<void> {
+      auto subscription = co_await broker.subscribe(topic, {.group_id = topic});
+      while (const auto message = co_await subscription.next()) read.insert(message->position().partition);
+    };
+    const auto join = [&] {
+      members.push_back(std::make_unique<MessageBroker>(context.get_executor(), config()));
+      boost::asio::co_spawn(context, member(*members.back()), boost::asio::detached);
+    };
+    co_await client.administration().create_topic(topic, {.partitions = partitions});
+    join();
+    EXPECT_TRUE(co_await until([&] { return assigned == 1; }, 20s));
+    join();
+    EXPECT_TRUE(co_await until([&] { return revoked == 1; }, 20s));  // three of them, for the second member
+    co_await client.administration().delete_topic(topic);
+    const auto before = assigned;
+    co_await until([&] { return assigned >= before + 2; }, 3s);  // each member hears what it has now
+    co_await client.administration().create_topic(topic, {.partitions = partitions});
+    for (std::int32_t i = 0; i < partitions; ++i) co_await client.publish(topic, Payload("new"), {.partition = i});
+    EXPECT_TRUE(co_await until([&] { return read.size() == partitions; }, 30s)) << read.size() << " partitions are somebody's";
+    for (auto& each : members) co_await each->disconnect();
+    co_await client.disconnect();
+  });
+  set_log_sink(make_log_sink(LogFormat::text));
+  set_log_level(LogLevel::warning);
+}
+
 // A topic's partitions get ready one by one: what is published meanwhile may be refused first and taken a moment later.
 TEST_F(KafkaBehaviour, WhatIsPublishedToTopicsThatWereJustMadeIsThere) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {

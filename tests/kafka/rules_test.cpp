@@ -325,6 +325,18 @@ TEST(KafkaOffsets, WhatIsBeforeAPlaceThatIsTrueCameBefore) {
   EXPECT_TRUE(offsets.accept(12));
 }
 
+TEST(KafkaTroubles, TheLogTellsHowManyPartitionsALeaderGaveOut) {
+  EXPECT_EQ(given_out("CGRP", "[thrd:main]: Group \"g\": Partitions owned by members: 3, partitions assigned by assignor: 12"), 12);
+  EXPECT_EQ(given_out("CGRP", "Group \"g\": Partitions owned by members: 3, partitions assigned by assignor: 0"), 0);
+  EXPECT_FALSE(given_out("CGRP", "Group \"g\": 3 partitions assigned to consumers"));
+  EXPECT_FALSE(given_out("ASSIGN", "partitions assigned by assignor: 12"));
+  Troubles troubles;
+  EXPECT_FALSE(troubles.take_given_out());
+  troubles.note_given_out(0);
+  EXPECT_EQ(troubles.take_given_out(), 0);
+  EXPECT_FALSE(troubles.take_given_out());
+}
+
 TEST(KafkaTroubles, AreReadFromTheLog) {
   const auto lost = trouble_of(
       "OFFSET",

@@ -60,16 +60,20 @@ awaitable<void> Consumer::open(Duration limit) {
   if (is_private()) {
     asio::co_spawn(session_->executor, discover(self), asio::detached);
   } else {
-    const auto wanted = make_partitions(1);
-    rd_kafka_topic_partition_list_add(
-        wanted.get(), is_pattern(request_.topic) ? regex_of(request_.topic).c_str() : request_.topic.c_str(),
-        RD_KAFKA_PARTITION_UA);
-    check(rd_kafka_subscribe(client_->get(), wanted.get()), fmt::format("subscribing to \"{}\"", request_.topic));
+    subscribe();
     // A pattern that nothing matches yet may wait for long.
     if (is_pattern(request_.topic)) patience = std::min(deadline, session_->clock->now() + std::chrono::seconds(3));
   }
   while (!assigned_ && !lost_ && !closed_ && session_->clock->now() < patience) co_await changed_.wait_until(patience);
   if (lost_) throw MessagingError(lost_->code, lost_->detail);
+}
+
+void Consumer::subscribe() {
+  const auto wanted = make_partitions(1);
+  rd_kafka_topic_partition_list_add(
+      wanted.get(), is_pattern(request_.topic) ? regex_of(request_.topic).c_str() : request_.topic.c_str(),
+      RD_KAFKA_PARTITION_UA);
+  check(rd_kafka_subscribe(client_->get(), wanted.get()), fmt::format("subscribing to \"{}\"", request_.topic));
 }
 
 void Consumer::require_open() const {
@@ -94,6 +98,7 @@ void Consumer::tick() {
   if (client_->troubles().any()) face_troubles();
   mind_doubts();
   store_places();
+  mind_what_was_given_out();
   if (is_private() && assigned_ && now >= discover_due_ && !discovering_)
     asio::co_spawn(session_->executor, discover(shared_from_this()), asio::detached);
 }

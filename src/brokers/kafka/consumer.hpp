@@ -122,6 +122,9 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] PartitionsHandle unsaid_places() const;
   [[nodiscard]] PartitionsHandle parting_places(std::span<Lane* const> leaving);
   [[nodiscard]] std::function<bool()> farewell();
+  void subscribe();
+  void mind_what_was_given_out();
+  static awaitable<void> look_at_what_was_given_out(std::shared_ptr<Consumer> self);
   static awaitable<void> discover(std::shared_ptr<Consumer> self);
 
   std::shared_ptr<Session> session_;
@@ -153,6 +156,10 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   std::optional<bool> has_joined_;  // or asked to; as far as we heard
+  std::optional<std::int32_t> given_out_;  // partitions, by this member as the group's leader, in the last rebalance
+  int given_out_too_few_ = 0;              // looks in a row that found more
+  int rejoined_in_vain_ = 0;               // times in a row
+  TimePoint given_out_due_{};
   bool assigned_ = false;
   bool paused_ = false;
   rd_kafka_resp_err_t last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;  // that was told since the last rebalance

@@ -3,6 +3,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <maestro/messaging/log.hpp>
+#include <maestro/messaging/topic.hpp>
 
 #include "brokers/kafka/consumer.hpp"
 
@@ -201,6 +202,48 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   self->mind_marks();
   self->doubt_all();
   self->changed_.ring();
+}
+
+// A group's leader gives out the partitions that it sees. Of a topic that is gone just then, and made again a moment later, those
+// that change hands are nobody's, and librdkafka, which compares what it sees later with what it saw before, has no reason for
+// another rebalance (2.0 to 2.15 at least). The leader looks again, and joins anew where it gave out too few.
+void Consumer::mind_what_was_given_out() {
+  constexpr Duration pause = std::chrono::seconds(1);
+  if (const auto partitions = client_->troubles().take_given_out()) {
+    given_out_ = partitions;
+    given_out_too_few_ = 0;
+    given_out_due_ = session_->clock->now() + pause;
+  }
+  if (!given_out_ || !steady_ || session_->clock->now() < given_out_due_) return;
+  given_out_due_ = session_->clock->now() + pause;
+  asio::co_spawn(session_->executor, look_at_what_was_given_out(shared_from_this()), asio::detached);
+}
+
+awaitable<void> Consumer::look_at_what_was_given_out(std::shared_ptr<Consumer> self) {
+  constexpr int enough_looks = 2;  // librdkafka may be about to see it itself
+  constexpr int most_rejoins = 3;  // the group may not be allowed all of them
+  std::function<std::int32_t()> look = [client = self->client_, wanted = self->request_.topic] {
+    constexpr Duration limit = std::chrono::seconds(5);
+    std::int32_t partitions = 0;
+    try {
+      for (const auto& topic : ask::topics(*client, limit))
+        if (!topic.error && matches(wanted, topic.name)) partitions += topic.partitions;
+    } catch (const MessagingError&) {  // the next look may be answered
+    }
+    return partitions;
+  };
+  const auto given_out = self->given_out_;
+  const auto partitions = co_await self->session_->blocking(std::move(look));
+  // There is none: it may come, and librdkafka not see that either.
+  if (self->closed_ || !self->steady_ || self->given_out_ != given_out || partitions == 0) co_return;
+  if (partitions > *given_out && ++self->given_out_too_few_ < enough_looks) co_return;
+  self->given_out_.reset();
+  self->rejoined_in_vain_ = partitions > *given_out ? self->rejoined_in_vain_ + 1 : 0;
+  if (self->rejoined_in_vain_ == 0 || self->rejoined_in_vain_ > most_rejoins) co_return;
+  log(LogLevel::warning, "the topic came back while the group shared its partitions, and some are nobody's; joining the group anew",
+      {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", *self->request_.group}});
+  rd_kafka_unsubscribe(self->client_->get());
+  self->subscribe();
 }
 
 PartitionsHandle Consumer::unsaid_places() const {

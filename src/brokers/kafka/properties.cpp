@@ -64,6 +64,8 @@ class Properties {
 void log_line(const rd_kafka_t* client, int level, const char* facility, const char* text) {
   if (auto trouble = client ? trouble_of(facility, text) : std::nullopt)
     static_cast<Troubles*>(rd_kafka_opaque(client))->note(*std::move(trouble));
+  if (const auto partitions = client ? given_out(facility, text) : std::nullopt)
+    static_cast<Troubles*>(rd_kafka_opaque(client))->note_given_out(*partitions);
   if (client && std::string_view(facility) == "APIVERSION")
     static_cast<Troubles*>(rd_kafka_opaque(client))->note_offer(text);
   constexpr int critical = 2;
@@ -357,7 +359,7 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   // The statistics alone say whether a rebalance is under way.
   if (!is_private) made.set("statistics.interval.ms", 500);
   set_raw(made, options);
-  set_debug(made, options, "topic");  // that a topic was unknown for a moment
+  set_debug(made, options, "topic,cgrp");  // that a topic was unknown for a moment; what was given out
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_STATS |
                                            RD_KAFKA_EVENT_ERROR);
   return made.take();

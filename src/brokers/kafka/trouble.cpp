@@ -55,6 +55,17 @@ std::optional<Trouble> trouble_of(std::string_view facility, std::string_view te
   return trouble;
 }
 
+// "Group "GROUP": Partitions owned by members: N, partitions assigned by assignor: N", alike from 1.6 to 2.15.
+std::optional<std::int32_t> given_out(std::string_view facility, std::string_view text) {
+  constexpr std::string_view what = "partitions assigned by assignor: ";
+  const auto at = facility == "CGRP" ? text.find(what) : std::string_view::npos;
+  if (at == std::string_view::npos) return std::nullopt;
+  std::int32_t partitions = 0;
+  const auto digits = text.substr(at + what.size());
+  const auto [rest, error] = std::from_chars(digits.data(), digits.data() + digits.size(), partitions);
+  return error == std::errc() ? std::optional(partitions) : std::nullopt;
+}
+
 // "NAME: Broker API support:", then "NAME:   ApiKey Produce (0) Versions 0..8" for each, then "NAME:  Feature …", alike
 // from 1.9 to 2.15. Every Kafka with ZooKeeper names LeaderAndIsr (4), which nothing else does, and DescribeCluster
 // (60) is there since 2.8. So other servers that speak the protocol are not judged by what they leave out.

@@ -25,6 +25,9 @@ struct Trouble {
 /// Reads a line of librdkafka's log. Most lines tell of no trouble.
 [[nodiscard]] std::optional<Trouble> trouble_of(std::string_view facility, std::string_view text);
 
+/// How many partitions this member has given out as the leader of its group, where a line of the log tells.
+[[nodiscard]] std::optional<std::int32_t> given_out(std::string_view facility, std::string_view text);
+
 /// What each broker offers when a connection to it is made, gathered from the lines of the log: nothing else tells how
 /// old a broker is.
 class Offers {
@@ -54,12 +57,21 @@ class Troubles {
   /// The address of a broker that is older than 2.8; empty when none was met.
   [[nodiscard]] std::string too_old();
 
+  void note_given_out(std::int32_t partitions) { given_out_.store(partitions, std::memory_order_release); }
+  /// The last time, if there was one since it was asked.
+  [[nodiscard]] std::optional<std::int32_t> take_given_out() {
+    const auto partitions = given_out_.exchange(none, std::memory_order_acquire);
+    return partitions == none ? std::nullopt : std::optional(partitions);
+  }
+
   void note_certificate(int x509_error) { certificate_.store(x509_error, std::memory_order_relaxed); }
   /// What was against the last certificate that was refused; 0 when none was.
   [[nodiscard]] int certificate() const { return certificate_.load(std::memory_order_relaxed); }
 
  private:
   std::atomic<bool> any_ = false;
+  static constexpr std::int32_t none = -1;
+  std::atomic<std::int32_t> given_out_ = none;
   std::atomic<int> certificate_ = 0;
   std::mutex mutex_;
   std::vector<Trouble> noted_;
