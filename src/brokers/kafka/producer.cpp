@@ -278,6 +278,7 @@ void Producer::on_delivery(const rd_kafka_message_t& report) {
   if (slot.outlet) {
     slot.outlet->openings.answer(slot.opens, report.partition, !report.err);
     opened_.push_back(slot.outlet);
+    if (!report.err) slot.outlet->spread.stay();
   }
   --outstanding_;
   --batch.outstanding;
@@ -388,6 +389,53 @@ std::optional<Failure> Producer::refusal_of(rd_kafka_resp_err_t error, const Out
   return describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_);
 }
 
+/// Where messages to one topic go that all have a key, all have none, or are for one partition.
+class Producer::Route {
+ public:
+  /// `spread` chooses the partition of messages without a key; null for others, and where they are another partitioner's.
+  Route(Outlet& outlet, Spread* spread, std::optional<std::int32_t> partition, bool keys_are_ours)
+      : outlet_(outlet),
+        spread_(spread),
+        partition_(partition.value_or(spread ? spread->choice() : RD_KAFKA_PARTITION_UA)),
+        keys_are_ours_(keys_are_ours) {}
+
+  [[nodiscard]] std::int32_t partition() const noexcept { return partition_; }
+  /// The partition is chosen as a message is given.
+  [[nodiscard]] bool chooses() const noexcept { return spread_ && partition_ == RD_KAFKA_PARTITION_UA; }
+  [[nodiscard]] bool may_go(const OutgoingMessage& message) const {
+    return chooses() ? outlet_.openings.may_choose() : outlet_.openings.may_go(destination(message));
+  }
+  /// It is about to be given.
+  void go(const OutgoingMessage& message, Slot& slot) {
+    if (!chooses()) open(destination(message), slot);
+  }
+  /// It was, and taken or not.
+  void gone(Slot& slot, bool taken) {
+    if (taken && chooses()) open(spread_->choice(), slot);
+    if (!taken && std::exchange(slot.outlet, nullptr)) outlet_.openings.answer(slot.opens, slot.opens, false);
+  }
+
+ private:
+  void open(std::int32_t partition, Slot& slot) {
+    if (!outlet_.openings.go(partition)) return;
+    slot.outlet = &outlet_;
+    slot.opens = partition;
+  }
+  // As far as that can be told, and only while it matters.
+  [[nodiscard]] std::int32_t destination(const OutgoingMessage& message) const {
+    const auto partitions = outlet_.openings.partitions();
+    if (partition_ != RD_KAFKA_PARTITION_UA || !message.key || !keys_are_ours_ || partitions == 0 || outlet_.openings.all_open())
+      return partition_;
+    return rd_kafka_msg_partitioner_murmur2_random(outlet_.handle.get(), message.key->data(), message.key->size(), partitions,
+                                                   nullptr, nullptr);
+  }
+
+  Outlet& outlet_;
+  Spread* spread_;
+  std::int32_t partition_;
+  bool keys_are_ours_;
+};
+
 std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of, auto refuse, auto hold) {
   const Outlet* before = nullptr;
   for (std::size_t first = 0; first < count;) {
@@ -398,66 +446,44 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
       continue;
     }
     auto& outlet = outlet_of(leader.topic);
-    auto& openings = outlet.openings;
     auto* const spread = spreads_ && !leader.key && !leader.partition ? &outlet.spread : nullptr;
     if (spread && (std::exchange(before, &outlet) != &outlet || spread->has_given_enough())) spread->choose(session_->clock->now());
-    const auto partition = leader.partition.value_or(spread ? spread->choice() : RD_KAFKA_PARTITION_UA);
-    const bool chooses = spread && partition == RD_KAFKA_PARTITION_UA;
-    // Where it will go, as far as that can be told, and only while it matters.
-    const auto destination = [&](const OutgoingMessage& message) {
-      if (partition != RD_KAFKA_PARTITION_UA || !message.key || !spreads_ || openings.partitions() == 0 || openings.all_open())
-        return partition;
-      return rd_kafka_msg_partitioner_murmur2_random(outlet.handle.get(), message.key->data(), message.key->size(),
-                                                     openings.partitions(), nullptr, nullptr);
-    };
-    const auto goes_along = [&](const OutgoingMessage& message) {
-      return is_plain(message) && size_of(message) <= max_message_bytes_ && message.topic == leader.topic &&
-             message.key.has_value() == leader.key.has_value();
-    };
-    const auto open = [&](void* opaque, std::int32_t where) {
-      if (!openings.go(where)) return;
-      auto& slot = *static_cast<Slot*>(opaque);
-      slot.outlet = &outlet;
-      slot.opens = where;
-    };
-    const auto open_no_more = [&](void* opaque) {
-      auto& slot = *static_cast<Slot*>(opaque);
-      if (std::exchange(slot.outlet, nullptr)) openings.answer(slot.opens, slot.opens, false);
-    };
-    if (chooses ? !openings.may_choose() : !openings.may_go(destination(leader))) {
+    Route route(outlet, spread, leader.partition, spreads_);
+    if (!route.may_go(leader)) {
       if (!hold(first, outlet)) return first;
       ++first;
       continue;
     }
-    const auto most = chooses ? 1 : records_.size();
+    const auto most = route.chooses() ? 1 : records_.size();
+    const auto goes_along = [&](const OutgoingMessage& message) {
+      return is_plain(message) && size_of(message) <= max_message_bytes_ && message.topic == leader.topic &&
+             message.key.has_value() == leader.key.has_value() && route.may_go(message);
+    };
     std::size_t together = 0;
     std::size_t bytes = 0;
     while (together < most && first + together < count && bytes < Spread::enough_bytes && goes_along(message_of(first + together))) {
       const OutgoingMessage& message = message_of(first + together);
-      const auto where = destination(message);
-      if (!chooses && !openings.may_go(where)) break;
+      auto* const slot = slot_of(first + together);
+      route.go(message, *slot);
       bytes += size_of(message);
-      records_[together] = plain_record(message, slot_of(first + together));
-      if (!chooses) open(records_[together]._private, where);
+      records_[together] = plain_record(message, slot);
       ++together;
     }
     {
-      const Spread::Asking asking(spread, openings);
+      const Spread::Asking asking(spread, outlet.openings);
       if (together > 0) {
-        give_plain(outlet.handle.get(), partition, std::span(records_).first(together));
+        give_plain(outlet.handle.get(), route.partition(), std::span(records_).first(together));
       } else {
-        auto* slot = slot_of(first);
+        auto* const slot = slot_of(first);
+        route.go(leader, *slot);
         records_[0]._private = slot;
-        if (!chooses) open(slot, destination(leader));
-        records_[0].err = give(outlet.client->get(), outlet.handle.get(), partition, leader, slot);
+        records_[0].err = give(outlet.client->get(), outlet.handle.get(), route.partition(), leader, slot);
         together = 1;
       }
     }
-    if (chooses && !records_[0].err) open(records_[0]._private, spread->choice());
-    const bool counts = spread && spread->choice() != RD_KAFKA_PARTITION_UA;
     const auto given = std::span(records_).first(together);
-    for (const auto& record : given)
-      if (record.err) open_no_more(record._private);
+    for (const auto& record : given) route.gone(*static_cast<Slot*>(record._private), !record.err);
+    const bool counts = spread && spread->choice() != RD_KAFKA_PARTITION_UA;
     for (const auto& record : given) {
       if (!record.err) {
         auto& slot = *static_cast<Slot*>(record._private);

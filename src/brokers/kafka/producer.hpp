@@ -39,6 +39,8 @@ class Producer : public std::enable_shared_from_this<Producer> {
  private:
   struct Batch;
   struct Slot;
+  struct Outlet;
+  class Route;
 
   void open();
   std::shared_ptr<EventWatch> watch(const std::shared_ptr<Client>& client);
@@ -64,7 +66,6 @@ class Producer : public std::enable_shared_from_this<Producer> {
   /// Whether as much waits as is under way, which a request more is for then.
   [[nodiscard]] bool is_worth_a_request() const noexcept;
   void give_gathered();
-  struct Outlet;
   /// What was held there goes on, if its time is not over.
   void gather_again(Outlet& outlet);
   [[nodiscard]] Failure held_too_long(const OutgoingMessage& message) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 namespace maestro::messaging::kafka {
 
@@ -29,6 +30,7 @@ void Spread::remove(std::int32_t partition) noexcept {
 }
 
 void Spread::choose(TimePoint now) {
+  if (std::exchange(stays_, false) && choice_ != RD_KAFKA_PARTITION_UA) return;
   constexpr Duration period = std::chrono::milliseconds(100);
   const bool asks = available_.empty() || now - learnt_ > period;
   if (asks) learnt_ = now;

@@ -35,6 +35,8 @@ class Spread {
   void choose(TimePoint now);
   /// `RD_KAFKA_PARTITION_UA` when that is so.
   [[nodiscard]] std::int32_t choice() const noexcept { return choice_; }
+  /// What comes next belongs to what was given before.
+  void stay() noexcept { stays_ = true; }
   /// What was learnt about the topic may be wrong.
   void forget() noexcept { available_.clear(); }
   /// A message of so many bytes was given to the choice.
@@ -63,6 +65,7 @@ class Spread {
   TimePoint learnt_;
   std::minstd_rand random_{std::random_device{}()};
   std::int32_t choice_ = RD_KAFKA_PARTITION_UA;
+  bool stays_ = false;
   std::size_t messages_since_choice_ = 0;
   std::size_t bytes_since_choice_ = 0;
 };
