@@ -109,12 +109,12 @@ class KafkaTransport final : public Transport, public Custody, public Administra
         if (!topic.name.starts_with("__")) names.push_back(std::move(topic.name));  // the cluster's own
       return names;
     };
-    co_return co_await asked(std::move(look));
+    co_return co_await asked("listing the topics", std::move(look));
   }
 
   awaitable<TopicInfo> describe_topic(std::string topic) override {
     std::function<TopicInfo()> look = [client = co_await connected(), topic] { return ask::describe_topic(*client, topic, ask_limit); };
-    co_return co_await asked(std::move(look));
+    co_return co_await asked(fmt::format("describing the topic \"{}\"", topic), std::move(look));
   }
 
   awaitable<void> create_topic(std::string topic, TopicSettings settings) override {
@@ -128,7 +128,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
       ask::await_leaders(*client, topic, ask_limit, ask_limit);
       return true;
     };
-    co_await asked(std::move(make));
+    co_await asked(fmt::format("creating the topic \"{}\"", topic), std::move(make));
   }
 
   awaitable<void> delete_topic(std::string topic) override {
@@ -136,13 +136,13 @@ class KafkaTransport final : public Transport, public Custody, public Administra
       ask::delete_topic(*client, topic, ask_limit);
       return true;
     };
-    co_await asked(std::move(remove));
+    co_await asked(fmt::format("deleting the topic \"{}\"", topic), std::move(remove));
     producer_->forget(topic);
   }
 
   awaitable<std::int64_t> purge_topic(std::string topic) override {
     std::function<std::int64_t()> purge = [client = co_await connected(), topic] { return ask::purge_topic(*client, topic, ask_limit); };
-    co_return co_await asked(std::move(purge));
+    co_return co_await asked(fmt::format("purging the topic \"{}\"", topic), std::move(purge));
   }
 
   awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
@@ -174,11 +174,20 @@ class KafkaTransport final : public Transport, public Custody, public Administra
     co_return producer_->client();
   }
 
-  /// Of many questions, each of which has a limit of its own, all have one together.
+  /// Of many questions, each of which has a limit of its own, all have one together: librdkafka 2.0.2 does not keep to that of
+  /// a question to a leader that is away.
   template <class Result>
-  awaitable<Result> asked(std::function<Result()> work) {
-    constexpr Duration all_of_them = ask_limit + ask_limit / 2;
-    return session_->blocking(std::move(work), session_->clock->now() + all_of_them);
+  awaitable<Result> asked(std::string what, std::function<Result()> work) {
+    constexpr auto all_of_them = std::chrono::duration_cast<std::chrono::seconds>(ask_limit + ask_limit / 2);
+    const auto deadline = session_->clock->now() + all_of_them;
+    try {
+      co_return co_await session_->blocking(std::move(work), deadline);
+    } catch (const MessagingError& failure) {
+      if (failure.reason() != errc::timed_out || session_->clock->now() < deadline) throw;
+      throw MessagingError(errc::timed_out,
+                           fmt::format("{}: no answer within {} s; is the leader of each partition there, and the controller?", what,
+                                       all_of_them.count()));
+    }
   }
 
   const std::shared_ptr<kafka::Transactor>& transactor() {
