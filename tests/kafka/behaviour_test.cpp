@@ -130,6 +130,32 @@ TEST_F(KafkaBehaviour, WhatIsPublishedToTopicsThatWereJustMadeIsThere) {
   });
 }
 
+TEST_F(KafkaBehaviour, APartitionThatIsNotThereIsRefusedAndHoldsUpNothing) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("odd");
+    co_await broker.administration().create_topic(topic, {.partitions = 3});
+    for (const std::int32_t odd : {-5, 7, 2'000'000'000}) {
+      std::vector<OutgoingMessage> messages(40);
+      for (std::size_t i = 0; i < messages.size(); ++i) {
+        messages[i].topic = topic;
+        messages[i].key = std::to_string(i);
+        messages[i].payload = Payload(std::to_string(i));
+      }
+      messages[20].partition = odd;
+      const auto results = co_await broker.publish_many(std::move(messages));
+      for (std::size_t i = 0; i < results.size(); ++i)
+        EXPECT_EQ(results[i].error, i == 20 ? make_error_code(errc::invalid_argument) : boost::system::error_code()) << odd << ", " << i;
+      const auto lone = co_await failure_of([](MessageBroker of, std::string to, std::int32_t where) -> awaitable<void> {
+        co_await of.publish(to, Payload("x"), {.partition = where});
+      }(broker, topic, odd));
+      EXPECT_EQ(lone.reason(), errc::invalid_argument) << lone.what();
+    }
+    EXPECT_EQ((co_await broker.administration().describe_topic(topic)).messages, 3 * 39);
+    co_await broker.disconnect();
+  });
+}
+
 // With two, the broker may refuse the first and take the second: what that does is told in `Openings`.
 TEST_F(KafkaBehaviour, TheFirstMessageToAPartitionIsUnderWayAlone) {
   std::mutex mutex;

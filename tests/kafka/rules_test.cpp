@@ -236,6 +236,48 @@ TEST(KafkaOpenings, OneMessageOpensAPartitionAndNoOtherIsUnderWayWithIt) {
   EXPECT_TRUE(openings.go(1)) << "it was made again";
 }
 
+TEST(KafkaOpenings, PartitionsThatThereAreNotAreLeftToTheClient) {
+  Openings openings;
+  for (const std::int32_t odd : {-5, 2'000'000'000}) {
+    EXPECT_TRUE(openings.may_go(odd));
+    EXPECT_FALSE(openings.go(odd));
+  }
+  EXPECT_TRUE(openings.go(7)) << "there may be";
+  EXPECT_TRUE(openings.may_go(0));
+  EXPECT_FALSE(openings.may_go(anywhere));
+  openings.learn(3);
+  EXPECT_EQ(openings.partitions(), 3);
+  EXPECT_TRUE(openings.may_go(anywhere));
+  EXPECT_TRUE(openings.may_go(7));
+  EXPECT_FALSE(openings.go(7));
+  openings.answer(7, 7, false);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(openings.go(i));
+    openings.answer(i, i, true);
+  }
+  EXPECT_TRUE(openings.all_open());
+}
+
+TEST(KafkaOpenings, ATopicThatWasMadeAgainMayHaveFewerPartitions) {
+  Openings openings;
+  openings.learn(6);
+  for (int i = 0; i < 6; ++i) {
+    openings.go(i);
+    if (i != 5) openings.answer(i, i, true);
+  }
+  openings.close();
+  EXPECT_EQ(openings.partitions(), 0);
+  openings.learn(3);
+  EXPECT_TRUE(openings.may_go(anywhere)) << "partition 5 is gone, and so is what was under way there";
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(openings.go(i));
+    EXPECT_FALSE(openings.go(i)) << "under way already";
+    openings.answer(i, i, true);
+  }
+  openings.answer(5, 5, true);
+  EXPECT_TRUE(openings.all_open());
+}
+
 TEST(KafkaOpenings, AMessageThatWentElsewhereOpensWhereItWent) {
   Openings openings;
   openings.learn(3);

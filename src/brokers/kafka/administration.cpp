@@ -187,27 +187,31 @@ bool exists(const Client& client, const std::string& topic, Duration limit) {
 
 namespace {
 
-// A broker tells who leads a partition before it leads it, and refuses messages in between.
-void await_service(const Client& client, const std::string& topic, std::int32_t partitions, int limit) {
+// A broker tells who leads a partition before it leads it, and refuses messages in between. One that is away is not waited for:
+// others may be there.
+void await_service(const Client& client, const std::string& topic, std::int32_t partitions) {
   const Pause pause(client.get());
+  constexpr int limit = 500;
   constexpr int between = 20;
   constexpr std::int64_t latest = -1;
+  // Of some versions the error is one of a partition, of others each has its own.
+  const auto is_early = [](rd_kafka_resp_err_t error) {
+    return error == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || is_of_topic(error);
+  };
   for (int left = limit; left > 0; left -= between) {
     const auto asked = make_partitions(static_cast<std::size_t>(partitions));
     for (std::int32_t i = 0; i < partitions; ++i)
       rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), i)->offset = latest;
-    if (rd_kafka_offsets_for_times(client.get(), asked.get(), left)) return;
-    const auto is_early = [](const rd_kafka_topic_partition_t& each) {
-      return each.err == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || is_of_topic(each.err);
-    };
-    if (std::none_of(asked->elems, asked->elems + asked->cnt, is_early)) return;
+    const auto error = rd_kafka_offsets_for_times(client.get(), asked.get(), left);
+    const std::span each(asked->elems, static_cast<std::size_t>(asked->cnt));
+    if (error ? !is_early(error) : std::ranges::none_of(each, is_early, &rd_kafka_topic_partition_t::err)) return;
     pause.wait(between);
   }
 }
 
 }  // namespace
 
-void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit) {
+std::int32_t await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit) {
   const TopicHandle handle(rd_kafka_topic_new(client.get(), topic.c_str(), nullptr));
   const Pause pause(client.get());
   constexpr int between = 50;
@@ -220,8 +224,10 @@ void await_leaders(const Client& client, const std::string& topic, Duration limi
       error = each.err;
       for (int k = 0; !error && k < each.partition_cnt; ++k)
         if (each.partitions[k].leader < 0) error = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
-      if (!error && each.partition_cnt > 0)
-        return await_service(client, topic, each.partition_cnt, std::min(left, milliseconds(unknown_limit)));
+      if (!error && each.partition_cnt > 0) {
+        await_service(client, topic, each.partition_cnt);
+        return each.partition_cnt;
+      }
     }
     const bool unknown = error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     if (unknown ? all - left >= milliseconds(unknown_limit) : error != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) break;
@@ -370,6 +376,7 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
   const auto configuration = ask::configuration_for(session_->options.integer("max_message_bytes"));
   struct Found {
     bool made = false;
+    std::int32_t partitions = 0;
     std::optional<std::int64_t> max_message_bytes;
   };
   std::function<Found()> work = [client, topic, create, partitions, configuration, limit] {
@@ -388,8 +395,8 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
         }
       }
       try {
-        ask::await_leaders(*client, topic, left, std::min(left, to_spread));
-        return Found{made, ask::max_message_bytes(*client, topic, std::min(left, to_tell))};
+        const auto there = ask::await_leaders(*client, topic, left, std::min(left, to_spread));
+        return Found{made, there, ask::max_message_bytes(*client, topic, std::min(left, to_tell))};
       } catch (const MessagingError& failure) {
         // One that was being deleted when we looked has to be made again.
         if (!create || failure.reason() != errc::topic_not_found || left <= to_spread) throw;
@@ -400,7 +407,7 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
   if (found.made)
     log(LogLevel::info, "created a topic", {{"broker", "kafka"}, {"topic", topic}, {"partitions", std::to_string(partitions)}});
   if (found.max_message_bytes) max_message_bytes_.insert_or_assign(topic, *found.max_message_bytes);
-  known_.insert(std::move(topic));
+  known_.insert_or_assign(std::move(topic), found.partitions);
 }
 
 std::optional<std::int64_t> Topics::max_message_bytes(const std::string& topic) const {

@@ -31,8 +31,8 @@ std::map<std::string, std::string> configuration_for(std::int64_t max_message_by
 /// Asks for all topics: asked about one that is missing, some clusters would make it.
 bool exists(const Client& client, const std::string& topic, Duration limit);
 /// Until every partition of the topic has a leader, and that one serves it. A topic that is unknown for `unknown_limit` is missing.
-/// Throws `topic_not_found | connection_failed | …`.
-void await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit);
+/// Returns how many partitions there are. Throws `topic_not_found | connection_failed | …`.
+std::int32_t await_leaders(const Client& client, const std::string& topic, Duration limit, Duration unknown_limit);
 /// The topic's limit for a batch of messages, as it is stored; none where it is not told.
 std::optional<std::int64_t> max_message_bytes(const Client& client, const std::string& topic, Duration limit);
 /// What keeps a topic from taking messages, and what to do about it; empty when nothing does, or nobody answers.
@@ -58,6 +58,11 @@ class Topics {
   Topics(std::shared_ptr<Session> session) : session_(std::move(session)) {}
 
   [[nodiscard]] bool knows(const std::string& topic) const { return known_.contains(topic); }
+  /// How many the topic had when it was looked for; 0 when it was not.
+  [[nodiscard]] std::int32_t partitions(const std::string& topic) const {
+    const auto found = known_.find(topic);
+    return found == known_.end() ? 0 : found->second;
+  }
   void forget(const std::string& topic) { known_.erase(topic); }
   /// Throws `invalid_topic | topic_not_found | …`.
   awaitable<void> ensure(std::shared_ptr<Client> client, std::string topic, Duration limit);
@@ -67,7 +72,7 @@ class Topics {
 
  private:
   std::shared_ptr<Session> session_;
-  std::set<std::string, std::less<>> known_;
+  std::map<std::string, std::int32_t, std::less<>> known_;  // how many partitions
   std::map<std::string, std::int64_t, std::less<>> max_message_bytes_;
 };
 

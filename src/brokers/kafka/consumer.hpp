@@ -159,7 +159,9 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::optional<std::int32_t> given_out_;  // partitions, by this member as the group's leader, in the last rebalance
   int given_out_too_few_ = 0;              // looks in a row that found more
   int rejoined_in_vain_ = 0;               // times in a row
-  TimePoint given_out_due_{};
+  bool looking_at_given_out_ = false;
+  Duration given_out_pause_ = std::chrono::seconds(1);
+  TimePoint given_out_due_{};  // of the next look; another one after each rebalance
   bool assigned_ = false;
   bool paused_ = false;
   rd_kafka_resp_err_t last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;  // that was told since the last rebalance

@@ -16,6 +16,9 @@ namespace {
 // How long leaving may hold up `close()`; it goes on in the background.
 constexpr Duration leave_limit = std::chrono::seconds(10);
 constexpr Duration commit_pause = std::chrono::milliseconds(100);
+// The leader's looks at what it gave out. A topic that is gone may be so for long.
+constexpr Duration first_look = std::chrono::seconds(1);
+constexpr Duration longest_between_looks = std::chrono::seconds(30);
 
 std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
   std::string names;
@@ -54,6 +57,9 @@ bool is_in_state(rd_kafka_event_t* statistics, std::string_view state) {
 // librdkafka waits with the rebalance, and with the next one, until it is told (un)assign; it need not be told from here.
 void Consumer::on_rebalance(rd_kafka_event_t* event) {
   steady_ = false;  // another may follow at once
+  given_out_ = client_->troubles().take_given_out();  // none: another member leads
+  given_out_too_few_ = 0;
+  given_out_due_ = session_->clock->now() + first_look;
   last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   const auto what = rd_kafka_event_error(event);
   const auto* list = rd_kafka_event_topic_partition_list(event);
@@ -208,14 +214,8 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
 // that change hands are nobody's, and librdkafka, which compares what it sees later with what it saw before, has no reason for
 // another rebalance (2.0 to 2.15 at least). The leader looks again, and joins anew where it gave out too few.
 void Consumer::mind_what_was_given_out() {
-  constexpr Duration pause = std::chrono::seconds(1);
-  if (const auto partitions = client_->troubles().take_given_out()) {
-    given_out_ = partitions;
-    given_out_too_few_ = 0;
-    given_out_due_ = session_->clock->now() + pause;
-  }
-  if (!given_out_ || !steady_ || session_->clock->now() < given_out_due_) return;
-  given_out_due_ = session_->clock->now() + pause;
+  if (!given_out_ || !steady_ || looking_at_given_out_ || session_->clock->now() < given_out_due_) return;
+  looking_at_given_out_ = true;
   asio::co_spawn(session_->executor, look_at_what_was_given_out(shared_from_this()), asio::detached);
 }
 
@@ -232,18 +232,34 @@ awaitable<void> Consumer::look_at_what_was_given_out(std::shared_ptr<Consumer> s
     }
     return partitions;
   };
-  const auto given_out = self->given_out_;
+  const auto rebalance = self->given_out_due_;
   const auto partitions = co_await self->session_->blocking(std::move(look));
-  // There is none: it may come, and librdkafka not see that either.
-  if (self->closed_ || !self->steady_ || self->given_out_ != given_out || partitions == 0) co_return;
-  if (partitions > *given_out && ++self->given_out_too_few_ < enough_looks) co_return;
+  self->looking_at_given_out_ = false;
+  if (self->closed_ || !self->given_out_ || self->given_out_due_ != rebalance) co_return;  // there was another one
+  const auto now = self->session_->clock->now();
+  if (partitions == 0) {
+    // There is none: it may come, and librdkafka not see that either.
+    self->given_out_pause_ = std::min(self->given_out_pause_ * 2, longest_between_looks);
+    self->given_out_due_ = now + self->given_out_pause_;
+    co_return;
+  }
+  self->given_out_pause_ = first_look;
+  self->given_out_due_ = now + first_look;
+  if (partitions > *self->given_out_ && ++self->given_out_too_few_ < enough_looks) co_return;
+  self->rejoined_in_vain_ = partitions > *self->given_out_ ? self->rejoined_in_vain_ + 1 : 0;
   self->given_out_.reset();
-  self->rejoined_in_vain_ = partitions > *given_out ? self->rejoined_in_vain_ + 1 : 0;
   if (self->rejoined_in_vain_ == 0 || self->rejoined_in_vain_ > most_rejoins) co_return;
   log(LogLevel::warning, "the topic came back while the group shared its partitions, and some are nobody's; joining the group anew",
       {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", *self->request_.group}});
+  self->steady_ = false;
   rd_kafka_unsubscribe(self->client_->get());
-  self->subscribe();
+  try {
+    self->subscribe();
+  } catch (const MessagingError& failure) {
+    self->lost_ = Failure{failure.reason(), failure.detail()};
+    self->ready_.notify();
+    self->changed_.ring();
+  }
 }
 
 PartitionsHandle Consumer::unsaid_places() const {

@@ -18,35 +18,44 @@ class Openings {
  public:
   /// The topic has so many partitions.
   void learn(std::int32_t partitions) {
-    is_counted_ = true;
-    if (states_.size() < static_cast<std::size_t>(partitions)) states_.resize(static_cast<std::size_t>(partitions), State::closed);
+    const auto count = static_cast<std::size_t>(partitions);
+    for (auto i = count; i < states_.size(); ++i) {
+      open_ -= states_[i] == State::open ? 1 : 0;
+      opening_ -= states_[i] == State::opening ? 1 : 0;
+    }
+    states_.resize(count, State::closed);
+    count_ = partitions;
   }
   /// 0 when that is not known.
-  [[nodiscard]] std::int32_t partitions() const noexcept { return is_counted_ ? static_cast<std::int32_t>(states_.size()) : 0; }
+  [[nodiscard]] std::int32_t partitions() const noexcept { return count_; }
   /// Nobody can tell where a message goes: one that was taken stands for all.
   void trust() noexcept { is_trusted_ = true; }
 
-  [[nodiscard]] bool all_open() const noexcept { return (is_counted_ && open_ == states_.size()) || (is_trusted_ && open_ > 0); }
+  [[nodiscard]] bool all_open() const noexcept {
+    return (count_ > 0 && open_ == static_cast<std::size_t>(count_)) || (is_trusted_ && open_ > 0);
+  }
   [[nodiscard]] bool is_opening(std::int32_t partition) const noexcept { return state_of(partition) == State::opening; }
-  /// Whether a message may be given to this partition now, or, with `RD_KAFKA_PARTITION_UA`, to one that is not known.
+  /// Whether a message may be given to this partition now, or, with `RD_KAFKA_PARTITION_UA`, to one that is not known. To one that
+  /// there cannot be it may: the client refuses it.
   [[nodiscard]] bool may_go(std::int32_t partition) const noexcept {
     if (all_open()) return true;
     if (partition == RD_KAFKA_PARTITION_UA) return opening_ == 0;
-    return !anywhere_ && state_of(partition) != State::opening;
+    return !is_possible(partition) || (!anywhere_ && state_of(partition) != State::opening);
   }
   /// Whether one may be given to a partition that is chosen as it is given, and is not one that is `is_opening`.
   [[nodiscard]] bool may_choose() const noexcept {
-    return all_open() || opening_ == 0 || (is_counted_ && !anywhere_ && opening_ < states_.size());
+    return all_open() || opening_ == 0 || (!anywhere_ && opening_ < static_cast<std::size_t>(count_));
   }
   /// A message that may go goes. True when it is the one that opens the partition: then its answer is to be told.
   bool go(std::int32_t partition) {
-    if (all_open() || state_of(partition) == State::open) return false;
-    ++opening_;
+    if (all_open()) return false;
     if (partition == RD_KAFKA_PARTITION_UA) {
       anywhere_ = true;
     } else {
+      if (!is_possible(partition) || state_of(partition) != State::closed) return false;
       state_at(partition) = State::opening;
     }
+    ++opening_;
     return true;
   }
   /// The answer to it: where it was to go, where it went, and whether it was taken.
@@ -58,20 +67,25 @@ class Openings {
       --opening_;
       state_at(to) = State::closed;
     }
-    if (!taken || went < 0 || state_of(went) != State::closed) return;
+    if (!taken || !is_possible(went) || state_of(went) != State::closed) return;
     state_at(went) = State::open;
     ++open_;
   }
-  /// The topic may be another one from now on.
+  /// The topic may be another one from now on, with as many partitions as it likes.
   void close() noexcept {
     for (auto& state : states_)
       if (state == State::open) state = State::closed;
     open_ = 0;
+    count_ = 0;
   }
 
  private:
   enum class State : char { closed, opening, open };
 
+  [[nodiscard]] bool is_possible(std::int32_t partition) const noexcept {
+    constexpr std::int32_t most = 100'000;  // of a topic; no cluster has so many
+    return partition >= 0 && partition < (count_ > 0 ? count_ : most);
+  }
   [[nodiscard]] State state_of(std::int32_t partition) const noexcept {
     const auto at = static_cast<std::size_t>(partition);
     return partition >= 0 && at < states_.size() ? states_[at] : State::closed;
@@ -85,8 +99,8 @@ class Openings {
   std::vector<State> states_;  // by partition
   std::size_t open_ = 0;
   std::size_t opening_ = 0;    // under way, each the only one to its partition
+  std::int32_t count_ = 0;
   bool anywhere_ = false;      // one of them, to a partition that is not known
-  bool is_counted_ = false;
   bool is_trusted_ = false;
 };
 

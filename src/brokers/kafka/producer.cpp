@@ -132,7 +132,8 @@ void Producer::open() {
     constexpr int all = RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT;
     rd_kafka_purge(client_->get(), all);
     for (const auto& [bytes, narrow] : narrow_) rd_kafka_purge(narrow.client->get(), all);
-    serve();
+    serve(*client_);
+    for (const auto& [bytes, narrow] : narrow_) serve(*narrow.client);
     expire([](const Batch& batch) { return batch.outstanding > 0; });  // the old client's last answers are in
   }
   drop_clients();
@@ -150,7 +151,12 @@ std::shared_ptr<EventWatch> Producer::watch(const std::shared_ptr<Client>& clien
 }
 
 void Producer::drop_clients() {
-  for (auto& [topic, outlet] : outlets_) gather_again(outlet);
+  const auto gone = [](const OutgoingMessage&) {
+    return Failure{errc::connection_failed, "the Kafka client was closed before it got the message"};
+  };
+  for (auto& [topic, outlet] : outlets_) refuse_all(std::exchange(outlet.held, {}), gone);
+  refuse_all(std::exchange(gathered_, {}), gone);
+  wake_settled();
   opened_.clear();
   outlets_.clear();
   last_outlet_ = {};
@@ -278,7 +284,12 @@ void Producer::on_delivery(const rd_kafka_message_t& report) {
   if (slot.outlet) {
     slot.outlet->openings.answer(slot.opens, report.partition, !report.err);
     opened_.push_back(slot.outlet);
-    if (!report.err) slot.outlet->spread.stay();
+    if (!report.err && !slot.outlet->held.empty()) slot.outlet->spread.stay();
+    // It is tried again, and what came after it must not be there before.
+    const auto failure = [&](const OutgoingMessage& message) {
+      return describe_delivery(report.err, rd_kafka_message_status(&report), message, creates_topics_);
+    };
+    if (report.err && failure({}).code == errc::connection_failed) refuse_all(std::exchange(slot.outlet->held, {}), failure);
   }
   --outstanding_;
   --batch.outstanding;
@@ -343,6 +354,7 @@ Producer::Outlet& Producer::outlet_of(const std::string& topic) {
     // Behind what may be under way to the topic there is no change of clients: they would not keep the order.
     if (!outlet.client || outstanding_ == 0) outlet.client = client_for(topic);
     outlet.handle.reset(rd_kafka_topic_new(outlet.client->get(), topic.c_str(), nullptr));
+    if (const auto partitions = topics_->partitions(topic); partitions > 0) outlet.openings.learn(partitions);
     if (!spreads_) outlet.openings.trust();
   }
   last_outlet_ = {topic, &outlet};
@@ -410,9 +422,13 @@ class Producer::Route {
     if (!chooses()) open(destination(message), slot);
   }
   /// It was, and taken or not.
-  void gone(Slot& slot, bool taken) {
+  void gone(const OutgoingMessage& message, Slot& slot, bool taken) {
     if (taken && chooses()) open(spread_->choice(), slot);
-    if (!taken && std::exchange(slot.outlet, nullptr)) outlet_.openings.answer(slot.opens, slot.opens, false);
+    // Giving it may have told how many partitions there are, and so where it is.
+    const bool is_found = slot.outlet && slot.opens == RD_KAFKA_PARTITION_UA && destination(message) != RD_KAFKA_PARTITION_UA;
+    if (taken && !is_found) return;
+    if (std::exchange(slot.outlet, nullptr)) outlet_.openings.answer(slot.opens, slot.opens, false);
+    if (taken) open(destination(message), slot);
   }
 
  private:
@@ -482,7 +498,8 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
       }
     }
     const auto given = std::span(records_).first(together);
-    for (const auto& record : given) route.gone(*static_cast<Slot*>(record._private), !record.err);
+    for (std::size_t i = 0; i < together; ++i)
+      route.gone(message_of(first + i), *static_cast<Slot*>(given[i]._private), !given[i].err);
     const bool counts = spread && spread->choice() != RD_KAFKA_PARTITION_UA;
     for (const auto& record : given) {
       if (!record.err) {
@@ -560,6 +577,7 @@ void Producer::give_gathered() {
     return true;
   };
   const auto hold = [&](std::size_t i, Outlet& outlet) {
+    if (outlet.held.empty()) outlet.held_since = session_->clock->now();
     outlet.held.push_back(std::exchange(gathered_[i], nullptr));
     return true;
   };
@@ -574,16 +592,28 @@ void Producer::give_gathered() {
 void Producer::gather_again(Outlet& outlet) {
   const auto now = session_->clock->now();
   std::vector<Slot*> again;
-  for (auto* slot : std::exchange(outlet.held, {})) {
+  std::vector<Slot*> late;
+  for (auto* slot : std::exchange(outlet.held, {})) (now < slot->batch->began + message_timeout_ ? again : late).push_back(slot);
+  refuse_all(std::move(late), [this](const OutgoingMessage& message) { return held_too_long(message); });
+  gathered_.insert(gathered_.begin(), again.begin(), again.end());
+}
+
+void Producer::free_what_is_held(TimePoint now) {
+  constexpr Duration patience = std::chrono::seconds(1);
+  for (auto& [topic, outlet] : outlets_) {
+    if (outlet.held.empty() || now - outlet.held_since < patience) continue;
+    outlet.spread.forget();
+    opened_.push_back(&outlet);
+  }
+  if (!opened_.empty()) give_gathered();
+}
+
+void Producer::refuse_all(std::vector<Slot*> slots, const std::function<Failure(const OutgoingMessage&)>& why) {
+  for (const auto* slot : slots) {
     auto& batch = *slot->batch;
-    if (now < batch.began + message_timeout_) {
-      again.push_back(slot);
-      continue;
-    }
-    refuse(batch.results[slot->index], held_too_long(batch.messages[slot->index]));
+    refuse(batch.results[slot->index], why(batch.messages[slot->index]));
     if (--batch.gathered == 0 && batch.outstanding == 0) settled_.push_back(&batch);
   }
-  gathered_.insert(gathered_.begin(), again.begin(), again.end());
 }
 
 // As librdkafka says it of what it had itself.
@@ -749,6 +779,7 @@ void Producer::sweep() {
   const auto now = session_->clock->now();
   expire([now](const Batch& batch) { return batch.deadline <= now; });
   look_for_hindrances(now);
+  free_what_is_held(now);
   if (!pending_.empty()) schedule_sweep();
 }
 
@@ -797,20 +828,28 @@ void Producer::expire(const std::function<bool(const Batch&)>& is_late) {
     auto& batch = static_cast<Batch&>(each);
     if (batch.in_use && !batch.expired && !batch.has_all_answers() && is_late(batch)) late.push_back(&batch);
   }
+  for (auto* batch : late) batch->expired = true;
+  const auto refuse_late = [](std::vector<Slot*>& slots, auto why) {
+    std::erase_if(slots, [&](const Slot* slot) {
+      auto& batch = *slot->batch;
+      if (!batch.expired) return false;
+      refuse(batch.results[slot->index], why(batch.messages[slot->index]));
+      --batch.gathered;
+      return true;
+    });
+  };
+  if (!late.empty()) {
+    refuse_late(gathered_, [this](const OutgoingMessage&) { return no_room(); });
+    for (auto& [topic, outlet] : outlets_)
+      refuse_late(outlet.held, [this](const OutgoingMessage& message) { return held_too_long(message); });
+  }
   for (auto* batch : late) {
-    for (const auto* slot : gathered_)
-      if (slot->batch == batch) refuse(batch->results[slot->index], no_room());
-    for (const auto& [topic, outlet] : outlets_)
-      for (const auto* slot : outlet.held)
-        if (slot->batch == batch) refuse(batch->results[slot->index], held_too_long(batch->messages[slot->index]));
-    take_back(*batch);
     for (std::size_t i = 0; i < batch->results.size(); ++i) {
       auto& result = batch->results[i];
       if (result.error || result.receipt.offset >= 0) continue;
       refuse(result, no_answer(batch->messages[i].topic, hindrance_of(batch->messages[i].topic)));
     }
     batch->results = {};
-    batch->expired = true;
   }
   for (auto* batch : late) batch->waiter.wake();
 }

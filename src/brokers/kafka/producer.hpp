@@ -68,6 +68,10 @@ class Producer : public std::enable_shared_from_this<Producer> {
   void give_gathered();
   /// What was held there goes on, if its time is not over.
   void gather_again(Outlet& outlet);
+  /// What is held for long may go elsewhere, where it has no key.
+  void free_what_is_held(TimePoint now);
+  /// These were not given, and will not be.
+  void refuse_all(std::vector<Slot*> slots, const std::function<Failure(const OutgoingMessage&)>& why);
   [[nodiscard]] Failure held_too_long(const OutgoingMessage& message) const;
   /// Those of its messages that were not given yet.
   void take_back(Batch& batch);
@@ -84,6 +88,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
     Spread spread;
     Openings openings;
     std::vector<Slot*> held;  // gathered, in order, for partitions that have to take another message first
+    TimePoint held_since;
   };
   Outlet& outlet_of(const std::string& topic);
   /// One whose batches the topic takes.

@@ -51,6 +51,8 @@ std::int32_t Spread::learn(const rd_kafka_topic_t* topic, std::int32_t partition
   available_.clear();
   for (std::int32_t i = 0; i < partitions; ++i) available_.push_back(!openings.is_opening(i) && rd_kafka_topic_partition_available(topic, i) != 0);
   // Where none is, one is as good as another.
+  if (std::ranges::find(available_, true) == available_.end())
+    for (std::int32_t i = 0; i < partitions; ++i) available_[static_cast<std::size_t>(i)] = !openings.is_opening(i);
   if (std::ranges::find(available_, true) == available_.end()) available_.assign(available_.size(), true);
   return choice_ = least_busy();
 }

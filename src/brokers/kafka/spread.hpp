@@ -38,7 +38,10 @@ class Spread {
   /// What comes next belongs to what was given before.
   void stay() noexcept { stays_ = true; }
   /// What was learnt about the topic may be wrong.
-  void forget() noexcept { available_.clear(); }
+  void forget() noexcept {
+    available_.clear();
+    stays_ = false;
+  }
   /// A message of so many bytes was given to the choice.
   void add(std::size_t bytes) noexcept {
     ++under_way_[static_cast<std::size_t>(choice_)];
