@@ -196,6 +196,45 @@ TEST_F(KafkaMockErrors, MessagesWithoutAKeyAvoidAPartitionThatHasNoLeader) {
   });
 }
 
+// A partition that has taken nothing yet gets one message alone; that it does not take it is no matter of the others.
+TEST_F(KafkaMockErrors, APartitionThatTakesNothingHoldsUpNoOther) {
+  constexpr std::int32_t partitions = 3;
+  constexpr std::int32_t stuck = 1;
+  rd_kafka_mock_topic_create(cluster_, "keyed", partitions, 1);
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto impatient = config();
+    impatient.producer_config.insert_or_assign("publish_timeout", 8000);
+    MessageBroker broker(context.get_executor(), impatient);
+    co_await broker.publish("keyed", Value("known"), {.partition = 0});
+    rd_kafka_mock_partition_set_leader(cluster_, "keyed", stuck, -1);
+    std::size_t taken = 0;
+    std::size_t refused = 0;
+    const auto publish = [&](std::string key) -> awaitable<void> {
+      try {
+        const auto receipt = co_await broker.publish("keyed", Payload("x"), {.key = key});
+        EXPECT_NE(receipt.partition, stuck);
+        ++taken;
+      } catch (const MessagingError&) {
+        ++refused;
+      }
+    };
+    std::size_t elsewhere = 0;
+    constexpr std::size_t total = 60;
+    for (std::size_t i = 0; i < total; ++i) {
+      const auto key = std::to_string(i);
+      elsewhere += rd_kafka_msg_partitioner_murmur2_random(nullptr, key.data(), key.size(), partitions, nullptr, nullptr) != stuck;
+      boost::asio::co_spawn(context, publish(key), boost::asio::detached);
+    }
+    const auto clock = broker.clock();
+    for (const auto deadline = clock->now() + 5s; taken < elsewhere && clock->now() < deadline;) co_await sleep_for(*clock, 10ms);
+    EXPECT_EQ(taken, elsewhere);
+    EXPECT_EQ(refused, 0U);
+    for (const auto deadline = clock->now() + 12s; taken + refused < total && clock->now() < deadline;) co_await sleep_for(*clock, 10ms);
+    EXPECT_EQ(refused, total - elsewhere);
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaMockErrors, ATopicThatTakesNothingOpensNoCircuit) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     auto impatient = config();
