@@ -196,6 +196,30 @@ TEST_F(KafkaMockErrors, MessagesWithoutAKeyAvoidAPartitionThatHasNoLeader) {
   });
 }
 
+// librdkafka calls it delivered, and the place is missing.
+TEST_F(KafkaMockErrors, WhatIsTakenForADuplicateIsNotSaidToBeStored) {
+  constexpr std::int16_t produce = 0;
+  rd_kafka_mock_topic_create(cluster_, "again", 1, 1);
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    co_await broker.publish("again", Value(1));
+    const auto duplicate = [&] {
+      rd_kafka_mock_push_request_errors(cluster_, produce, 1, RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER);
+    };
+    duplicate();
+    const auto failure = co_await failure_of([](MessageBroker of) -> awaitable<void> { co_await of.publish("again", Value(2)); }(broker));
+    EXPECT_EQ(failure.reason(), errc::outcome_unknown) << failure.what();
+    EXPECT_THAT(failure.detail(), HasSubstr("need not be stored"));
+    duplicate();
+    co_await broker.publish("again", Value(3), {.confirm = false});
+    const auto report = co_await broker.flush();
+    EXPECT_EQ(report.confirmed, 0U);
+    EXPECT_EQ(report.failures.size(), 1U);
+    for (const auto& each : report.failures) EXPECT_EQ(each.error, make_error_code(errc::outcome_unknown)) << each.detail;
+    co_await broker.disconnect();
+  });
+}
+
 // A partition that has taken nothing yet gets one message alone; that it does not take it is no matter of the others.
 TEST_F(KafkaMockErrors, APartitionThatTakesNothingHoldsUpNoOther) {
   constexpr std::int32_t partitions = 3;

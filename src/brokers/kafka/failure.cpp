@@ -180,6 +180,13 @@ Failure no_answer(std::string_view topic, const Hindrance& hindrance) {
   return {errc::outcome_unknown, std::move(text), hindrance.is_sure};
 }
 
+Failure unplaced(std::string_view topic) {
+  return {errc::outcome_unknown,
+          fmt::format("publishing to \"{}\": the broker has seen a later message of this client, and so takes this one for a "
+                      "duplicate; it need not be stored",
+                      topic)};
+}
+
 void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text) {
   auto failure = describe(error, what, text);
   throw MessagingError(failure.code, failure.detail);

@@ -47,6 +47,8 @@ struct Hindrance {
                                         const Hindrance& hindrance = {});
 /// Of a message about which nothing was heard.
 [[nodiscard]] Failure no_answer(std::string_view topic, const Hindrance& hindrance);
+/// Of a message that was said to be stored, and not where.
+[[nodiscard]] Failure unplaced(std::string_view topic);
 
 [[noreturn]] void fail(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {});
 /// Throws when there is an error.

@@ -139,6 +139,7 @@ void Producer::open() {
   drop_clients();
   auto properties = producer_properties(*session_);
   largest_batch_ = largest_batch(*properties);
+  tells_places_ = tells_places(*properties);
   client_ = std::make_shared<Client>(RD_KAFKA_PRODUCER, std::move(properties));
   watch_ = watch(client_);
   failed_for_good_ = false;
@@ -304,7 +305,7 @@ void Producer::on_delivery(const rd_kafka_message_t& report) {
 
 void Producer::on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report) {
   auto& result = batch.results[slot.index];
-  if (report.err) {
+  if (!was_taken(report)) {
     refuse(result, failure_of(report, batch.messages[slot.index]));
     return;
   }
@@ -317,7 +318,7 @@ void Producer::on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_me
 }
 
 void Producer::on_kept_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report) {
-  if (!report.err) {
+  if (was_taken(report)) {
     ++batch.taken;
     return;
   }
@@ -329,7 +330,12 @@ void Producer::on_kept_delivery(Batch& batch, const Slot& slot, const rd_kafka_m
   batch.outcome->on_failure(slot.index, std::move(message), std::move(result));
 }
 
+bool Producer::was_taken(const rd_kafka_message_t& report) const noexcept {
+  return !report.err && (report.offset >= 0 || !tells_places_);
+}
+
 Failure Producer::failure_of(const rd_kafka_message_t& report, const OutgoingMessage& message) {
+  if (!report.err) return unplaced(message.topic);
   auto failure = describe_delivery(report.err, rd_kafka_message_status(&report), message, creates_topics_, hindrance_of(message.topic));
   if (is_of_topic(report.err) || report.err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) forget(message.topic);
   return failure;

@@ -51,7 +51,9 @@ class Producer : public std::enable_shared_from_this<Producer> {
   void on_delivery(const rd_kafka_message_t& report);
   void on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report);
   void on_kept_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report);
-  /// Why a report's message was not published; a topic that is gone is looked for again.
+  /// It was said to be, and where. What librdkafka takes for a duplicate has no place, and need not be one: see `Openings`.
+  [[nodiscard]] bool was_taken(const rd_kafka_message_t& report) const noexcept;
+  /// Why a report's message was not published, as far as is known; a topic that is gone is looked for again.
   Failure failure_of(const rd_kafka_message_t& report, const OutgoingMessage& message);
   void settle(Batch& batch);
   void wake_settled();
@@ -114,6 +116,7 @@ class Producer : public std::enable_shared_from_this<Producer> {
   };
   std::map<std::int64_t, Narrow> narrow_;  // clients for topics that take no batch of the usual size, by their largest
   std::int64_t largest_batch_ = 0;
+  bool tells_places_ = true;  // the broker answers, and with it where a message is
   std::unordered_map<std::string, Outlet> outlets_;         // by topic
   std::pair<std::string, Outlet*> last_outlet_;  // messages of a topic come in runs
   static constexpr std::size_t most_at_once = 512;

@@ -314,6 +314,8 @@ std::int64_t largest_batch(const rd_kafka_conf_t& properties) {
   return std::min(number_of(properties, "batch.size"), number_of(properties, "message.max.bytes"));
 }
 
+bool tells_places(const rd_kafka_conf_t& properties) { return value_of(properties, "acks") != "0"; }
+
 ConfHandle transactional_properties(const Session& session, const std::string& transactional_id) {
   auto made = common(session);
   set_producing(made, session.options);

@@ -31,6 +31,8 @@ struct Acknowledged {
 void limit_batches(rd_kafka_conf_t& properties, std::int64_t limit);
 /// How large its batches may become, but for one of a single message that is larger.
 [[nodiscard]] std::int64_t largest_batch(const rd_kafka_conf_t& properties);
+/// Whether the answer to a publish says where the message is: not where the broker does not answer (acks=0).
+[[nodiscard]] bool tells_places(const rd_kafka_conf_t& properties);
 [[nodiscard]] ConfHandle transactional_properties(const Session& session, const std::string& transactional_id);
 /// `group` is the group's name, or one of its own for a private reader.
 [[nodiscard]] ConfHandle consumer_properties(const Session& session, const std::string& group, bool is_private, bool from_end);
