@@ -181,6 +181,7 @@ void Consumer::on_error(rd_kafka_event_t* event) {
   const auto error = fatal ? fatal : rd_kafka_event_error(event);
   auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), fatal ? text : rd_kafka_event_error_string(event));
   if (failure.code == errc::connection_failed) session_->lost();
+  topic_is_gone_ |= error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
   const bool for_good = fatal || failure.code == errc::authentication_failed ||
                         failure.code == errc::invalid_option;
   const bool passes = (is_transient(error) && !is_of_topic(error)) || error == std::exchange(last_error_, error);

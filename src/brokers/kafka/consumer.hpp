@@ -162,6 +162,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   bool looking_at_given_out_ = false;
   Duration given_out_pause_ = std::chrono::seconds(1);
   TimePoint given_out_due_{};  // of the next look; another one after each rebalance
+  bool topic_is_gone_ = false;  // as was said since the last assignment
   bool assigned_ = false;
   bool paused_ = false;
   rd_kafka_resp_err_t last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;  // that was told since the last rebalance

@@ -71,6 +71,7 @@ void Consumer::on_rebalance(rd_kafka_event_t* event) {
        {"partitions", names_of(*partitions)}});
   switch (what) {
     case RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS:
+      topic_is_gone_ = false;
       asio::co_spawn(session_->executor, assign(shared_from_this(), std::move(partitions)), asio::detached);
       break;
     case RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS:
@@ -187,10 +188,15 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   if (!lost && !self->closed_ && !settled())
     log(LogLevel::warning, "messages were not settled within rebalance_timeout; another member gets them again",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", self->request_.group.value_or("")}});
+  // With their topic partitions are lost too, but to nobody, and a commit of before that met the topic's end may outlive it and
+  // stand in the next one. So the places are said also then, if they can be told from places of another log.
+  const bool is_gone = lost && self->topic_is_gone_;
   bool said = false;
-  if (!lost && !self->closed_) {
+  if ((!lost || is_gone) && !self->closed_) {
     if (self->client_->troubles().any()) self->face_troubles();
-    const std::shared_ptr<rd_kafka_topic_partition_list_t> places = self->parting_places(still_here());
+    auto lanes = still_here();
+    if (is_gone) std::erase_if(lanes, [](const Lane* lane) { return !lane->landmark.known(); });
+    const std::shared_ptr<rd_kafka_topic_partition_list_t> places = self->parting_places(lanes);
     said = places->cnt == 0;
     if (!said) {
       std::function<rd_kafka_resp_err_t()> commit = [client = self->client_, places] { return say_at_parting(*client, *places); };
