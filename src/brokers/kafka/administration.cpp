@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <maestro/messaging/log.hpp>
+#include <maestro/messaging/topic.hpp>
 #include <map>
 
 #include "brokers/kafka/failure.hpp"
@@ -150,6 +151,12 @@ std::vector<Topic> topics(const Client& client, Duration limit) {
   }
   std::ranges::sort(all, {}, &Topic::name);
   return all;
+}
+
+std::vector<Topic> topics(const Client& client, std::string_view wanted, Duration limit) {
+  auto found = topics(client, limit);
+  std::erase_if(found, [&](const Topic& topic) { return topic.error || !matches(wanted, topic.name); });
+  return found;
 }
 
 std::map<std::string, std::string> configuration_for(std::int64_t max_message_bytes) {

@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +22,8 @@ struct Topic {
 };
 
 std::vector<Topic> topics(const Client& client, Duration limit);
+/// Those that a subscription to `wanted`, a name or a pattern, can read.
+std::vector<Topic> topics(const Client& client, std::string_view wanted, Duration limit);
 /// What was asked for may be there already: then it is left as it is, and the result is false.
 bool create_topic(const Client& client, const std::string& topic, std::int32_t partitions,
                   const std::map<std::string, std::string>& configuration, Duration limit);

@@ -3,7 +3,6 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <maestro/messaging/log.hpp>
-#include <maestro/messaging/topic.hpp>
 
 #include "brokers/kafka/consumer.hpp"
 
@@ -232,8 +231,7 @@ awaitable<void> Consumer::look_at_what_was_given_out(std::shared_ptr<Consumer> s
     constexpr Duration limit = std::chrono::seconds(5);
     std::int32_t partitions = 0;
     try {
-      for (const auto& topic : ask::topics(*client, limit))
-        if (!topic.error && matches(wanted, topic.name)) partitions += topic.partitions;
+      for (const auto& topic : ask::topics(*client, wanted, limit)) partitions += topic.partitions;
     } catch (const MessagingError&) {  // the next look may be answered
     }
     return partitions;

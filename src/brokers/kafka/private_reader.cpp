@@ -26,8 +26,7 @@ awaitable<void> Consumer::discover(std::shared_ptr<Consumer> self) {
   std::function<std::string()> look = [client = self->client_, fresh, known, from_end, wanted = self->request_.topic] {
     constexpr Duration limit = std::chrono::seconds(5);
     try {
-      for (const auto& topic : ask::topics(*client, limit)) {
-        if (topic.error || !matches(wanted, topic.name)) continue;
+      for (const auto& topic : ask::topics(*client, wanted, limit)) {
         for (std::int32_t i = 0; i < topic.partitions; ++i) {
           if (known.contains({topic.name, i})) continue;
           const auto range = ask::range(client->get(), topic.name, i, limit);

@@ -132,8 +132,7 @@ void Producer::open() {
     constexpr int all = RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT;
     rd_kafka_purge(client_->get(), all);
     for (const auto& [bytes, narrow] : narrow_) rd_kafka_purge(narrow.client->get(), all);
-    serve(*client_);
-    for (const auto& [bytes, narrow] : narrow_) serve(*narrow.client);
+    hear_all();
     expire([](const Batch& batch) { return batch.outstanding > 0; });  // the old client's last answers are in
   }
   drop_clients();
@@ -218,7 +217,16 @@ awaitable<void> Producer::close(Duration limit) {
   drop_clients();
 }
 
-void Producer::serve(const Client& client) {
+void Producer::hear_all() {
+  if (const auto client = client_) hear(*client);
+  if (!narrow_.empty()) {
+    std::vector<std::shared_ptr<Client>> clients;
+    for (const auto& [bytes, narrow] : narrow_) clients.push_back(narrow.client);
+    for (const auto& client : clients) hear(*client);
+  }
+}
+
+void Producer::hear(const Client& client) {
   while (auto event = client.poll()) {
     switch (rd_kafka_event_type(event.get())) {
       case RD_KAFKA_EVENT_DR:
@@ -235,12 +243,7 @@ void Producer::serve(const Client& client) {
 
 void Producer::serve() {
   const auto self = shared_from_this();
-  if (const auto client = client_) serve(*client);
-  if (!narrow_.empty()) {
-    std::vector<std::shared_ptr<Client>> clients;
-    for (const auto& [bytes, narrow] : narrow_) clients.push_back(narrow.client);
-    for (const auto& client : clients) serve(*client);
-  }
+  hear_all();
   answered_.ring();
   wake_settled();
   // With what those published who were woken now.
@@ -282,16 +285,7 @@ void Producer::on_delivery(const rd_kafka_message_t& report) {
   const auto& slot = *static_cast<Slot*>(report._private);
   auto& batch = *slot.batch;
   if (slot.spread) slot.spread->remove(report.partition);
-  if (slot.outlet) {
-    slot.outlet->openings.answer(slot.opens, report.partition, !report.err);
-    opened_.push_back(slot.outlet);
-    if (!report.err && !slot.outlet->held.empty()) slot.outlet->spread.stay();
-    // It is tried again, and what came after it must not be there before.
-    const auto failure = [&](const OutgoingMessage& message) {
-      return describe_delivery(report.err, rd_kafka_message_status(&report), message, creates_topics_);
-    };
-    if (report.err && failure({}).code == errc::connection_failed) refuse_all(std::exchange(slot.outlet->held, {}), failure);
-  }
+  if (slot.outlet) on_opening(slot, report);
   --outstanding_;
   --batch.outstanding;
   if (!report.err) session_->answered();
@@ -301,6 +295,17 @@ void Producer::on_delivery(const rd_kafka_message_t& report) {
     on_own_delivery(batch, slot, report);
   }
   if (batch.has_all_answers()) settle(batch);
+}
+
+void Producer::on_opening(const Slot& slot, const rd_kafka_message_t& report) {
+  slot.outlet->openings.answer(slot.opens, report.partition, !report.err);
+  opened_.push_back(slot.outlet);
+  if (!report.err && !slot.outlet->held.empty()) slot.outlet->spread.stay();
+  // It is tried again, and what came after it must not be there before.
+  const auto failure = [&](const OutgoingMessage& message) {
+    return describe_delivery(report.err, rd_kafka_message_status(&report), message, creates_topics_);
+  };
+  if (report.err && failure({}).code == errc::connection_failed) refuse_all(std::exchange(slot.outlet->held, {}), failure);
 }
 
 void Producer::on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report) {

@@ -46,9 +46,13 @@ class Producer : public std::enable_shared_from_this<Producer> {
   std::shared_ptr<EventWatch> watch(const std::shared_ptr<Client>& client);
   void drop_clients();
   void serve();
-  void serve(const Client& client);
+  /// Takes in what the clients say, and gives them nothing.
+  void hear_all();
+  void hear(const Client& client);
   void on_error(const Client& client, const rd_kafka_event_t& event);
   void on_delivery(const rd_kafka_message_t& report);
+  /// The answer to the message that was to open a partition.
+  void on_opening(const Slot& slot, const rd_kafka_message_t& report);
   void on_own_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report);
   void on_kept_delivery(Batch& batch, const Slot& slot, const rd_kafka_message_t& report);
   /// It was said to be, and where. What librdkafka takes for a duplicate has no place, and need not be one: see `Openings`.
