@@ -745,6 +745,11 @@ class GroupPlace {
     EXPECT_EQ(rd_kafka_committed(client_, place_, 10'000), RD_KAFKA_RESP_ERR_NO_ERROR);
     return place_->elems[0].offset;
   }
+  /// Of what was read.
+  [[nodiscard]] std::string_view metadata() const {
+    const auto& place = place_->elems[0];
+    return {static_cast<const char*>(place.metadata), place.metadata_size};
+  }
   /// Commits what was read, with its metadata.
   void write() { EXPECT_EQ(rd_kafka_commit(client_, place_, 0), RD_KAFKA_RESP_ERR_NO_ERROR); }
 
@@ -761,6 +766,27 @@ awaitable<void> settle_a_hundred(boost::asio::io_context& context, MessageBroker
   EXPECT_EQ((co_await read_numbers(context, reader, 0, 100)).size(), 100U);
   co_await reader.commit();
   co_await reader.close();
+}
+
+// librdkafka keeps metadata with a stored place since 2.2; before, only what we commit by ourselves has it.
+TEST_F(KafkaBehaviour, APlaceThatIsCommittedOnAPeriodHasItsLandmarkWhereLibrdkafkaKeepsIt) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto clock = Clock::real();
+    const auto topic = unique("periodic");
+    const SubscribeOptions options{.group_id = unique("g")};
+    auto reader = co_await broker.subscribe(topic, options);
+    for (const int first : {0, 100}) {
+      co_await publish_numbers(broker, topic, first, 100);
+      EXPECT_EQ((co_await read_numbers(context, reader, first, 100)).size(), 100U);
+    }
+    GroupPlace place(*options.group_id, topic);
+    for (const auto until = clock->now() + 20s; place.read() < 199 && clock->now() < until;) co_await sleep_for(*clock, 100ms);
+    EXPECT_EQ(place.read(), 199);
+    constexpr int keeps_it = 0x020200ff;
+    EXPECT_EQ(place.metadata().starts_with("maestro-landmark:199,"), rd_kafka_version() >= keeps_it) << place.metadata();
+    co_await broker.disconnect();
+  });
 }
 
 // As if the topic had been deleted and made again just before a member committed, and died.

@@ -291,7 +291,7 @@ PartitionsHandle Consumer::parting_places(std::span<Lane* const> leaving) {
 }
 
 // librdkafka commits on a period what is stored, but not while a rebalance is under way: a commit of ours that met a new
-// generation then would cost this member all of its partitions.
+// generation then would cost this member all of its partitions. Before 2.2 it leaves the landmark out.
 void Consumer::store_places() {
   if (is_private() || closed_) return;
   auto places = make_partitions(lanes_.size());
@@ -300,7 +300,7 @@ void Consumer::store_places() {
     if (lane->in_transactions || lane->draining || lane->log != Lane::Log::known) continue;
     if (place == lane->stored || !lane->is_dirty()) continue;
     lane->stored = place;
-    rd_kafka_topic_partition_list_add(places.get(), lane->topic.c_str(), lane->partition)->offset = place;
+    add_place(*places, lane->topic, lane->partition, place, lane->landmark);
   }
   if (places->cnt > 0) rd_kafka_offsets_store(client_->get(), places.get());
 }

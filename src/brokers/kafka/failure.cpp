@@ -92,6 +92,8 @@ bool is_transient(rd_kafka_resp_err_t error) {
 Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_view text) {
   std::string_view advice;
   auto code = code_of(error);
+  // To librdkafka since 2.2, a peer that hangs up while TLS is agreed upon is a broken connection.
+  if (error == RD_KAFKA_RESP_ERR__TRANSPORT && text.find("SSL handshake failed") != std::string_view::npos) code = errc::tls_failed;
   // With TLS 1.3 the broker judges our certificate after the handshake: to librdkafka, a broken connection.
   if (text.find("alert") != std::string_view::npos && text.find("certificate") != std::string_view::npos) {
     code = errc::tls_failed;
