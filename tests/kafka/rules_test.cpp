@@ -6,6 +6,7 @@
 
 #include "brokers/kafka/failure.hpp"
 #include "brokers/kafka/fetch_marks.hpp"
+#include "brokers/kafka/given_out.hpp"
 #include "brokers/kafka/landmark.hpp"
 #include "brokers/kafka/offsets.hpp"
 #include "brokers/kafka/openings.hpp"
@@ -200,6 +201,55 @@ TEST(KafkaFetchMarks, WhatWasHandedOutCountsToo) {
   EXPECT_EQ(marks.change(1'000'000), Change::none) << "an eighth is always left";
   marks.add(1);
   EXPECT_EQ(marks.change(1'000'000), Change::pause);
+}
+
+/// One look, when it is due.
+bool look_finds(GivenOut& given_out, std::int32_t partitions, TimePoint now) {
+  EXPECT_TRUE(given_out.is_due(now));
+  return given_out.found(given_out.look(), partitions, now);
+}
+
+TEST(KafkaGivenOut, WhoeverGaveOutTooFewJoinsAnewAndNotForEver) {
+  using namespace std::chrono_literals;
+  GivenOut given_out;
+  TimePoint now{};
+  for (int times = 0; times < 4; ++times) {
+    given_out.begin(0, now);
+    EXPECT_FALSE(given_out.is_due(now));
+    EXPECT_FALSE(look_finds(given_out, 6, now += 1s)) << "librdkafka may be about to see it";
+    EXPECT_EQ(look_finds(given_out, 6, now += 1s), times < 3);
+    EXPECT_FALSE(given_out.is_due(now + 1h)) << "until the next rebalance";
+  }
+  given_out.begin(6, now);
+  EXPECT_FALSE(look_finds(given_out, 6, now += 1s));
+  given_out.begin(0, now);
+  EXPECT_FALSE(look_finds(given_out, 6, now += 1s));
+  EXPECT_TRUE(look_finds(given_out, 6, now += 1s)) << "it had helped";
+}
+
+TEST(KafkaGivenOut, ATopicThatIsGoneIsLookedForEverMoreSeldom) {
+  using namespace std::chrono_literals;
+  GivenOut given_out;
+  TimePoint now{};
+  given_out.begin(0, now);
+  EXPECT_FALSE(look_finds(given_out, 0, now += 1s));
+  EXPECT_FALSE(given_out.is_due(now + 1s));
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(look_finds(given_out, 0, now += 30s));
+  EXPECT_FALSE(given_out.is_due(now + 29s));
+}
+
+TEST(KafkaGivenOut, ALookFromBeforeARebalanceSaysNothing) {
+  using namespace std::chrono_literals;
+  GivenOut given_out;
+  TimePoint now{};
+  given_out.begin(0, now);
+  EXPECT_FALSE(look_finds(given_out, 6, now += 1s));
+  const auto round = given_out.look();
+  EXPECT_FALSE(given_out.is_due(now + 5s)) << "one at a time";
+  given_out.begin(6, now);
+  EXPECT_FALSE(given_out.found(round, 9, now));
+  given_out.begin(std::nullopt, now);
+  EXPECT_FALSE(given_out.is_due(now + 1h)) << "another member leads";
 }
 
 constexpr auto anywhere = RD_KAFKA_PARTITION_UA;

@@ -10,6 +10,7 @@
 #include "brokers/kafka/administration.hpp"
 #include "brokers/kafka/failure.hpp"
 #include "brokers/kafka/fetch_marks.hpp"
+#include "brokers/kafka/given_out.hpp"
 #include "brokers/kafka/lane.hpp"
 #include "runtime/signal.hpp"
 
@@ -124,7 +125,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] std::function<bool()> farewell();
   void subscribe();
   void mind_what_was_given_out();
-  static awaitable<void> look_at_what_was_given_out(std::shared_ptr<Consumer> self);
+  static awaitable<void> look_at_what_was_given_out(std::shared_ptr<Consumer> self, unsigned round);
   static awaitable<void> discover(std::shared_ptr<Consumer> self);
 
   std::shared_ptr<Session> session_;
@@ -156,12 +157,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   std::optional<bool> has_joined_;  // or asked to; as far as we heard
-  std::optional<std::int32_t> given_out_;  // partitions, by this member as the group's leader, in the last rebalance
-  int given_out_too_few_ = 0;              // looks in a row that found more
-  int rejoined_in_vain_ = 0;               // times in a row
-  bool looking_at_given_out_ = false;
-  Duration given_out_pause_ = std::chrono::seconds(1);
-  TimePoint given_out_due_{};  // of the next look; another one after each rebalance
+  GivenOut given_out_;
   bool topic_is_gone_ = false;  // as was said since the last assignment
   bool assigned_ = false;
   bool paused_ = false;

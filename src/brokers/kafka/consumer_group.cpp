@@ -16,8 +16,6 @@ namespace {
 constexpr Duration leave_limit = std::chrono::seconds(10);
 constexpr Duration commit_pause = std::chrono::milliseconds(100);
 // The leader's looks at what it gave out. A topic that is gone may be so for long.
-constexpr Duration first_look = std::chrono::seconds(1);
-constexpr Duration longest_between_looks = std::chrono::seconds(30);
 
 std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
   std::string names;
@@ -56,9 +54,7 @@ bool is_in_state(rd_kafka_event_t* statistics, std::string_view state) {
 // librdkafka waits with the rebalance, and with the next one, until it is told (un)assign; it need not be told from here.
 void Consumer::on_rebalance(rd_kafka_event_t* event) {
   steady_ = false;  // another may follow at once
-  given_out_ = client_->troubles().take_given_out();  // none: another member leads
-  given_out_too_few_ = 0;
-  given_out_due_ = session_->clock->now() + first_look;
+  given_out_.begin(client_->troubles().take_given_out(), session_->clock->now());
   last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;
   const auto what = rd_kafka_event_error(event);
   const auto* list = rd_kafka_event_topic_partition_list(event);
@@ -219,14 +215,11 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
 // that change hands are nobody's, and librdkafka, which compares what it sees later with what it saw before, has no reason for
 // another rebalance (2.0 to 2.15 at least). The leader looks again, and joins anew where it gave out too few.
 void Consumer::mind_what_was_given_out() {
-  if (!given_out_ || !steady_ || looking_at_given_out_ || session_->clock->now() < given_out_due_) return;
-  looking_at_given_out_ = true;
-  asio::co_spawn(session_->executor, look_at_what_was_given_out(shared_from_this()), asio::detached);
+  if (steady_ && given_out_.is_due(session_->clock->now()))
+    asio::co_spawn(session_->executor, look_at_what_was_given_out(shared_from_this(), given_out_.look()), asio::detached);
 }
 
-awaitable<void> Consumer::look_at_what_was_given_out(std::shared_ptr<Consumer> self) {
-  constexpr int enough_looks = 2;  // librdkafka may be about to see it itself
-  constexpr int most_rejoins = 3;  // the group may not be allowed all of them
+awaitable<void> Consumer::look_at_what_was_given_out(std::shared_ptr<Consumer> self, unsigned round) {
   std::function<std::int32_t()> look = [client = self->client_, wanted = self->request_.topic] {
     constexpr Duration limit = std::chrono::seconds(5);
     std::int32_t partitions = 0;
@@ -236,23 +229,8 @@ awaitable<void> Consumer::look_at_what_was_given_out(std::shared_ptr<Consumer> s
     }
     return partitions;
   };
-  const auto rebalance = self->given_out_due_;
   const auto partitions = co_await self->session_->blocking(std::move(look));
-  self->looking_at_given_out_ = false;
-  if (self->closed_ || !self->given_out_ || self->given_out_due_ != rebalance) co_return;  // there was another one
-  const auto now = self->session_->clock->now();
-  if (partitions == 0) {
-    // There is none: it may come, and librdkafka not see that either.
-    self->given_out_pause_ = std::min(self->given_out_pause_ * 2, longest_between_looks);
-    self->given_out_due_ = now + self->given_out_pause_;
-    co_return;
-  }
-  self->given_out_pause_ = first_look;
-  self->given_out_due_ = now + first_look;
-  if (partitions > *self->given_out_ && ++self->given_out_too_few_ < enough_looks) co_return;
-  self->rejoined_in_vain_ = partitions > *self->given_out_ ? self->rejoined_in_vain_ + 1 : 0;
-  self->given_out_.reset();
-  if (self->rejoined_in_vain_ == 0 || self->rejoined_in_vain_ > most_rejoins) co_return;
+  if (!self->given_out_.found(round, partitions, self->session_->clock->now()) || self->closed_) co_return;
   log(LogLevel::warning, "the topic came back while the group shared its partitions, and some are nobody's; joining the group anew",
       {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", *self->request_.group}});
   self->steady_ = false;
