@@ -217,7 +217,7 @@ awaitable<Receipt> MessageBroker::State::publish(OutgoingMessage message, std::o
   auto& cells = topic(message.topic);
   const auto call = require_closed_circuit({&message, 1});
   PublishResult result;
-  if (connected_ && !circuit_suspect_) {
+  if (connected_ && !circuit_suspect_ && !buffer.is_in_the_way()) {
     // The common case, in as few coroutines as it can be.
     const bool at_once = transport->publish_now(message, result);
     if (!at_once) {
@@ -247,7 +247,7 @@ std::optional<Receipt> MessageBroker::State::try_publish(OutgoingMessage& messag
     if (!buffer.has_room() || buffer.is_next_last_of_batch()) return std::nullopt;
     return buffer.add(std::move(message));
   }
-  if (!connected_ || circuit_suspect_) return std::nullopt;
+  if (!connected_ || circuit_suspect_ || buffer.is_in_the_way()) return std::nullopt;
   PublishResult result;
   if (!transport->publish_now(message, result) || result.error == errc::connection_failed) return std::nullopt;
   if (!result.ok()) {
@@ -314,6 +314,7 @@ awaitable<void> MessageBroker::State::send(std::span<OutgoingMessage> messages, 
                                            PublishCall call) {
   const auto began = clock->now();
   try {
+    if (buffer.is_in_the_way()) co_await buffer.wait_behind();
     co_await transmit(messages, results, began);
     if (!std::ranges::all_of(results, &PublishResult::ok)) co_await retry_failed(messages, results, began);
   } catch (...) {

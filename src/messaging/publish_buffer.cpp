@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <maestro/messaging/log.hpp>
 #include <map>
 
 #include "messaging/broker_state.hpp"
+#include "runtime/waiter.hpp"
 
 namespace maestro::messaging {
 
@@ -30,6 +33,7 @@ struct PublishBuffer::Batch {
   MessageBroker::State::PublishCall call;
   std::uint64_t number = 0;     // in the order in which they were sent
   bool gathers = false;         // waits for more messages
+  bool closed = false;          // takes no more: a publish waits behind it
   bool begun = false;           // the transport has its messages, or a line for them
   bool answered = false;
 
@@ -41,6 +45,7 @@ struct PublishBuffer::Batch {
   void reset() {
     messages.clear();
     gathers = false;
+    closed = false;
     begun = false;
     answered = false;
     if (!std::ranges::all_of(results, &PublishResult::ok)) results.clear();
@@ -105,6 +110,19 @@ class PublishBuffer::Charge final : public HandedOver {
   std::weak_ptr<MessageBroker::State> owner_;
 };
 
+/// A publish that waits behind so many messages.
+struct PublishBuffer::Passing {
+  Passing(PublishBuffer& buffer, std::uint64_t messages) : of(buffer), before(messages) { of.passing_.push_back(this); }
+  Passing(const Passing&) = delete;
+  ~Passing() {
+    std::erase(of.passing_, this);
+    of.changed_.ring();
+  }
+  PublishBuffer& of;
+  std::uint64_t before;
+  Waiter waiter;
+};
+
 PublishBuffer::PublishBuffer(MessageBroker::State& state, std::size_t limit)
     : state_(state),
       custody_(dynamic_cast<Custody*>(state.transport.get())),
@@ -127,13 +145,14 @@ awaitable<void> PublishBuffer::let_send() {
 }
 
 bool PublishBuffer::is_next_last_of_batch() const noexcept {
-  return !waiting_.empty() && waiting_.back()->messages.size() + 1 == most_in_batch;
+  return !waiting_.empty() && !waiting_.back()->closed && waiting_.back()->messages.size() + 1 == most_in_batch;
 }
 
 Receipt PublishBuffer::add(OutgoingMessage&& message) {
-  if (waiting_.empty() || waiting_.back()->messages.size() >= most_in_batch) waiting_.push_back(new_batch());
+  if (waiting_.empty() || waiting_.back()->closed || waiting_.back()->messages.size() >= most_in_batch) waiting_.push_back(new_batch());
   waiting_.back()->messages.push_back(std::move(message));
   ++unconfirmed_;
+  ++added_;
   if (!std::exchange(running_, true)) asio::co_spawn(state_.executor, run(state_.shared_from_this()), asio::detached);
   if (std::exchange(idle_, false)) changed_.ring();
   Receipt receipt;
@@ -154,6 +173,33 @@ std::shared_ptr<PublishBuffer::Batch> PublishBuffer::new_batch() {
   return batch;
 }
 
+awaitable<void> PublishBuffer::wait_behind() {
+  Passing mine(*this, added_);
+  if (!waiting_.empty()) waiting_.back()->closed = true;
+  changed_.ring();
+  while (passing_.front() != &mine || !may_pass(mine)) {
+    co_await mine.waiter.async_wait(asio::deferred);
+    const auto cancellation = co_await asio::this_coro::cancellation_state;
+    if (cancellation.cancelled() != asio::cancellation_type::none) throw boost::system::system_error(asio::error::operation_aborted);
+  }
+}
+
+bool PublishBuffer::may_pass(const Passing& publish) const {
+  auto on_their_way = left_;
+  for (const auto& batch : under_way_)
+    if (!batch->answered && !(batch->begun && state_.capabilities.orders_concurrent_publishes)) on_their_way -= batch->messages.size();
+  return on_their_way >= publish.before && !is_held_up();
+}
+
+// Each goes on within the call, and so none that comes later gets before it.
+void PublishBuffer::let_pass() {
+  while (!passing_.empty() && may_pass(*passing_.front())) {
+    const auto* first = passing_.front();
+    passing_.front()->waiter.wake();
+    if (!passing_.empty() && passing_.front() == first) return;  // it was woken for something else, and will look by itself
+  }
+}
+
 awaitable<void> PublishBuffer::drain() {
   while (unconfirmed_ > 0) co_await moved_.wait_until(TimePoint::max());
 }
@@ -167,6 +213,7 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
   auto& self = owner->buffer;
   while (self.unconfirmed_ > 0) {
     self.send_what_may_go();
+    self.let_pass();
     if (!self.under_way_.empty() && self.under_way_.front()->answered) {
       if (self.under_way_.front()->has_to_be_retried()) co_await self.retry();
       auto batch = std::move(self.under_way_.front());
@@ -180,6 +227,7 @@ awaitable<void> PublishBuffer::run(std::shared_ptr<MessageBroker::State> owner) 
     self.idle_ = false;
   }
   self.running_ = false;
+  self.let_pass();
 }
 
 void PublishBuffer::recycle(std::shared_ptr<Batch> batch) {
@@ -190,7 +238,8 @@ void PublishBuffer::recycle(std::shared_ptr<Batch> batch) {
 
 // Where one failed, what comes after it waits until that is settled: else it would overtake what is tried again.
 bool PublishBuffer::may_send() const {
-  return !waiting_.empty() && (messages_under_way_ == 0 || messages_under_way_ + most_in_batch <= at_once_) && !is_held_up();
+  if (waiting_.empty() || is_held_up() || (!passing_.empty() && left_ >= passing_.front()->before)) return false;
+  return messages_under_way_ == 0 || messages_under_way_ + most_in_batch <= at_once_;
 }
 
 bool PublishBuffer::is_held_up() const {
@@ -200,7 +249,7 @@ bool PublishBuffer::is_held_up() const {
 TimePoint PublishBuffer::gathers_until() {
   constexpr std::size_t enough_batches = 8;
   constexpr std::size_t few = 64;
-  if (!custody_ || waiting_.empty() || waiting_.size() >= enough_batches) return TimePoint::min();
+  if (!custody_ || waiting_.empty() || waiting_.size() >= enough_batches || !passing_.empty()) return TimePoint::min();
   auto& first = *waiting_.front();
   const auto count = unconfirmed_ - messages_under_way_;
   first.gathers = (first.gathers && count < few) || (charges_ > 0 && count < messages_under_way_);
@@ -214,6 +263,7 @@ void PublishBuffer::send_what_may_go() {
   while (may_send()) {
     auto batch = std::move(waiting_.front());
     waiting_.pop_front();
+    left_ += batch->messages.size();
     if (hand_over(*batch)) {
       recycle(std::move(batch));
       continue;
@@ -283,6 +333,7 @@ awaitable<void> PublishBuffer::send(std::shared_ptr<MessageBroker::State> owner,
     batch->call = owner->require_closed_circuit();
     if (owner->buffer.is_held_up()) throw MessagingError(errc::connection_failed, "what was published before it has to be tried again first");
     batch->begun = owner->connected_;
+    if (!owner->buffer.passing_.empty()) owner->buffer.changed_.ring();
     co_await owner->transmit(batch->messages, batch->results, batch->began);
   } catch (const boost::system::system_error& failure) {
     batch->fail_what_has_no_answer(failure);

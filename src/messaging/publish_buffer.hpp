@@ -25,6 +25,11 @@ class PublishBuffer {
   awaitable<void> wait_for_room();
   /// There must be room.
   Receipt add(OutgoingMessage&& message);
+  /// Whether a publish that begins now might overtake some of it: then it has to `wait_behind()` it.
+  [[nodiscard]] bool is_in_the_way() const noexcept { return !passing_.empty() || (unconfirmed_ > 0 && !is_all_on_its_way()); }
+  /// Completes when all that was added before is on its way to the broker, or has failed; what is added later waits for whoever
+  /// waits here, and publishes in the same turn. Cancelling throws `operation_aborted`.
+  awaitable<void> wait_behind();
   /// Completes when all is confirmed or has failed.
   awaitable<void> drain();
   awaitable<FlushReport> flush();
@@ -32,10 +37,14 @@ class PublishBuffer {
  private:
   struct Batch;
   class Charge;
+  struct Passing;
 
   static awaitable<void> run(std::shared_ptr<MessageBroker::State> owner);
   static awaitable<void> send(std::shared_ptr<MessageBroker::State> owner, std::shared_ptr<Batch> batch);
   [[nodiscard]] bool may_send() const;
+  [[nodiscard]] bool is_all_on_its_way() const noexcept { return waiting_.empty() && under_way_.empty() && coming_back_ == 0; }
+  [[nodiscard]] bool may_pass(const Passing& publish) const;
+  void let_pass();
   [[nodiscard]] bool is_held_up() const;
   /// Until when what waits gathers more; now or earlier when it does not.
   [[nodiscard]] TimePoint gathers_until();
@@ -60,6 +69,9 @@ class PublishBuffer {
   std::size_t charges_ = 0;      // of the transport's, that have not ended
   std::size_t coming_back_ = 0;  // of those, with messages that have to be tried again
   std::uint64_t batches_ = 0;    // that were begun to be sent
+  std::deque<Passing*> passing_;  // publishes that wait behind what is here, in order
+  std::uint64_t added_ = 0;       // messages, ever
+  std::uint64_t left_ = 0;        // of those, that wait no more
   std::size_t unconfirmed_ = 0;  // waiting or under way
   bool running_ = false;
   bool idle_ = false;            // the sender could take another message

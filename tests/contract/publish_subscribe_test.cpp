@@ -437,6 +437,45 @@ TEST_P(PublishSubscribe, BufferedPublishesAreFlushedAndBounded) {
   });
 }
 
+// One writer, which waits for each call; then several at once, each of which has to keep its own order.
+TEST_P(PublishSubscribe, WhatIsConfirmedDoesNotOvertakeWhatIsBuffered) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    constexpr int writers = 4;
+    constexpr int each = 200;
+    int running = writers;
+    const auto write = [&](int writer) -> awaitable<void> {
+      const auto key = std::to_string(writer);
+      for (int i = 0; i < each; ++i) {
+        const Value value{writer, i};
+        if (i % 50 == 49) {
+          std::vector<OutgoingMessage> batch(1);
+          batch.front().topic = topic;
+          batch.front().key = key;
+          batch.front().payload = Payload(boost::json::serialize(value));
+          for (const auto& result : co_await client.publish_many(std::move(batch))) result.value();
+        } else {
+          co_await client.publish(topic, value, {.key = key, .confirm = i % 10 == 9});
+        }
+      }
+      --running;
+    };
+    for (int writer = 0; writer < writers; ++writer) boost::asio::co_spawn(client.executor(), write(writer), boost::asio::detached);
+    co_await until([&] { return running == 0; });
+    const auto report = co_await client.flush();
+    EXPECT_TRUE(report.failures.empty());
+    auto subscription = co_await client.subscribe(topic, {.group_id = group("g")});
+    std::array<std::int64_t, writers> expected{};
+    for (int i = 0; i < writers * each; ++i) {
+      const auto value = (co_await subscription.next())->value();
+      auto& next = expected.at(static_cast<std::size_t>(value.at(0).as_int64()));
+      EXPECT_EQ(value.at(1).as_int64(), next);
+      next = value.at(1).as_int64() + 1;
+    }
+  });
+}
+
 TEST_P(PublishSubscribe, OverTheSizeLimitIsRefusedAndAtItIsNot) {
   run([&]() -> awaitable<void> {
     auto client = broker({}, {}, {{"max_message_bytes", 1000}});
