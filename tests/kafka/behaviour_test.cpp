@@ -638,6 +638,33 @@ TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainIsReadFromItsBeginning) {
   });
 }
 
+// One partition tells that the topic is gone; the others are not read any more, and say nothing.
+TEST_F(KafkaBehaviour, EveryPartitionOfATopicThatWasGoneForSecondsIsReadFromItsBeginning) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker broker(context.get_executor(), config());
+    constexpr int partitions = 6;
+    constexpr std::size_t each = 300;
+    const auto topic = unique("gone");
+    const auto publish = [&](int from) -> awaitable<void> {
+      co_await broker.administration().create_topic(topic, {.partitions = partitions});
+      for (int partition = 0; partition < partitions; ++partition)
+        co_await publish_numbers(broker, topic, from + partition * static_cast<int>(each), each, 0, partition);
+    };
+    co_await publish(0);
+    auto alone = co_await broker.subscribe(topic);
+    auto member = co_await broker.subscribe(topic, {.group_id = unique("g")});
+    EXPECT_EQ((co_await read_numbers(context, alone, 0, partitions * each)).size(), partitions * each);
+    EXPECT_EQ((co_await read_numbers(context, member, 0, partitions * each)).size(), partitions * each);
+    co_await broker.administration().delete_topic(topic);
+    co_await sleep_for(*clock, 3s);
+    co_await publish(10'000);
+    EXPECT_EQ((co_await read_numbers(context, alone, 10'000, partitions * each)).size(), partitions * each) << "without a group";
+    EXPECT_EQ((co_await read_numbers(context, member, 10'000, partitions * each)).size(), partitions * each) << "in a group";
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainWhileNothingWasFetchedIsReadFromItsBeginning) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto clock = Clock::real();

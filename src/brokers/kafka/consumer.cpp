@@ -171,6 +171,7 @@ void Consumer::on_partition_error(const rd_kafka_message_t& message) {
     if (lane->log == Lane::Log::known) lane->offsets.reached_end(message.offset);
     return;
   }
+  if (is_of_topic(message.err) || message.err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) doubt_topic(rd_kafka_topic_name(message.rkt));
   log(LogLevel::warning, describe(message.err, "consuming", rd_kafka_message_errstr(&message)).detail,
       {{"broker", "kafka"}, {"topic", request_.topic}});
 }

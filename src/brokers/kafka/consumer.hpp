@@ -98,6 +98,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] bool is_doubted(const rd_kafka_message_t& message);
   void doubt(Lane& lane);
   void doubt_all();
+  void doubt_topic(std::string_view topic);
   void trust(Lane& lane);
   [[nodiscard]] bool is_of_its_log(Lane& lane, const rd_kafka_message_t& message);
   void begin_again(Lane& lane, Cause cause);

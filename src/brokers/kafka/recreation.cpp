@@ -17,17 +17,21 @@ namespace {
 constexpr Duration try_again = std::chrono::seconds(1);
 }  // namespace
 
+// Of a topic that is gone librdkafka stops reading all partitions when one of them tells.
 void Consumer::face_troubles() {
   for (const auto& [topic, partition, kind] : client_->troubles().take()) {
-    for (const auto& [id, lane] : lanes_) {
-      if (lane->topic != topic || lane->partition != partition.value_or(lane->partition)) continue;
-      if (kind == Trouble::Kind::unknown_topic) {
-        doubt(*lane);
-      } else if (lane->log != Lane::Log::other) {
-        begin_again(*lane, Cause::out_of_range);
-      }
+    if (kind == Trouble::Kind::unknown_topic) {
+      doubt_topic(topic);
+      continue;
     }
+    for (const auto& [id, lane] : lanes_)
+      if (lane->topic == topic && lane->partition == partition && lane->log != Lane::Log::other) begin_again(*lane, Cause::out_of_range);
   }
+}
+
+void Consumer::doubt_topic(std::string_view topic) {
+  for (const auto& [id, lane] : lanes_)
+    if (lane->topic == topic) doubt(*lane);
 }
 
 bool Consumer::is_doubted(const rd_kafka_message_t& message) {
