@@ -437,6 +437,21 @@ TEST_P(PublishSubscribe, BufferedPublishesAreFlushedAndBounded) {
   });
 }
 
+// `latest` says where a new group begins, and not that of what comes later the first messages are skipped.
+TEST_P(PublishSubscribe, AGroupThatBeganAtTheEndReadsALaterTopicFromItsBeginning) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto prefix = unique();
+    co_await client.publish(prefix + ".old", Value("old"), {.key = "k"});
+    auto subscription =
+        co_await client.subscribe(prefix + ".*", {.group_id = group("g"), .auto_offset_reset = OffsetReset::latest});
+    co_await client.publish(prefix + ".old", Value("fresh"), {.key = "k"});
+    EXPECT_EQ((co_await subscription.next())->value(), "fresh");
+    for (int i = 0; i < 10; ++i) co_await client.publish(prefix + ".later", Value(i), {.key = "k"});
+    for (int i = 0; i < 10; ++i) EXPECT_EQ((co_await subscription.next())->value(), i);
+  });
+}
+
 // One writer, which waits for each call; then several at once, each of which has to keep its own order.
 TEST_P(PublishSubscribe, WhatIsConfirmedDoesNotOvertakeWhatIsBuffered) {
   run([&]() -> awaitable<void> {

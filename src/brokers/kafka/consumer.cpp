@@ -60,6 +60,7 @@ awaitable<void> Consumer::open(Duration limit) {
   if (is_private()) {
     asio::co_spawn(session_->executor, discover(self), asio::detached);
   } else {
+    if (request_.auto_offset_reset == OffsetReset::latest) co_await look_what_is_there();
     subscribe();
     // A pattern that nothing matches yet may wait for long.
     if (is_pattern(request_.topic)) patience = std::min(deadline, session_->clock->now() + std::chrono::seconds(3));
@@ -182,7 +183,10 @@ void Consumer::on_error(rd_kafka_event_t* event) {
   const auto error = fatal ? fatal : rd_kafka_event_error(event);
   auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), fatal ? text : rd_kafka_event_error_string(event));
   if (failure.code == errc::connection_failed) session_->lost();
-  topic_is_gone_ |= error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+  if (error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
+    topic_is_gone_ = true;
+    if (partitions_at_first_) partitions_at_first_->erase(request_.topic);
+  }
   const bool for_good = fatal || failure.code == errc::authentication_failed ||
                         failure.code == errc::invalid_option;
   const bool passes = (is_transient(error) && !is_of_topic(error)) || error == std::exchange(last_error_, error);

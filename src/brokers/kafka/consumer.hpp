@@ -118,6 +118,10 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   };
   static awaitable<void> assign(std::shared_ptr<Consumer> self, PartitionsHandle partitions);
   static awaitable<void> revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost);
+  /// What there is of what it subscribes to, before it does.
+  awaitable<void> look_what_is_there();
+  /// Whether a group that begins at the end begins at the end of this partition: of what comes later it wants everything.
+  [[nodiscard]] bool begins_at_end(const std::string& topic, std::int32_t partition) const;
   awaitable<void> find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Beginning>& begin);
   void store_places();
   void send_commit();
@@ -158,6 +162,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   std::optional<bool> has_joined_;  // or asked to; as far as we heard
+  std::optional<std::map<std::string, std::int32_t, std::less<>>> partitions_at_first_;  // by topic, where the group begins at the end
   GivenOut given_out_;
   bool topic_is_gone_ = false;  // as was said since the last assignment
   bool assigned_ = false;

@@ -82,18 +82,42 @@ void Consumer::on_rebalance(rd_kafka_event_t* event) {
 // The group's places are asked for here, and not by librdkafka, for three reasons: the lag is known before the first message, a
 // new group that starts at the end has a place at once, which outlives this member, and a place may have a landmark. Where it has
 // one, reading begins there.
+awaitable<void> Consumer::look_what_is_there() {
+  using Partitions = std::map<std::string, std::int32_t, std::less<>>;
+  std::function<std::optional<Partitions>()> look = [client = client_, wanted = request_.topic]() -> std::optional<Partitions> {
+    constexpr Duration limit = std::chrono::seconds(5);
+    Partitions found;
+    try {
+      for (const auto& topic : ask::topics(*client, wanted, limit)) found.emplace(topic.name, topic.partitions);
+    } catch (const MessagingError&) {  // then nothing counts as new
+      return std::nullopt;
+    }
+    return found;
+  };
+  partitions_at_first_ = co_await session_->blocking(std::move(look));
+}
+
+bool Consumer::begins_at_end(const std::string& topic, std::int32_t partition) const {
+  if (request_.auto_offset_reset != OffsetReset::latest) return false;
+  if (!partitions_at_first_) return true;
+  const auto found = partitions_at_first_->find(topic);
+  return found != partitions_at_first_->end() && partition < found->second;
+}
+
 awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Beginning>& begin) {
-  const bool from_end = request_.auto_offset_reset == OffsetReset::latest;
   struct Place {
     std::string topic;
     std::int32_t partition;
+    bool from_end;
+    bool is_new = false;  // to the group
     std::int64_t committed = -1;
     std::int64_t base = -1;
     Landmark landmark = {};
   };
   auto places = std::make_shared<std::vector<Place>>();
-  for (int i = 0; i < partitions->cnt; ++i) places->push_back({partitions->elems[i].topic, partitions->elems[i].partition});
-  std::function<bool()> look = [client = client_, places, from_end] {
+  for (const auto& each : std::span(partitions->elems, static_cast<std::size_t>(partitions->cnt)))
+    places->push_back({each.topic, each.partition, begins_at_end(each.topic, each.partition)});
+  std::function<bool()> look = [client = client_, places] {
     constexpr Duration limit = std::chrono::seconds(5);
     const auto asked = make_partitions(places->size());
     for (const auto& each : *places) rd_kafka_topic_partition_list_add(asked.get(), each.topic.c_str(), each.partition);
@@ -110,9 +134,10 @@ awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partition
             Landmark::from_metadata({static_cast<const char*>(answer.metadata), answer.metadata_size}, answer.offset);
         continue;
       }
+      place.is_new = true;
       try {
         const auto range = ask::range(client->get(), place.topic, place.partition, limit);
-        place.base = from_end ? range.next : range.first;
+        place.base = place.from_end ? range.next : range.first;
       } catch (const MessagingError&) {  // librdkafka finds it itself, with patience
       }
     }
@@ -125,7 +150,12 @@ awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partition
   for (std::size_t i = 0; i < places->size(); ++i) {
     const auto& place = (*places)[i];
     begin[i] = {Offsets(place.base, place.committed), place.landmark};
-    if (place.base >= 0) partitions->elems[i].offset = place.landmark.known() ? place.landmark.offset : place.base;
+    auto& offset = partitions->elems[i].offset;
+    if (place.base >= 0) {
+      offset = place.landmark.known() ? place.landmark.offset : place.base;
+    } else if (place.is_new) {
+      offset = place.from_end ? RD_KAFKA_OFFSET_END : RD_KAFKA_OFFSET_BEGINNING;
+    }
   }
 }
 

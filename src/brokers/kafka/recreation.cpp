@@ -30,6 +30,8 @@ void Consumer::face_troubles() {
 }
 
 void Consumer::doubt_topic(std::string_view topic) {
+  if (partitions_at_first_)
+    if (const auto found = partitions_at_first_->find(topic); found != partitions_at_first_->end()) partitions_at_first_->erase(found);
   for (const auto& [id, lane] : lanes_)
     if (lane->topic == topic) doubt(*lane);
 }
