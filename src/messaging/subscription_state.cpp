@@ -77,7 +77,8 @@ void Subscription::State::forget(std::string_view topic, std::int32_t partition)
   const auto is_meant = [&](std::string_view of, std::int32_t index) { return of == topic && (index < 0 || index == partition); };
   fetched_.erase(fetched_.begin(), fetched_.begin() + static_cast<std::ptrdiff_t>(at_));
   at_ = 0;
-  std::erase_if(fetched_, [&](const Message& message) { return is_meant(message.topic(), message.position().partition); });
+  for (auto* messages : {&fetched_, &set_aside_})
+    std::erase_if(*messages, [&](const Message& message) { return is_meant(message.topic(), message.position().partition); });
   for (const auto& [lane, source] : lanes_) {
     if (!is_meant(source.topic, source.partition)) continue;
     std::erase_if(handed_out_, [&](DeliveryTag tag) { return tag.lane == lane; });
@@ -99,6 +100,7 @@ awaitable<bool> Subscription::State::refill(std::size_t at_most) {
       }
       co_await transport_->wait();
       turn_.waited();
+      if (!fetched_.empty()) co_return true;  // what was set aside when it was paused
     } catch (const MessagingError&) {
       if (!closed_) throw;
     }
@@ -213,8 +215,19 @@ void Subscription::State::settled_elsewhere(DeliveryTag tag) {
   acknowledger_.settle(tag);
 }
 
-void Subscription::State::pause() { transport_->pause(); }
-void Subscription::State::resume() { transport_->resume(); }
+void Subscription::State::pause() {
+  transport_->pause();
+  set_aside_.insert(set_aside_.end(), std::make_move_iterator(fetched_.begin() + static_cast<std::ptrdiff_t>(at_)),
+                    std::make_move_iterator(fetched_.end()));
+  fetched_.clear();
+  at_ = 0;
+}
+
+void Subscription::State::resume() {
+  fetched_.insert(fetched_.begin(), std::make_move_iterator(set_aside_.begin()), std::make_move_iterator(set_aside_.end()));
+  set_aside_.clear();
+  transport_->resume();
+}
 
 awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partition, std::int64_t offset) {
   if (offset < Subscription::end)

@@ -59,6 +59,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   bool auto_commit_;
   std::unique_ptr<TransportSubscription> transport_;
   Acknowledger acknowledger_;
+  std::vector<Message> set_aside_;  // fetched, and not handed out while it is paused
   std::vector<Message> fetched_;
   std::size_t at_ = 0;
   std::vector<DeliveryTag> handed_out_;

@@ -275,6 +275,30 @@ TEST_P(PublishSubscribe, PauseKeepsThePlace) {
   });
 }
 
+TEST_P(PublishSubscribe, PauseStopsWhatWasFetchedToo) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    constexpr int count = 20;
+    for (int i = 0; i < count; ++i) co_await client.publish(topic, Value(i), {.key = "k"});
+    auto subscription = co_await client.subscribe(topic, {.group_id = group("g")});
+    int received = 0;
+    const auto reader = [&]() -> awaitable<void> {
+      for (; received < count; ++received) {
+        if (received == 5) subscription.pause();
+        EXPECT_EQ((co_await subscription.next())->value(), received);
+      }
+    };
+    asio::co_spawn(*context_, reader, asio::detached);
+    co_await until([&] { return received == 5; });
+    co_await sleep(2s);
+    EXPECT_EQ(received, 5);
+    EXPECT_FALSE(subscription.try_next().has_value());
+    subscription.resume();
+    co_await until([&] { return received == count; });
+  });
+}
+
 TEST_P(PublishSubscribe, SeekGoesBackAndToTheEnd) {
   run([&]() -> awaitable<void> {
     auto client = broker();

@@ -61,7 +61,7 @@ class Subscription {
   /// meanwhile, whose messages come again.
   awaitable<void> commit();
 
-  /// Stops deliveries without losing the place in the group. Messages fetched ahead are kept.
+  /// Stops deliveries at once, without losing the place in the group: until `resume()`, `next()` waits. Messages fetched ahead are kept.
   void pause();
   void resume();
   /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end. Throws

@@ -61,6 +61,7 @@ class TransportSubscription {
   virtual awaitable<void> commit() = 0;
 
   virtual void pause() = 0;
+  /// Completes a `wait` that is under way, or else the next one.
   virtual void resume() = 0;
   /// Commits, leaves the group; unsettled deliveries go to other members. Nothing is handed out after it was called.
   virtual awaitable<void> close() = 0;

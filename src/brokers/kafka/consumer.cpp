@@ -318,7 +318,7 @@ awaitable<void> Consumer::wait() {
   for (;;) {
     require_open();
     serve();
-    if (has_ready()) co_return;
+    if (std::exchange(resumed_, false) || has_ready()) co_return;
     const auto due = due_.empty() || paused_ ? TimePoint::max() : due_.begin()->first;
     co_await ready_.wait_until(due);
   }
@@ -362,6 +362,7 @@ void Consumer::pause() { paused_ = true; }
 
 void Consumer::resume() {
   paused_ = false;
+  resumed_ = true;
   ready_.notify();
 }
 

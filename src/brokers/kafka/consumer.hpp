@@ -167,6 +167,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   bool topic_is_gone_ = false;  // as was said since the last assignment
   bool assigned_ = false;
   bool paused_ = false;
+  bool resumed_ = false;  // and no wait has completed since
   rd_kafka_resp_err_t last_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;  // that was told since the last rebalance
   TimePoint fetch_paused_at_{};
   bool closed_ = false;

@@ -59,7 +59,7 @@ awaitable<void> MemorySubscription::wait() {
     require_open();
     waker_->park();
     const auto ready = paused_ ? TimePoint::max() : session_->hub->ready_at(member(), group_);
-    if (ready <= session_->clock->now()) {
+    if (std::exchange(resumed_, false) || ready <= session_->clock->now()) {
       waker_->unpark();
       co_return;
     }
@@ -81,6 +81,7 @@ void MemorySubscription::pause() { paused_ = true; }
 
 void MemorySubscription::resume() {
   paused_ = false;
+  resumed_ = true;
   waker_->wake();
 }
 

@@ -51,6 +51,7 @@ class MemorySubscription final : public TransportSubscription {
   std::string group_;
   std::shared_ptr<Waker> waker_;
   bool paused_ = false;
+  bool resumed_ = false;  // and no wait has completed since
   bool closed_ = false;
   unsigned immediate_ = 0;
 };

@@ -62,13 +62,14 @@ awaitable<void> Reader::wait() {
   for (;;) {
     if (error_) std::rethrow_exception(error_);
     require_open();
-    if (!paused_ && !ready_messages_.empty()) co_return;
+    if (std::exchange(resumed_, false) || (!paused_ && !ready_messages_.empty())) co_return;
     co_await ready_.wait();
   }
 }
 
 void Reader::resume() {
   paused_ = false;
+  resumed_ = true;
   ready_.notify();
   on_room();
 }

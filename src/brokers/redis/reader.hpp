@@ -72,6 +72,7 @@ class Reader : public std::enable_shared_from_this<Reader> {
   bool connected_ = false;
   bool closed_ = false;
   bool paused_ = false;
+  bool resumed_ = false;  // and no wait has completed since
 
  private:
   static awaitable<void> run(std::shared_ptr<Reader> self);
