@@ -26,6 +26,11 @@ config
 completion bash
 WORDS
 
+# Nobody reads any more: no failure that has to be told.
+(sleep 0.3; "$program" config 2>"$folder/errors"; echo $? >"$folder/status") | true
+[ "$(cat "$folder/status")" = 141 ] || fail "a closed pipe ended it with $(cat "$folder/status")"
+[ -s "$folder/errors" ] && fail "of a closed pipe it said: $(cat "$folder/errors")"
+
 # A pipe that somebody holds open, and a named one that nobody has opened for writing.
 mkfifo "$folder/pipe" "$folder/lonely"
 exec 3<>"$folder/pipe"

@@ -1,7 +1,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -87,6 +90,12 @@ std::string sentence(std::string text) {
   return text;
 }
 
+/// Whoever read standard output wants no more, as `head` does.
+bool is_output_closed() {
+  pollfd output{STDOUT_FILENO, POLLOUT, 0};
+  return ::poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
+}
+
 /// The exit code, once all of the output is surely out.
 int finish(int code) {
   errno = 0;
@@ -95,6 +104,8 @@ int finish(int code) {
   std::fflush(stdout);
   const int cause = errno;
   if (std::cout.good() && std::ferror(stdout) == 0) return code;
+  constexpr int ended_by_a_closed_pipe = 128 + SIGPIPE;  // as the signal would have been told
+  if (is_output_closed()) return ended_by_a_closed_pipe;
   print_error("standard output could not be written" +
               (cause != 0 ? ": " + std::system_category().message(cause) : ""));
   return code == exit_ok ? int{exit_failed} : code;
@@ -103,6 +114,7 @@ int finish(int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a member of a group leaves it first
   // Else standard input is read a line at a time, and nobody can tell whether more is there.
   std::ios::sync_with_stdio(false);
   Settings settings;
@@ -149,6 +161,7 @@ int main(int argc, char** argv) {
   try {
     return finish(action());
   } catch (...) {
+    if (is_output_closed()) return finish(exit_failed);
     return finish(report_failure(std::current_exception()));
   }
 }

@@ -24,6 +24,12 @@ expect ' ' maestro subscribe "$topic.lines" --max 10
 [ "$(maestro subscribe "$topic.lines" --max 10 --format value | wc -l)" -eq 10 ]
 expect '"partition":' maestro subscribe "$topic.lines" --max 1 --format json
 
+# A member whose output nobody reads any more leaves its group, and nobody waits until it is missed.
+(maestro subscribe "$topic.lines" --group pipe --format value || true) | head -n 1 >/dev/null
+began=$SECONDS
+[ "$(maestro subscribe "$topic.lines" --group pipe --max 10 --timeout 30 --format value | wc -l)" -eq 10 ]
+[ $((SECONDS - began)) -lt 20 ] || { echo "a closed pipe held up its group for $((SECONDS - began)) s" >&2; exit 1; }
+
 maestro publish "$topic.headers" --value 1 --header a=b --header a=c --header d=e >/dev/null
 expect '"headers":{"a":["b","c"],"d":"e"}' maestro subscribe "$topic.headers" --max 1 --format json
 maestro publish "$topic.bytes" --value 1 --key $'\xff\xfe' --header h=$'\xfa' >/dev/null

@@ -308,18 +308,28 @@ void delete_topic(const Client& client, const std::string& topic, Duration limit
 }
 
 // A partition may just have got its leader, or another one: what will mend by itself is asked again.
+// rd_kafka_query_watermark_offsets() keeps to no limit where the leader is away (2.0.2: some minutes).
 Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit) {
-  Range found;
+  constexpr std::int64_t earliest = -2;
+  constexpr std::int64_t latest = -1;
+  const auto ask = [&](std::int64_t which, int left) {
+    const auto asked = make_partitions(1);
+    rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), partition)->offset = which;
+    const auto error = rd_kafka_offsets_for_times(client, asked.get(), left);
+    return std::pair(error ? error : asked->elems[0].err, asked->elems[0].offset);
+  };
   auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
   const Pause pause(client);
   constexpr int between = 50;
   for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
-    error = rd_kafka_query_watermark_offsets(client, topic.c_str(), partition, &found.first, &found.next, left);
-    if (!error || !is_transient(error) || error == RD_KAFKA_RESP_ERR__TIMED_OUT) break;
+    Range found;
+    std::tie(error, found.first) = ask(earliest, left);
+    if (!error) std::tie(error, found.next) = ask(latest, left);
+    if (!error) return found;
+    if (!is_transient(error) || error == RD_KAFKA_RESP_ERR__TIMED_OUT) break;
     pause.wait(between);
   }
-  check(error, fmt::format("asking for the range of \"{}\"/{}", topic, partition));
-  return found;
+  fail(error, fmt::format("asking for the range of \"{}\"/{}", topic, partition));
 }
 
 std::int64_t offset_at(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Timestamp time, Duration limit) {

@@ -304,9 +304,9 @@ void Consumer::resume_fetching() {
   if (fetch_paused_at_ <= session_->clock->now() - long_pause) doubt_all();
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
   run_blocking([client = client_, topic = lanes.front()->topic, partition = lanes.front()->partition] {
-    std::int64_t low = 0;
-    std::int64_t high = 0;
-    rd_kafka_query_watermark_offsets(client->get(), topic.c_str(), partition, &low, &high, 1000);
+    const auto asked = make_partitions(1);
+    rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), partition)->offset = -1;  // the latest
+    rd_kafka_offsets_for_times(client->get(), asked.get(), 1000);
   });
 }
 

@@ -162,7 +162,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   std::optional<bool> has_joined_;  // or asked to; as far as we heard
-  std::optional<std::map<std::string, std::int32_t, std::less<>>> partitions_at_first_;  // by topic, where the group begins at the end
+  std::optional<std::map<std::string, std::int32_t, std::less<>>> partitions_at_first_;  // by topic; what comes later is read from its beginning
   GivenOut given_out_;
   bool topic_is_gone_ = false;  // as was said since the last assignment
   bool assigned_ = false;
@@ -172,7 +172,6 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   TimePoint fetch_paused_at_{};
   bool closed_ = false;
   bool discovering_ = false;
-  bool looked_ = false;  // a private reader knows what there was at its beginning
   std::string last_discovery_error_;
   TimePoint discover_due_ = TimePoint::min();
   std::optional<Failure> lost_;
