@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <future>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
 #include <map>
@@ -308,7 +309,8 @@ void delete_topic(const Client& client, const std::string& topic, Duration limit
 }
 
 // A partition may just have got its leader, or another one: what will mend by itself is asked again.
-// rd_kafka_query_watermark_offsets() keeps to no limit where the leader is away (2.0.2: some minutes).
+// rd_kafka_query_watermark_offsets() keeps to no limit where the leader is away (2.0.2: some minutes). Both ends at once, as it
+// asks too: an answer may have to wait until a fetch is over.
 Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit) {
   constexpr std::int64_t earliest = -2;
   constexpr std::int64_t latest = -1;
@@ -322,10 +324,11 @@ Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition
   const Pause pause(client);
   constexpr int between = 50;
   for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
-    Range found;
-    std::tie(error, found.first) = ask(earliest, left);
-    if (!error) std::tie(error, found.next) = ask(latest, left);
-    if (!error) return found;
+    auto end = std::async(std::launch::async, ask, latest, left);
+    const auto [first_error, first] = ask(earliest, left);
+    const auto [next_error, next] = end.get();
+    error = first_error ? first_error : next_error;
+    if (!error) return {first, next};
     if (!is_transient(error) || error == RD_KAFKA_RESP_ERR__TIMED_OUT) break;
     pause.wait(between);
   }
