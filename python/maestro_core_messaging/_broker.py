@@ -356,7 +356,8 @@ class MessageBroker:
         """A subscription to a topic or a pattern, to be iterated with `async for`. Connects by itself, when the iteration begins.
 
         Args:
-            topic: A topic, or a pattern in which `*` stands for one token and a final `>` or `#` for one or more.
+            topic: A topic, or a pattern in which `*` stands for one token and a final `>` or `#` for one or more. Kafka's
+                own topics, whose names begin with two underscores, are found only by a pattern whose first token names them.
             group_id: The group that shares the work. None: a private reader, which sees everything and settles nothing for others.
             auto_offset_reset: Where a new group, or a private reader, starts: `earliest` (the default) or `latest`.
             enable_auto_commit: Asking for the next message acknowledges the last. Default: true.

@@ -28,6 +28,49 @@ class KafkaBehaviour : public ::testing::Test {
   std::string unique(const std::string& what) const { return fmt::format("{}.{:08x}", what, std::random_device{}()); }
 };
 
+// A group on `>` commits its places, and would read them.
+TEST_F(KafkaBehaviour, APatternDoesNotReadWhatKafkaWritesByItself) {
+  for (const auto& group : {std::optional<std::string>(), std::optional(unique("everything"))}) {
+    for (const auto* pattern : {">", "*"}) {
+      run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+        auto made = config({{"commit_interval", 100}});
+        MessageBroker broker(context.get_executor(), std::move(made));
+        auto topic = unique("seen");
+        std::ranges::replace(topic, '.', '-');
+        co_await broker.publish(topic, Value(0));
+        auto reader =
+            co_await broker.subscribe(pattern, {.group_id = group, .auto_offset_reset = OffsetReset::latest});
+        auto other = co_await broker.subscribe(topic, {.group_id = unique("other"), .enable_auto_commit = false});
+        bool is_over = false;
+        int seen = 0;
+        boost::asio::co_spawn(
+            context,
+            [&]() -> awaitable<void> {
+              while (const auto message = co_await reader.next()) {
+                EXPECT_FALSE(message->topic().starts_with("__")) << pattern << " reads " << message->topic();
+                seen += message->topic() == topic ? 1 : 0;
+              }
+              is_over = true;
+            },
+            boost::asio::detached);
+        // Each commit is a message of Kafka's own.
+        for (int i = 0; i < 20; ++i) {
+          co_await broker.publish(topic, Value(i));
+          other.acknowledge(*co_await other.next());
+          co_await other.commit();
+          co_await sleep_for(*Clock::real(), 50ms);
+        }
+        for (int i = 0; i < 100 && seen == 0; ++i) co_await sleep_for(*Clock::real(), 50ms);
+        EXPECT_GT(seen, 0) << pattern;
+        co_await reader.close();
+        for (int i = 0; i < 100 && !is_over; ++i) co_await sleep_for(*Clock::real(), 50ms);
+        EXPECT_TRUE(is_over);
+        co_await broker.disconnect();
+      });
+    }
+  }
+}
+
 TEST_F(KafkaBehaviour, EveryCompressionBringsTheBytesBack) {
   for (const auto* type : {"none", "gzip", "snappy", "lz4", "zstd"}) {
     run_real([&](boost::asio::io_context& context) -> awaitable<void> {

@@ -34,6 +34,48 @@ TEST(KafkaPattern, MatchesTokensAsOursDo) {
   EXPECT_EQ(regex_of("a.b").front(), '^');
 }
 
+TEST(KafkaPattern, FindsInternalTopicsOnlyWhereTheFirstTokenNamesThem) {
+  struct Case {
+    const char* pattern;
+    const char* topic;
+    bool is_found;
+  };
+  for (const auto& [pattern, topic, is_found] : {Case{">", "__consumer_offsets", false},
+                                                 {"#", "__transaction_state", false},
+                                                 {"*", "__consumer_offsets", false},
+                                                 {"*", "__", false},
+                                                 {">", "__", false},
+                                                 {">", "___", false},
+                                                 {">", "__own.eu", false},
+                                                 {"*.eu", "__own.eu", false},
+                                                 {"*.>", "__own.eu", false},
+                                                 {"__own.*", "__own.eu", true},
+                                                 {"__own.>", "__own.eu.new", true},
+                                                 {"__consumer_offsets", "__consumer_offsets", true},
+                                                 {">", "_schemas", true},
+                                                 {">", "_", true},
+                                                 {">", "_.__", true},
+                                                 {">", "_a.b", true},
+                                                 {">", "a__", true},
+                                                 {">", "a", true},
+                                                 {">", "a.b", true},
+                                                 {"*", "_schemas", true},
+                                                 {"*", "_", true},
+                                                 {"*", "a", true},
+                                                 {"*", "a_", true},
+                                                 {"*", "a.b", false},
+                                                 {"*", "_.b", false},
+                                                 {"*.b", "_.b", true},
+                                                 {"*.b", "_a.b", true},
+                                                 {"*.*", "a.__b", true},
+                                                 {"a.*", "a.__b", true},
+                                                 {"a.>", "a.__b", true}}) {
+    EXPECT_EQ(std::regex_match(topic, std::regex(regex_of(pattern), std::regex::extended)), is_found)
+        << pattern << " " << topic << " by " << regex_of(pattern);
+    EXPECT_EQ(stands_for(pattern, topic), is_found) << pattern << " " << topic;
+  }
+}
+
 TEST(KafkaNames, AreCheckedAsKafkaDoes) {
   EXPECT_NO_THROW(check_topic_name("Orders_eu-1.new"));
   EXPECT_NO_THROW(check_topic_name(std::string(249, 'x')));

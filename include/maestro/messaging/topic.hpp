@@ -15,7 +15,9 @@ void validate_topic(std::string_view topic);
 /// Whether `validate_topic` lets it pass.
 bool is_topic(std::string_view text);
 
-/// A pattern is a topic in which `*` stands for exactly one token and a final `>` (or `#`) for one or more.
+/// A pattern is a topic in which `*` stands for exactly one token and a final `>` (or `#`) for one or more. On Kafka
+/// a topic whose name begins with two underscores is the cluster's own, and found only by a pattern whose first token names it:
+/// `__x.*` finds `__x.y`, and neither `*` nor `>` finds `__consumer_offsets`.
 bool is_pattern(std::string_view text) noexcept;
 
 /// Throws `MessagingError(invalid_topic)` for what is neither a topic nor a well-formed pattern.

@@ -156,7 +156,7 @@ std::vector<Topic> topics(const Client& client, Duration limit) {
 
 std::vector<Topic> topics(const Client& client, std::string_view wanted, Duration limit) {
   auto found = topics(client, limit);
-  std::erase_if(found, [&](const Topic& topic) { return topic.error || !matches(wanted, topic.name); });
+  std::erase_if(found, [&](const Topic& topic) { return topic.error || !stands_for(wanted, topic.name); });
   return found;
 }
 

@@ -106,7 +106,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
     std::function<std::vector<std::string>()> look = [client = co_await connected()] {
       std::vector<std::string> names;
       for (auto& topic : ask::topics(*client, ask_limit))
-        if (!topic.name.starts_with("__")) names.push_back(std::move(topic.name));  // the cluster's own
+        if (!kafka::is_internal(topic.name)) names.push_back(std::move(topic.name));
       return names;
     };
     co_return co_await asked("listing the topics", std::move(look));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <maestro/messaging/error.hpp>
+#include <maestro/messaging/topic.hpp>
 
 namespace maestro::messaging::kafka {
 
@@ -11,10 +12,11 @@ std::string regex_of(std::string_view pattern) {
   std::string regex = "^";
   for (std::size_t i = 0; i < pattern.size(); ++i) {
     const char c = pattern[i];
+    // There is no lookahead: an internal name is one of two underscores, so one in front is alone, or before something else.
     if (c == '*') {
-      regex += "[^.]+";
+      regex += i == 0 ? "(_|_?[^_.][^.]*)" : "[^.]+";
     } else if ((c == '>' || c == '#') && i + 1 == pattern.size()) {
-      regex += ".+";
+      regex += i == 0 ? "(_|_?[^_].*)" : ".+";
     } else if (c == '.') {
       regex += "\\.";
     } else {
@@ -22,6 +24,14 @@ std::string regex_of(std::string_view pattern) {
     }
   }
   return regex += '$';
+}
+
+bool is_internal(std::string_view topic) noexcept { return topic.starts_with("__"); }
+
+bool stands_for(std::string_view pattern, std::string_view topic) noexcept {
+  const auto first = pattern.substr(0, pattern.find('.'));
+  if (is_internal(topic) && (first == "*" || first == ">" || first == "#")) return false;
+  return matches(pattern, topic);
 }
 
 void check_topic_name(std::string_view topic) {
