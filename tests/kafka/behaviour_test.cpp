@@ -71,6 +71,26 @@ TEST_F(KafkaBehaviour, APatternDoesNotReadWhatKafkaWritesByItself) {
   }
 }
 
+TEST_F(KafkaBehaviour, KafkasOwnTopicsAreNotForPrograms) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    co_await broker.connect();
+    auto& administration = broker.administration();
+    for (const std::string topic : {"__consumer_offsets", "__transaction_state"}) {
+      const auto purge = [&]() -> awaitable<void> { co_await administration.purge_topic(topic); };
+      std::vector<MessagingError> failures;
+      failures.push_back(co_await failure_of(administration.create_topic(topic, {})));
+      failures.push_back(co_await failure_of(purge()));
+      failures.push_back(co_await failure_of(administration.delete_topic(topic)));
+      for (const auto& failure : failures) {
+        EXPECT_EQ(failure.reason(), errc::invalid_topic) << failure.what();
+        EXPECT_THAT(failure.what(), ::testing::HasSubstr("\"" + topic + "\" is Kafka's own"));
+      }
+    }
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, EveryCompressionBringsTheBytesBack) {
   for (const auto* type : {"none", "gzip", "snappy", "lz4", "zstd"}) {
     run_real([&](boost::asio::io_context& context) -> awaitable<void> {

@@ -119,6 +119,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
 
   awaitable<void> create_topic(std::string topic, TopicSettings settings) override {
     kafka::check_topic_name(topic);
+    kafka::check_is_not_kafkas(topic);
     const auto partitions =
         settings.partitions.value_or(static_cast<std::int32_t>(session_->options.integer("auto_create_partitions")));
     settings.configuration.merge(ask::configuration_for(session_->options.integer("max_message_bytes")));
@@ -132,6 +133,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
   }
 
   awaitable<void> delete_topic(std::string topic) override {
+    kafka::check_is_not_kafkas(topic);
     std::function<bool()> remove = [client = co_await connected(), topic] {
       ask::delete_topic(*client, topic, ask_limit);
       return true;
@@ -141,6 +143,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
   }
 
   awaitable<std::int64_t> purge_topic(std::string topic) override {
+    kafka::check_is_not_kafkas(topic);
     std::function<std::int64_t()> purge = [client = co_await connected(), topic] { return ask::purge_topic(*client, topic, ask_limit); };
     co_return co_await asked(fmt::format("purging the topic \"{}\"", topic), std::move(purge));
   }

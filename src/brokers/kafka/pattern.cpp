@@ -34,6 +34,20 @@ bool stands_for(std::string_view pattern, std::string_view topic) noexcept {
   return matches(pattern, topic);
 }
 
+void check_is_not_kafkas(std::string_view topic) {
+  static constexpr std::pair<std::string_view, std::string_view> kafkas[] = {
+      {"__consumer_offsets", "the places of all groups"},
+      {"__transaction_state", "the transactions of all programs"},
+      {"__share_group_state", "the places of all share groups"},
+      {"__cluster_metadata", "its topics and brokers"},
+  };
+  for (const auto& [name, what] : kafkas)
+    if (topic == name)
+      throw MessagingError(errc::invalid_topic, fmt::format("\"{}\" is Kafka's own, with {} in it; programs neither "
+                                                            "create, delete nor purge it",
+                                                            topic, what));
+}
+
 void check_topic_name(std::string_view topic) {
   const auto allowed = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';

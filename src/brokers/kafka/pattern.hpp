@@ -17,6 +17,9 @@ namespace maestro::messaging::kafka {
 /// all topics would feed itself with the places that it commits.
 [[nodiscard]] bool is_internal(std::string_view topic) noexcept;
 
+/// Throws `invalid_topic` for a topic in which Kafka keeps its own books: no program makes, deletes or empties it.
+void check_is_not_kafkas(std::string_view topic);
+
 /// Throws `invalid_topic` for a name that Kafka refuses: it has letters, digits, `.`, `_` and `-`.
 void check_topic_name(std::string_view topic);
 
