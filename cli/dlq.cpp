@@ -147,6 +147,39 @@ awaitable<bool> has_dead_letters(DeadLetters& letters, const std::string& topic)
   co_return !found.empty();
 }
 
+/// What a replay did, or had done when it ended early.
+void print_report(const ReplayReport& report, const Settings& settings, const DlqArguments& arguments, bool ended_early) {
+  const auto& first = report.first_failure;
+  if (settings.json) {
+    print_json(boost::json::object{
+        {"topic", arguments.topic},
+        {"dry_run", arguments.dry_run},
+        {"ended_early", ended_early},
+        {"seen", report.seen},
+        {"replayed", report.replayed},
+        {"filtered", report.filtered},
+        {"refused", report.refused},
+        {"foreign", report.foreign},
+        {"failed", report.failed},
+        {"first_failure", first ? boost::json::value{{"position", first->position},
+                                                     {"error", errc_name(first->error)},
+                                                     {"detail", text_json(first->detail)}}
+                                : boost::json::value(nullptr)},
+        {"held", report.held}});
+  } else {
+    print_line(fmt::format(
+        "{} {} of {} dead letters{}: {} did not match, {} had been replayed {} times, {} were none of ours, {} {}",
+        arguments.dry_run ? "would replay" : "replayed", report.replayed, report.seen,
+        ended_early ? " before it ended early" : "", report.filtered, report.refused, arguments.max_replays, report.foreign,
+        report.failed, arguments.dry_run ? "would fail" : "failed"));
+  }
+  if (first)
+    print_error(fmt::format(
+        "{} of the dead letters cannot be published and stay where they are; the first is {}: {}. When its cause is gone, "
+        "replay them with a filter of their own, such as --key: the same filter goes on behind them",
+        report.failed, first->position, printable(first->detail)));
+}
+
 awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
   validate_topic(arguments.topic);
   DeadLetters letters(broker, arguments.topic);
@@ -169,35 +202,30 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
     silence.touch();
     progress.update(done);
   };
-  const auto report = co_await letters.replay({.filter = filter_of(arguments),
-                                               .dry_run = arguments.dry_run,
-                                               .per_second = arguments.rate,
-                                               .max_replays = arguments.max_replays,
-                                               .limit = arguments.replay_limit,
-                                               .progress = came});
-  progress.finish();
-  if (settings.json) {
-    print_json(boost::json::object{{"topic", arguments.topic},
-                                   {"dry_run", arguments.dry_run},
-                                   {"seen", report.seen},
-                                   {"replayed", report.replayed},
-                                   {"filtered", report.filtered},
-                                   {"refused", report.refused},
-                                   {"foreign", report.foreign},
-                                   {"held", report.held}});
-  } else {
-    print_line(
-        fmt::format("{} {} of {} dead letters: {} did not match, {} had been replayed {} times, {} were none of ours",
-                    arguments.dry_run ? "would replay" : "replayed", report.replayed, report.seen, report.filtered,
-                    report.refused, arguments.max_replays, report.foreign));
+  const auto so_far = std::make_shared<ReplayReport>();
+  try {
+    co_await letters.replay({.filter = filter_of(arguments),
+                             .dry_run = arguments.dry_run,
+                             .per_second = arguments.rate,
+                             .max_replays = arguments.max_replays,
+                             .limit = arguments.replay_limit,
+                             .progress = came,
+                             .so_far = so_far});
+  } catch (...) {
+    progress.finish();
+    if (so_far->seen > 0) print_report(*so_far, settings, arguments, true);
+    throw;
   }
+  progress.finish();
+  const auto& report = *so_far;
+  print_report(report, settings, arguments, false);
   if (report.held > 0) {
     print_error(fmt::format(
         "{} are still in the hands of another replay. Replay again when it has ended; what a dead one held is free "
         "after claim_idle",
         report.held));
-    co_return exit_failed;
   }
+  if (report.failed > 0 || report.held > 0) co_return exit_failed;
   co_return report.seen == report.foreign ? exit_nothing : exit_ok;
 }
 

@@ -125,9 +125,18 @@ class DeadLetter:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReplayFailure:
+    """A dead letter that could not be published again: its position in the dead-letter topic, the kind of error, and its text."""
+
+    position: str
+    error: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
 class ReplayReport:
-    """What a replay did: dead letters seen, published again, passed over by the filter, refused for having been replayed too often, and
-    messages of the topic that are no dead letters."""
+    """What a replay did: dead letters seen, published again, passed over by the filter, refused for having been replayed too often,
+    messages of the topic that are no dead letters, and those that failed: for a reason of their own they could not be published."""
 
     seen: int
     replayed: int
@@ -135,6 +144,8 @@ class ReplayReport:
     refused: int
     foreign: int
     held: int
+    failed: int = 0
+    first_failure: ReplayFailure | None = None
 
 
 def _monitoring_from_env() -> bool:
@@ -645,7 +656,8 @@ class DeadLetters:
         limit: int | None = None,
     ) -> ReplayReport:
         """Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed copy, so
-        that a replay that was cut short goes on where it stopped. `dry_run` counts, and changes nothing. What was replayed
+        that a replay that was cut short goes on where it stopped. One that cannot be published for a reason of its own (too large, or
+        from a topic that is not there or not allowed) is passed over, and counted as `failed`. `dry_run` counts, and changes nothing. What was replayed
         `max_replays` times is passed over; to go back to it alone, say `min_replays` with that number, and a higher `max_replays`."""
         _check_filter(reason, error_contains, key, min_replays)
         _check.flag("dry_run", dry_run)
@@ -666,7 +678,8 @@ class DeadLetters:
                 limit,
             )
         )
-        return ReplayReport(**report)
+        first = report.pop("first_failure")
+        return ReplayReport(**report, first_failure=ReplayFailure(**first) if first else None)
 
     async def purge(self) -> int:
         """Removes everything in the topic; completes with how many there were."""

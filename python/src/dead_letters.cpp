@@ -95,6 +95,15 @@ void bind_dead_letters(nb::module_& module) {
                               made["refused"] = report.refused;
                               made["foreign"] = report.foreign;
                               made["held"] = report.held;
+                              made["failed"] = report.failed;
+                              made["first_failure"] = nb::none();
+                              if (const auto& first = report.first_failure) {
+                                nb::dict failure;
+                                failure["position"] = to_text(first->position);
+                                failure["error"] = to_text(errc_name(first->error));
+                                failure["detail"] = to_text(first->detail);
+                                made["first_failure"] = std::move(failure);
+                              }
                               return made;
                             });
       },

@@ -211,9 +211,13 @@ async def test_dead_letters_are_replayed(broker, topic):
     assert [letter.replay_count for letter in await console.list(min_replays=3)] == [3]
     report = await console.replay(min_replays=3, max_replays=4)
     assert (report.replayed, report.filtered) == (1, 2)
+    await broker.publish(f"{topic}.{topic}.dlq", {}, headers=headers | {"dlq-topic": "bad topic", "dlq-replay-count": "0"})
+    report = await console.replay()
+    assert (report.seen, report.replayed, report.failed) == (1, 0, 1)
+    assert report.first_failure is not None and report.first_failure.error == "invalid_topic"
     with pytest.raises(mcm.InvalidOptionError, match="min_replays: -1"):
         await console.list(min_replays=-1)
-    assert await console.purge() == 3
+    assert await console.purge() == 4
     with pytest.raises(mcm.InvalidArgumentError, match="allowed are retries_exhausted"):
         await console.list(reason="because")
 

@@ -9,6 +9,7 @@
 #include <maestro/messaging/dead_letters.hpp>
 #include <maestro/messaging/event.hpp>
 #include <maestro/messaging/log.hpp>
+#include <maestro/messaging/topic.hpp>
 #include <map>
 
 #include "core/option_range.hpp"
@@ -74,6 +75,21 @@ void forget_what_is_gone(Extent& extent, const TopicInfo& now) {
 bool past(const Extent& extent, const Message& message) {
   const auto found = extent.find(message.position().partition);
   return found == extent.end() || message.position().offset >= found->second.second;
+}
+
+/// Whether it would fail so each time, whatever the broker's state: a replay that stopped at it would never get past it.
+bool is_its_own(errc reason) {
+  return reason == errc::message_too_large || reason == errc::invalid_topic || reason == errc::invalid_argument ||
+         reason == errc::topic_not_found;
+}
+
+/// Throws where it came from a topic that cannot be published to, as far as its name tells.
+void check_origin(const Transport& transport, const DeadLetter& letter) {
+  validate_topic(letter.topic);
+  transport.check_topic(letter.topic);
+  if (transport.is_internal(letter.topic))
+    throw MessagingError(errc::invalid_topic, fmt::format("\"{}\" is the broker's own; nothing is replayed into it",
+                                                          letter.topic));
 }
 
 struct Outcome {
@@ -163,6 +179,9 @@ awaitable<std::optional<DeadLetter>> DeadLetters::show(std::string position) {
 
 awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   check(options.filter);
+  const auto made = options.so_far ? options.so_far : std::make_shared<ReplayReport>();
+  auto& report = *made;
+  report = {};
   if (options.per_second && !(*options.per_second >= least_rate && *options.per_second <= most_rate))
     throw MessagingError(errc::invalid_argument, fmt::format("per_second: {}; allowed is {} to {}", *options.per_second,
                                                              least_rate, most_rate));
@@ -177,7 +196,6 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
                          fmt::format("max_replays: {}; allowed is 0 and more", options.max_replays));
   co_await broker_.connect();
   const auto info = co_await broker_.administration().describe_topic(topic_);
-  ReplayReport report;
   // A replay goes on where the last one stopped. A dry run looks from there too, and leaves no trace: it settles
   // nothing, and makes no group.
   const auto group = replay_group(topic_, options.filter);
@@ -247,14 +265,19 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
     } else if (letter->replay_count >= options.max_replays) {
       ++report.refused;
     } else {
-      ++report.replayed;
-      if (!options.dry_run) {
-        co_await broker_.publish(make_replay(*message, ids.next(broker_.clock()->wall())));
-        if (options.per_second) {
-          const auto due = began + Duration(static_cast<Duration::rep>(1e9 * static_cast<double>(report.replayed) /
-                                                                      *options.per_second));
-          if (const auto now = broker_.clock()->now(); due > now) co_await sleep_for(*broker_.clock(), due - now);
-        }
+      try {
+        check_origin(*broker_.state()->transport, *letter);
+        if (!options.dry_run) co_await broker_.publish(make_replay(*message, ids.next(broker_.clock()->wall())));
+        ++report.replayed;
+      } catch (const MessagingError& failure) {
+        if (!is_its_own(failure.reason())) throw;
+        if (report.failed++ == 0)
+          report.first_failure = {message->position().to_string(), failure.reason(), failure.detail()};
+      }
+      if (options.per_second) {
+        const auto due = began + Duration(static_cast<Duration::rep>(1e9 * static_cast<double>(report.replayed) /
+                                                                    *options.per_second));
+        if (const auto now = broker_.clock()->now(); due > now) co_await sleep_for(*broker_.clock(), due - now);
       }
     }
     if (!options.dry_run) {

@@ -139,6 +139,63 @@ TEST_P(DeadLetterConsole, WhatWasReplayedTooOftenIsGoneBackToAlone) {
   });
 }
 
+TEST_P(DeadLetterConsole, AReplayPassesOverWhatCannotBePublished) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = dead_letter_topic(topic, group("g"));
+    const auto leave = [&](std::string origin, std::string body) -> awaitable<Receipt> {
+      co_return co_await client.publish(dlq, Value(std::move(body)),
+                                        {.key = "k",
+                                         .headers = {{"dlq-topic", std::move(origin)},
+                                                     {"dlq-group", "g"},
+                                                     {"dlq-reason", "rejected"},
+                                                     {"dlq-attempts", "1"}}});
+    };
+    co_await leave(topic, "first");
+    co_await leave("bad topic", "from nowhere");
+    co_await leave(topic, std::string(40'000, 'x'));
+    co_await leave(topic, "last");
+    // Its limit is lower than that of the client that left them.
+    DeadLetters console(broker({}, {}, {{"max_message_bytes", 1000}}), dlq);
+    const auto letters = co_await console.list();
+    EXPECT_EQ(letters.size(), 4U);
+    const auto dry = co_await console.replay({.dry_run = true});
+    EXPECT_EQ(dry.replayed, 3U) << "the name alone tells that one cannot be";
+    EXPECT_EQ(dry.failed, 1U);
+    const auto report = co_await console.replay();
+    EXPECT_EQ(report.seen, 4U);
+    EXPECT_EQ(report.replayed, 2U);
+    EXPECT_EQ(report.failed, 2U);
+    EXPECT_TRUE(report.first_failure.has_value());
+    EXPECT_EQ(report.first_failure->position, letters.at(1).message.position().to_string());
+    EXPECT_EQ(report.first_failure->error, errc::invalid_topic);
+    EXPECT_NE(report.first_failure->detail.find("bad topic"), std::string::npos) << report.first_failure->detail;
+    EXPECT_EQ((co_await client.administration().describe_topic(topic)).messages, 2);
+    EXPECT_EQ((co_await console.replay()).seen, 0U) << "the same filter goes on behind them";
+    EXPECT_EQ((co_await console.list()).size(), 4U) << "and they stay";
+    const auto again = co_await console.replay({.filter = {.error_contains = ""}});
+    EXPECT_EQ(again.failed, 2U) << "another filter comes back to them";
+  });
+}
+
+TEST_P(DeadLetterConsole, AReplayThatEndsEarlyLeavesItsReport) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = dead_letter_topic(topic, group("g"));
+    co_await leave_letters(client, topic, dlq, 5);
+    DeadLetters console(client, dlq);
+    const auto so_far = std::make_shared<ReplayReport>();
+    const auto end = [](std::size_t done, std::size_t) {
+      if (done == 3) throw MessagingError(errc::connection_failed, "enough");
+    };
+    EXPECT_EQ(co_await error_of(ignore(console.replay({.progress = end, .so_far = so_far}))), errc::connection_failed);
+    EXPECT_EQ(so_far->seen, 3U);
+    EXPECT_EQ(so_far->replayed, 3U);
+  });
+}
+
 MAESTRO_CONTRACT(DeadLetterConsole);
 
 }  // namespace

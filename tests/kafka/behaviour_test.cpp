@@ -28,6 +28,38 @@ class KafkaBehaviour : public ::testing::Test {
   std::string unique(const std::string& what) const { return fmt::format("{}.{:08x}", what, std::random_device{}()); }
 };
 
+TEST_F(KafkaBehaviour, AReplayPassesOverWhatItsTopicRefuses) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto made = config();
+    made.connection_config.insert_or_assign("auto_create_topics", false);
+    MessageBroker broker(context.get_executor(), std::move(made));
+    co_await broker.connect();
+    const auto small = unique("small");
+    const auto dlq = small + ".g.dlq";
+    co_await broker.administration().create_topic(small, {1, {{"max.message.bytes", "1000"}}});
+    co_await broker.administration().create_topic(dlq, {1});
+    std::vector<OutgoingMessage> letters;
+    const auto leave = [&](std::string_view origin, std::string body) {
+      letters.push_back(make_dead_letter(Message({.topic = origin, .key = "k", .payload = body}), dlq, "g", {.message = "no"}));
+    };
+    for (int i = 0; i < 5; ++i) leave(small, "before");
+    leave(small, std::string(4000, 'x'));
+    leave("__transaction_state", "not for programs");
+    leave(unique("missing"), "not there");
+    for (int i = 0; i < 5; ++i) leave(small, "after");
+    for (const auto& result : co_await broker.publish_many(std::move(letters))) EXPECT_TRUE(result.ok()) << result.detail;
+    DeadLetters console(broker, dlq);
+    const auto report = co_await console.replay();
+    EXPECT_EQ(report.replayed, 10U);
+    EXPECT_EQ(report.failed, 3U);
+    EXPECT_TRUE(report.first_failure.has_value());
+    EXPECT_EQ(report.first_failure->position, "0/5");
+    EXPECT_EQ(report.first_failure->error, errc::message_too_large);
+    EXPECT_EQ((co_await broker.administration().describe_topic(small)).messages, 10);
+    co_await broker.disconnect();
+  });
+}
+
 // A group on `>` commits its places, and would read them.
 TEST_F(KafkaBehaviour, APatternDoesNotReadWhatKafkaWritesByItself) {
   for (const auto& group : {std::optional<std::string>(), std::optional(unique("everything"))}) {

@@ -5,6 +5,8 @@ url=$("$2" start kafka 2>/dev/null | tail -n 1)
 maestro() { "$program" --broker "$url" "$@"; }
 program=$1
 topic=command.$$.$RANDOM
+scratch=$(mktemp)
+trap 'rm -f "$scratch"' EXIT
 
 both() { "$@" 2>&1; }
 expect() { # TEXT COMMAND…
@@ -49,6 +51,28 @@ expect 'replayed 0 of 0' maestro dlq replay "$letters" --reason rejected
 expect 'replayed 30 of 60' maestro dlq replay "$letters" --error 'card invalid'
 expect ': 60 messages kept' maestro topics describe "$topic"
 maestro topics delete "$topic" --yes >/dev/null
+
+# What cannot be published is passed over, and told.
+letters=$topic.stuck.dlq
+leave() { maestro publish "$letters" --key k --header "dlq-topic=$1" --header dlq-group=stuck --header dlq-attempts=1 --header dlq-reason=rejected >/dev/null; }
+maestro topics create "$topic.small" --partitions 1 --config max.message.bytes=1000 >/dev/null
+seq 1 5 | leave "$topic.small"
+printf '%4000s\n' x | leave "$topic.small"
+echo 1 | leave 'bad topic'
+echo 1 | leave __transaction_state
+maestro publish "$letters" --value 'none of ours' >/dev/null
+seq 6 10 | leave "$topic.small"
+if said=$(maestro dlq replay "$letters" --json 2>/dev/null); then exit 1; fi
+[[ $said == *'"ended_early":false'*'"replayed":10'*'"foreign":1,"failed":3,"first_failure":{"position":"'*'"error":"message_too_large"'* ]] \
+  || { echo "a replay that passed over some said: $said" >&2; exit 1; }
+expect 'small: 10 messages kept' maestro topics describe "$topic.small"
+expect '3 of the dead letters cannot be published and stay where they are; the first is ' both maestro dlq replay "$letters" --key k
+"$program" --broker "$url" dlq replay "$letters" --error '' --rate 5 --json >"$scratch" 2>/dev/null &
+replay=$!
+until [[ $(maestro topics describe "$topic.small") == *': 2'[1-9]* ]]; do :; done
+kill "$replay"
+if wait "$replay"; then exit 1; fi
+grep -q '"ended_early":true.*"replayed":[1-9]' "$scratch"
 
 # A replay that was killed: the next one says what it waits for, and has its place soon.
 letters=$topic.shipping.dlq

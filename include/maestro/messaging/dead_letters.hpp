@@ -3,6 +3,8 @@
 #include <functional>
 #include <maestro/messaging/broker.hpp>
 #include <maestro/messaging/dead_letter.hpp>
+#include <maestro/messaging/error.hpp>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +16,26 @@ struct DeadLetterFilter {
   std::optional<std::string> error_contains = std::nullopt;  ///< In the error's type or message.
   std::optional<std::string> key = std::nullopt;
   int min_replays = 0;  ///< Replayed so often at least.
+};
+
+/// A dead letter that could not be published again.
+struct ReplayFailure {
+  std::string position;  ///< In the dead-letter topic, as `Position::to_string()` shows it.
+  errc error = errc::invalid_argument;
+  std::string detail;
+};
+
+struct ReplayReport {
+  std::size_t seen = 0;
+  std::size_t replayed = 0;
+  std::size_t filtered = 0;       ///< Did not match.
+  std::size_t refused = 0;        ///< Had been replayed `max_replays` times.
+  std::size_t foreign = 0;        ///< No dead letter: its headers do not say where it came from.
+  std::size_t held = 0;           ///< Still in the hands of another replay when this one ended.
+  /// Could not be published, for a reason of their own: too large for the topic that they came from, which is not there, has a
+  /// name that is not allowed, or is the broker's own. Passed over as what did not match is: they stay in the dead-letter topic.
+  std::size_t failed = 0;
+  std::optional<ReplayFailure> first_failure = std::nullopt;  ///< Of those that failed.
 };
 
 struct ReplayOptions {
@@ -29,15 +51,8 @@ struct ReplayOptions {
   Duration wait_for_others = std::chrono::minutes(1);
   /// Called after each message, for a progress display.
   std::function<void(std::size_t done, std::size_t total)> progress = nullptr;
-};
-
-struct ReplayReport {
-  std::size_t seen = 0;
-  std::size_t replayed = 0;
-  std::size_t filtered = 0;       ///< Did not match.
-  std::size_t refused = 0;        ///< Had been replayed `max_replays` times.
-  std::size_t foreign = 0;        ///< No dead letter: its headers do not say where it came from.
-  std::size_t held = 0;           ///< Still in the hands of another replay when this one ended.
+  /// Where the report is made, so that it is there too when the replay ends early by an error.
+  std::shared_ptr<ReplayReport> so_far = nullptr;
 };
 
 /// The dead-letter console of one topic, on any broker that can list its topics.
@@ -58,7 +73,8 @@ class DeadLetters {
   awaitable<std::optional<DeadLetter>> show(std::string position);
   /// Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed
   /// copy, so that a replay that was cut short goes on where it stopped; each filter has a place of its own,
-  /// and replays again what another one replayed. Looks only at what is there when it starts,
+  /// and replays again what another one replayed. One that cannot be published for a reason of its own is passed over, and
+  /// counted as `failed`; any other error ends the replay. Looks only at what is there when it starts,
   /// so that a message that fails again is not replayed twice in one run.
   awaitable<ReplayReport> replay(ReplayOptions options = {});
   /// Removes everything in the topic; returns how many there were.

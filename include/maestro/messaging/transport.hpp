@@ -105,6 +105,11 @@ class Transport {
   [[nodiscard]] virtual Capabilities capabilities() const = 0;
   /// Throws `invalid_topic` for a name that is a topic's, but that this broker cannot carry.
   virtual void check_topic(std::string_view topic) const { static_cast<void>(topic); }
+  /// Whether it is a topic in which a broker keeps its own books: nothing is replayed into it.
+  [[nodiscard]] virtual bool is_internal(std::string_view topic) const {
+    static_cast<void>(topic);
+    return false;
+  }
   /// The place that `Position::to_string()` shows like this.
   [[nodiscard]] virtual std::optional<Position> parse_position(std::string_view text) const {
     return Position::parse(text);

@@ -31,6 +31,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
   }
 
   void check_topic(std::string_view topic) const override { kafka::check_topic_name(topic); }
+  [[nodiscard]] bool is_internal(std::string_view topic) const override { return kafka::is_internal(topic); }
 
   [[nodiscard]] Capabilities capabilities() const override {
     Capabilities can;
