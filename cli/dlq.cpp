@@ -78,7 +78,12 @@ awaitable<int> list(MessageBroker broker, const Settings& settings, const DlqArg
   if (arguments.topic.empty()) co_return co_await list_topics(std::move(broker), settings);
   validate_topic(arguments.topic);
   DeadLetters letters(broker, arguments.topic);
-  const auto found = co_await letters.list(filter_of(arguments), arguments.limit);
+  std::size_t left_out = 0;
+  const auto found =
+      co_await letters.list(filter_of(arguments), arguments.limit, [&](const Message&) { ++left_out; });
+  if (left_out > 0)
+    print_hint(fmt::format("left out {} whose dlq- headers are missing or cannot be read; `maestro subscribe {}` shows them",
+                           thousands(static_cast<std::int64_t>(left_out)), arguments.topic));
   Table table({"position", "key", "reason", ">attempts", ">replays", "failed at", "error"});
   for (const auto& letter : found) {
     if (settings.json) print_json(as_json(letter));
@@ -231,7 +236,7 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
 
 awaitable<int> purge(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
   validate_topic(arguments.topic);
-  require_yes(arguments.yes, fmt::format("purge removes every message of '{}'", arguments.topic));
+  require_yes(arguments.yes, fmt::format("purge removes every message of '{}', those that `dlq list` leaves out too,", arguments.topic));
   DeadLetters letters(broker, arguments.topic);
   if (!co_await has_dead_letters(letters, arguments.topic))
     throw UsageError(fmt::format("there is no dead letter in '{}', and its name does not end in .dlq. `maestro topics delete` "

@@ -124,7 +124,8 @@ awaitable<std::vector<TopicInfo>> DeadLetters::topics(MessageBroker broker) {
   co_return found;
 }
 
-awaitable<std::vector<DeadLetter>> DeadLetters::list(DeadLetterFilter filter, std::size_t limit) {
+awaitable<std::vector<DeadLetter>> DeadLetters::list(DeadLetterFilter filter, std::size_t limit,
+                                                     std::function<void(const Message&)> left_out) {
   check(filter);
   co_await broker_.connect();
   const auto info = co_await broker_.administration().describe_topic(topic_);
@@ -142,7 +143,12 @@ awaitable<std::vector<DeadLetter>> DeadLetters::list(DeadLetterFilter filter, st
     if (past(left, *message)) continue;
     if (message->position().offset + 1 == left[message->position().partition].second)
       left.erase(message->position().partition);
-    if (auto letter = read_dead_letter(*message); letter && fits(filter, *letter)) letters.push_back(std::move(*letter));
+    auto letter = read_dead_letter(*message);
+    if (!letter) {
+      if (left_out) left_out(*message);
+    } else if (fits(filter, *letter)) {
+      letters.push_back(std::move(*letter));
+    }
   }
   co_await reader.close();
   co_return letters;

@@ -196,6 +196,22 @@ TEST_P(DeadLetterConsole, AReplayThatEndsEarlyLeavesItsReport) {
   });
 }
 
+TEST_P(DeadLetterConsole, TheListNamesWhatItLeavesOut) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto dlq = dead_letter_topic(topic, group("g"));
+    co_await leave_letters(client, topic, dlq, 2);
+    co_await client.publish(dlq, Value("none of ours"), {.key = "k"});
+    DeadLetters console(client, dlq);
+    std::vector<std::string> left_out;
+    const auto letters =
+        co_await console.list({}, 100, [&](const Message& message) { left_out.emplace_back(message.body()); });
+    EXPECT_EQ(letters.size(), 2U);
+    EXPECT_EQ(left_out.size(), 1U);
+  });
+}
+
 MAESTRO_CONTRACT(DeadLetterConsole);
 
 }  // namespace

@@ -64,8 +64,9 @@ class DeadLetters {
   static awaitable<std::vector<TopicInfo>> topics(MessageBroker broker);
 
   /// At most `limit` dead letters, oldest first in each partition, read privately: nothing is settled. Of those that a purge
-  /// takes away meanwhile, those that it had read already.
-  awaitable<std::vector<DeadLetter>> list(DeadLetterFilter filter = {}, std::size_t limit = 100);
+  /// takes away meanwhile, those that it had read already. `left_out` is called for each message that is no dead letter: its headers do not say where it came from.
+  awaitable<std::vector<DeadLetter>> list(DeadLetterFilter filter = {}, std::size_t limit = 100,
+                                          std::function<void(const Message&)> left_out = nullptr);
   /// The dead letter at `partition/offset`, whole. None when there is none.
   awaitable<std::optional<DeadLetter>> show(std::int32_t partition, std::int64_t offset);
   /// The same for a place as `Position::to_string()` shows it. Throws `invalid_argument` for what is no place of this
