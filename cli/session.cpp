@@ -123,6 +123,9 @@ int report_failure(const std::exception_ptr& failure) {
   } catch (const UsageError& error) {
     print_error(error.what());
     return exit_usage;
+  } catch (const NoSuchTopic& error) {
+    print_error(error.what());
+    return exit_nothing;
   } catch (const InputError& error) {
     print_error(error.what());
   } catch (const MessagingError& error) {
@@ -153,8 +156,10 @@ awaitable<int> near_topic(MessageBroker broker, std::string topic, awaitable<int
     // Whoever may not list them is not helped.
   }
   const auto meant = near(topic, topics);
-  if (!meant) throw *missed;
-  throw MessagingError(errc::topic_not_found, fmt::format("{}; did you mean '{}'?", missed->detail(), *meant));
+  // Not the error's own sentence, which tells a publisher what to do.
+  throw NoSuchTopic(fmt::format("{}{} The topic does not exist{}", missed->detail(),
+                                meant ? fmt::format("; did you mean '{}'?", *meant) : ".",
+                                meant ? "" : "; `maestro topics list` names those that do"));
 }
 
 bool is_given(const MessagingConfig& config, std::string_view name) {

@@ -24,6 +24,12 @@ class InputError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A topic that a verb was to look at or delete is not there; ends it with `exit_nothing`.
+class NoSuchTopic : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// Throws `UsageError` where nobody said `--yes` to what is done for good.
 void require_yes(bool was_said, std::string_view what);
 
@@ -39,7 +45,7 @@ using BrokerTask = std::function<messaging::awaitable<int>(messaging::MessageBro
 /// code. What the task throws is printed.
 int with_broker(const Settings& settings, BrokerTask task);
 
-/// Runs the task; where that misses the topic, the error names the nearest that there is.
+/// Runs the task; where that misses the topic, it throws `NoSuchTopic`, which names the nearest that there is.
 messaging::awaitable<int> near_topic(messaging::MessageBroker broker, std::string topic,
                                      messaging::awaitable<int> task);
 

@@ -60,6 +60,8 @@ maestro_command_test(unreachable 3 "status|--broker|memory://x|-o|fault_seed=1|-
 maestro_command_test(topics_none 4 "topics|list" ERRORS "no topics")
 maestro_command_test(topic_not_found 4 "topics|describe|nope" ERRORS "nope")
 maestro_command_test(topics_create 0 "topics|create|a.b|--partitions|3" OUTPUT "created a.b with 3 partitions")
+maestro_command_test(topics_create_help 0 "topics|create|--help" OUTPUT "auto_create_partitions")
+maestro_command_test(delete_not_found 4 "topics|delete|nope|--yes" ERRORS "The topic does not exist; .maestro topics list. names those that do\n$")
 maestro_command_test(purge_unconfirmed 2 "dlq|purge|orders.audit.dlq" ERRORS "Say --yes")
 maestro_command_test(delete_unconfirmed 2 "topics|delete|orders" ERRORS "Say --yes")
 maestro_command_test(dry_run_at_a_rate 2 "dlq|replay|orders.audit.dlq|--dry-run|--rate|5" ERRORS "--dry-run excludes --rate")

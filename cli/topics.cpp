@@ -134,7 +134,7 @@ void add_topics(CLI::App& app, const Settings& settings, Action& action) {
     return create(std::move(broker), settings, *topic, std::move(wanted));
   });
   create_command
-      ->add_option("--partitions", *partitions, "How many; default: the broker's own. Memory takes 65535 at most")
+      ->add_option("--partitions", *partitions, "How many; default: the option auto_create_partitions on Kafka, partitions in memory, which takes 65535 at most. A topic of Redis is one stream")
       ->check(whole_number(1, 100'000));
   create_command->add_option("--config", *configuration, "NAME=VALUE in the broker's own words, such as retention.ms=60000; may be repeated")
       ->check([](const std::string& given) {
