@@ -47,7 +47,7 @@ std::span<const OptionSpec> option_table() {
       {"security_protocol", connection, text, "PLAINTEXT", "", kafka_only,
        {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}, 0, 0, "", "How the connection is secured."},
       {"sasl_mechanism", connection, text, "", "", kafka_only, {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, 0, 0, "",
-       "How the client proves who it is. With Kafka 3.7.2, 3.8.1, 3.9 and newer SCRAM takes librdkafka 2.6.1 or newer (Debian 12 has 2.0.2)."},
+       "How the client proves who it is, where security_protocol is SASL_PLAINTEXT or SASL_SSL; else a login is refused as a contradiction. With Kafka 3.7.2, 3.8.1, 3.9 and newer SCRAM takes librdkafka 2.6.1 or newer (Debian 12 has 2.0.2)."},
       {"sasl_username", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's name."},
       {"sasl_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's password. librdkafka takes none that begins with white space.", true},
       {"ssl_ca_location", connection, text, "", "", with_tls, {}, 0, 0, "",

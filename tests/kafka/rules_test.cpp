@@ -181,6 +181,32 @@ TEST(KafkaProperties, RefuseALoginThatCannotBeMadeByItsOption) {
               HasSubstr("sasl_username: begins with white space"));
 }
 
+TEST(KafkaProperties, RefuseALoginWhereNoneIsMade) {
+  const auto refusal = [](ConfigMap connection) -> std::string {
+    MessagingConfig config;
+    config.broker_type = BrokerType::kafka;
+    config.connection_string = "a:1";
+    config.connection_config = std::move(connection);
+    try {
+      static_cast<void>(
+          producer_properties(Session{.executor = {}, .clock = nullptr, .options = Options(config), .servers = "a:1"}));
+    } catch (const MessagingError& failure) {
+      EXPECT_EQ(failure.reason(), errc::invalid_option);
+      return failure.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(refusal({{"sasl_username", "alice"}}),
+              HasSubstr("sasl_username is given, and security_protocol=PLAINTEXT makes no login; allowed with it are "
+                        "SASL_PLAINTEXT and SASL_SSL"));
+  EXPECT_THAT(refusal({{"security_protocol", "SSL"}, {"sasl_mechanism", "PLAIN"}}),
+              HasSubstr("sasl_mechanism is given, and security_protocol=SSL makes no login"));
+  const auto said = refusal({{"sasl_password", "hush"}});
+  EXPECT_THAT(said, HasSubstr("sasl_password is given"));
+  EXPECT_THAT(said, ::testing::Not(HasSubstr("hush")));
+  EXPECT_EQ(refusal({{"sasl_username", "alice"}, {"raw.security.protocol", "sasl_plaintext"}}), "");
+}
+
 TEST(KafkaFailure, SaysWhatItIsToUs) {
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__AUTHENTICATION), errc::authentication_failed);
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__SSL), errc::tls_failed);

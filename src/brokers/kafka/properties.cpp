@@ -103,7 +103,17 @@ void check_files(const Options& options) {
 
 // librdkafka's default for the mechanism is Kerberos, which complains about a keytab, and it names its own properties.
 void check_login(const Options& options) {
-  if (!options.text("security_protocol").starts_with("SASL")) return;
+  const auto protocol = options.text("security_protocol");
+  if (!protocol.starts_with("SASL")) {
+    if (options.raw().contains("security.protocol")) return;
+    for (const auto* option : {"sasl_mechanism", "sasl_username", "sasl_password"})
+      if (options.text_if(option))
+        throw MessagingError(errc::invalid_option,
+                             fmt::format("{} is given, and security_protocol={} makes no login; allowed with it are "
+                                         "SASL_PLAINTEXT and SASL_SSL",
+                                         option, protocol));
+    return;
+  }
   const auto& raw = options.raw();
   const auto given = [&](const char* option, const char* property) {
     const auto found = raw.find(property);
@@ -114,7 +124,7 @@ void check_login(const Options& options) {
     throw MessagingError(
         errc::invalid_option,
         fmt::format("sasl_mechanism is absent; security_protocol={} wants one: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
-                    options.text("security_protocol")));
+                    protocol));
   if (mechanism != "PLAIN" && !mechanism.starts_with("SCRAM")) return;
   for (const auto& [option, property] :
        {std::pair("sasl_username", "sasl.username"), {"sasl_password", "sasl.password"}})
