@@ -78,6 +78,7 @@ maestro_command_test(config_bogus 2 "config|-o|bogus=7" ERRORS "\"bogus\" in con
 maestro_command_test(config_unknown_broker 2 "config|kafak" ERRORS "kafka")
 maestro_command_test(unknown_option 2 "status|-o|prefetsch=3" ERRORS "did you mean .prefetch.")
 maestro_command_test(option_without_value 2 "status|-o|sasl_password:hunter2" ERRORS "there is no = after 'sasl_password'")
+maestro_command_test(option_secret_empty 2 "config|kafka|-o|sasl_password=" ERRORS "sasl_password in connection_config: it is empty")
 maestro_command_test(option_of_another 2 "status|-o|sasl_pasword=x" ERRORS "did you mean .sasl_password., an option of kafka")
 maestro_command_test(no_url 2 "status|--broker|memory:" ERRORS "allowed are memory://name")
 maestro_command_test(config_nothing_near 2 "config|foo" ERRORS "no option 'foo'. Brokers are memory, kafka, redis, rabbitmq, nats")

@@ -121,8 +121,10 @@ OptionValue check(const OptionSpec& spec, const OptionValue& given, std::string_
   auto value = convert(spec, given);
   if (value && in_range(spec, *value)) return *std::move(value);
   const auto allowed = allowed_values(spec);
+  const auto* text = std::get_if<std::string>(&given.get());
+  const auto hidden = text && text->empty() ? "it is empty" : "***";
   throw MessagingError(errc::invalid_option, fmt::format("{} in {}: {}; allowed is {}{}", spec.name, source,
-                                                         spec.secret ? "***" : show(given), to_string(spec.type),
+                                                         spec.secret ? hidden : show(given), to_string(spec.type),
                                                          allowed.empty() ? "" : fmt::format(", {}", allowed)));
 }
 

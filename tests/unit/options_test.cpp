@@ -132,6 +132,10 @@ TEST(Options, TextIsNeverEmptyAndEndsWhereItEnds) {
     config.connection_config.emplace("sasl_username", bad);
     EXPECT_THAT(why_not(errc::invalid_option, config), HasSubstr("sasl_username in connection_config: "));
   }
+  auto config = kafka();
+  config.connection_config.emplace("sasl_password", "");
+  EXPECT_THAT(why_not(errc::invalid_option, config),
+              HasSubstr("sasl_password in connection_config: it is empty; allowed is text"));
 }
 
 TEST(Options, TheFirstRetryWaitsNoLongerThanAnyMay) {
