@@ -537,6 +537,70 @@ TEST_F(KafkaBehaviour, AStaticMemberWhoseNameIsTakenOverSaysSo) {
   });
 }
 
+TEST_F(KafkaBehaviour, AMemberThatWasTakenOverWaitsForNoCommit) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto settings = config({{"group_instance_id", "one"}, {"session_timeout", 6000}});
+    MessageBroker older(context.get_executor(), settings);
+    MessageBroker newer(context.get_executor(), settings);
+    const auto clock = Clock::real();
+    const auto topic = unique("static");
+    const SubscribeOptions options{.group_id = unique("g"), .enable_auto_commit = false};
+    for (int i = 1; i <= 3; ++i) co_await older.publish(topic, Value(i), {.key = "k"});
+    auto first = co_await older.subscribe(topic, options);
+    const auto message = *co_await first.next();
+    auto second = co_await newer.subscribe(topic, options);
+    co_await second.next();
+    const auto began = clock->now();
+    for (int tries = 0; tries < 2; ++tries) {
+      const auto failure = co_await failure_of([](Subscription& of) -> awaitable<void> { co_await of.commit(); }(first));
+      EXPECT_EQ(failure.reason(), errc::closed) << failure.what();
+      EXPECT_THAT(failure.what(), ::testing::HasSubstr("group_instance_id"));
+    }
+    const auto relay = [&](Transaction& transaction) -> awaitable<void> {
+      transaction.acknowledge(first, message);
+      co_return;
+    };
+    EXPECT_EQ((co_await failure_of(older.transaction(relay))).reason(), errc::closed);
+    co_await first.close();
+    EXPECT_LT(clock->now() - began, 8s);
+    co_await older.disconnect();
+    co_await newer.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, AConsumerThatWasTakenOverEndsAtOnce) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto settings = config({{"group_instance_id", "one"}, {"session_timeout", 6000}});
+    MessageBroker older(context.get_executor(), settings);
+    MessageBroker newer(context.get_executor(), settings);
+    const auto clock = Clock::real();
+    const auto topic = unique("static");
+    const auto group = unique("g");
+    for (int i = 0; i < 300; ++i) co_await older.publish(topic, Value(i), {.confirm = false});
+    co_await older.flush();
+    EventConsumer consumer(older, {.group_id = group});
+    consumer.subscribe(topic, [&](const Event&) -> awaitable<void> { co_await sleep_for(*clock, 100ms); });
+    std::exception_ptr error;
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr why) {
+      error = why;
+      ended = true;
+    });
+    while (consumer.counts().handled == 0) co_await sleep_for(*clock, 10ms);
+    auto second = co_await newer.subscribe(topic, {.group_id = group});
+    const auto began = clock->now();
+    while (!ended && clock->now() - began < 40s) co_await sleep_for(*clock, 10ms);
+    EXPECT_LT(clock->now() - began, 8s);
+    EXPECT_EQ((co_await failure_of([](std::exception_ptr what) -> awaitable<void> {
+                if (what) std::rethrow_exception(what);
+                co_return;
+              }(error))).reason(),
+              errc::closed);
+    co_await older.disconnect();
+    co_await newer.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, AZombieIsFenced) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto id = unique("transactional");

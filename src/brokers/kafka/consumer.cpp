@@ -178,17 +178,15 @@ void Consumer::on_partition_error(const rd_kafka_message_t& message) {
 }
 
 void Consumer::on_error(rd_kafka_event_t* event) {
-  char text[512] = "";
-  const auto fatal = rd_kafka_fatal_error(client_->get(), text, sizeof text);  // the event may be of another kind
-  const auto error = fatal ? fatal : rd_kafka_event_error(event);
-  auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), fatal ? text : rd_kafka_event_error_string(event));
+  if (is_fatal()) return;  // the event may be of another kind
+  const auto error = rd_kafka_event_error(event);
+  auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), rd_kafka_event_error_string(event));
   if (failure.code == errc::connection_failed) session_->lost();
   if (error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
     topic_is_gone_ = true;
     if (partitions_at_first_) partitions_at_first_->erase(request_.topic);
   }
-  const bool for_good = fatal || failure.code == errc::authentication_failed ||
-                        failure.code == errc::invalid_option;
+  const bool for_good = failure.code == errc::authentication_failed || failure.code == errc::invalid_option;
   const bool passes = (is_transient(error) && !is_of_topic(error)) || error == std::exchange(last_error_, error);
   log(for_good ? LogLevel::error : passes ? LogLevel::info : LogLevel::warning, failure.detail,
       {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
@@ -196,6 +194,20 @@ void Consumer::on_error(rd_kafka_event_t* event) {
   if (!lost_) lost_ = std::move(failure);
   ready_.notify();
   changed_.ring();
+}
+
+// Whoever asks librdkafka for anything afterwards hears that there was a fatal error, and not which.
+bool Consumer::is_fatal() {
+  if (fatal_) return true;
+  char text[512] = "";
+  const auto cause = rd_kafka_fatal_error(client_->get(), text, sizeof text);
+  if (!cause) return false;
+  fatal_ = true;
+  lost_ = describe(cause, fmt::format("the subscription to \"{}\"", request_.topic), text);
+  log(LogLevel::error, lost_->detail, {{"broker", "kafka"}, {"topic", request_.topic}, {"group", request_.group.value_or("")}});
+  ready_.notify();
+  changed_.ring();
+  return true;
 }
 
 bool Consumer::has_ready() {
@@ -526,6 +538,7 @@ awaitable<void> Consumer::enter_transactions(DeliveryTag tag) {
     co_return;
   }
   if (still != lanes_.end()) still->second->in_transactions = false;
+  if (is_fatal()) throw MessagingError(lost_->code, lost_->detail);
   throw MessagingError(errc::transaction_aborted, describe(error, "committing the places before the transaction").detail);
 }
 

@@ -78,6 +78,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   bool on_message(Fetched message);
   void on_partition_error(const rd_kafka_message_t& message);
   void on_error(rd_kafka_event_t* event);
+  /// Whether librdkafka has given this consumer up, for another has taken its place; then `lost_` has the cause.
+  [[nodiscard]] bool is_fatal();
   void on_rebalance(rd_kafka_event_t* event);
   void on_commit(rd_kafka_event_t* event);
   [[nodiscard]] bool has_ready();
@@ -175,6 +177,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::string last_discovery_error_;
   TimePoint discover_due_ = TimePoint::min();
   std::optional<Failure> lost_;
+  bool fatal_ = false;  // and for all that could be done yet
   unsigned immediate_ = 0;
 };
 

@@ -145,7 +145,7 @@ awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partition
   };
   // What librdkafka finds itself, after that, it does not look for the landmark of.
   const auto deadline = session_->clock->now() + session_->options.duration("rebalance_timeout");
-  while (!co_await session_->blocking(look) && !closed_ && session_->clock->now() < deadline)
+  while (!co_await session_->blocking(look) && !closed_ && !is_fatal() && session_->clock->now() < deadline)
     co_await changed_.wait_until(session_->clock->now() + commit_pause);
   for (std::size_t i = 0; i < places->size(); ++i) {
     const auto& place = (*places)[i];
@@ -208,14 +208,15 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
     return std::ranges::all_of(still_here(), [](const Lane* lane) { return lane->offsets.all_settled(); });
   };
   const auto deadline = self->session_->clock->now() + self->session_->options.duration("rebalance_timeout");
-  while (!lost && !self->closed_ && !settled())
+  const auto is_lost = [&] { return lost = lost || self->is_fatal(); };
+  while (!is_lost() && !self->closed_ && !settled())
     if (!co_await self->changed_.wait_until(deadline)) break;
-  if (!lost && !self->closed_ && !settled())
+  if (!is_lost() && !self->closed_ && !settled())
     log(LogLevel::warning, "messages were not settled within rebalance_timeout; another member gets them again",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"group", self->request_.group.value_or("")}});
   // With their topic partitions are lost too, but to nobody, and a commit of before that met the topic's end may outlive it and
   // stand in the next one. So the places are said also then, if they can be told from places of another log.
-  const bool is_gone = lost && self->topic_is_gone_;
+  const bool is_gone = lost && self->topic_is_gone_ && !self->fatal_;
   bool said = false;
   if ((!lost || is_gone) && !self->closed_) {
     if (self->client_->troubles().any()) self->face_troubles();
@@ -301,7 +302,7 @@ PartitionsHandle Consumer::parting_places(std::span<Lane* const> leaving) {
 // librdkafka commits on a period what is stored, but not while a rebalance is under way: a commit of ours that met a new
 // generation then would cost this member all of its partitions. Before 2.2 it leaves the landmark out.
 void Consumer::store_places() {
-  if (is_private() || closed_) return;
+  if (is_private() || closed_ || fatal_) return;
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_) {
     const auto place = lane->offsets.place();
@@ -315,7 +316,7 @@ void Consumer::store_places() {
 
 // One at a time, so that places arrive in order.
 void Consumer::send_commit() {
-  if (is_private() || committing_ || closed_) return;
+  if (is_private() || committing_ || closed_ || fatal_) return;
   const auto places = unsaid_places();
   if (places->cnt == 0) return;
   committing_ = rd_kafka_commit_queue(client_->get(), places.get(), client_->events(), nullptr, this) == RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -335,7 +336,7 @@ void Consumer::on_commit(rd_kafka_event_t* event) {
   }
   if (!error || error == RD_KAFKA_RESP_ERR__NO_OFFSET) {
     last_commit_error_.clear();
-  } else {
+  } else if (!is_fatal()) {
     auto failure = describe(error, fmt::format("committing the places of group \"{}\"", request_.group.value_or("")));
     // It is tried again; the same complaint is logged once.
     if (failure.detail != last_commit_error_)
@@ -352,6 +353,7 @@ awaitable<void> Consumer::commit() {
   const auto times_unsaid = times_unsaid_;
   for (bool tried = false;; tried = true) {
     if (closed_) co_return;
+    if (is_fatal()) throw MessagingError(lost_->code, lost_->detail);
     if (times_unsaid_ != times_unsaid)
       throw MessagingError(errc::not_owned,
                            fmt::format("a partition of \"{}\" was lost before its place could be committed; what was not "
@@ -420,7 +422,8 @@ void leave_in_time(const std::function<bool()>& leave) {
 std::function<bool()> Consumer::farewell() {
   std::vector<Lane*> leaving;
   for (const auto& [id, lane] : lanes_) leaving.push_back(lane.get());
-  const std::shared_ptr<rd_kafka_topic_partition_list_t> places = is_private() ? make_partitions() : parting_places(leaving);
+  const std::shared_ptr<rd_kafka_topic_partition_list_t> places =
+      is_private() || is_fatal() ? make_partitions() : parting_places(leaving);
   return [client = client_, places, in_group = !is_private(), steady = steady_ || lost_, was_assigned = assigned_,
           is_outside = !has_joined_.value_or(true)] {
     if (!in_group) return true;
