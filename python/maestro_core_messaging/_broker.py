@@ -391,7 +391,8 @@ class MessageBroker:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """`async with broker.transaction() as tx`: what is put into it takes effect at once when the block ends, and not at all when
-        it raises. Raises `UnsupportedError` on a broker without transactions, `TransactionAbortedError` with the reason."""
+        it raises. Raises `UnsupportedError` on a broker without transactions, `TransactionAbortedError` with the reason when
+        another try may help, else the cause's own error, such as `MessageTooLargeError`."""
         collected = Transaction()
         yield collected
         await _runtime.finish(self._bind().transaction(collected._messages, collected._settled))

@@ -292,8 +292,8 @@ awaitable<PublishResult> MessageBroker::State::publish_for(OutgoingMessage messa
     result.error = failure.code();
     result.detail = failure.detail();
   }
-  // Perhaps the delivery is another member's by now.
-  if (result.error == errc::transaction_aborted || result.error == errc::not_owned)
+  // Nothing of it took effect: perhaps the delivery is another member's by now, or this user may make no transactions.
+  if (result.error == errc::transaction_aborted || (result.error != errc::outcome_unknown && !is_retriable(result.error)))
     co_return co_await publish_result(std::move(message));
   co_return result;
 }

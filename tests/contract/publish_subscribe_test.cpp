@@ -609,6 +609,37 @@ TEST_P(PublishSubscribe, TransactionsAreAllOrNothing) {
   });
 }
 
+// Who tries again what was aborted would do so for ever.
+TEST_P(PublishSubscribe, ATransactionThatCanNeverBeDoneSaysWhy) {
+  run([&]() -> awaitable<void> {
+    auto client = broker({}, {}, {{"max_message_bytes", 1000}});
+    const auto topic = unique();
+    co_await client.publish(topic, Value("before"), {.key = "k"});
+    const auto attempt = [&](OutgoingMessage bad) -> awaitable<void> {
+      bad.topic = topic;
+      co_await client.transaction([&](Transaction& tx) -> awaitable<void> {
+        tx.publish(topic, Value("with it"), "k");
+        tx.publish(bad);
+        co_return;
+      });
+    };
+    for (const auto& [bad, reason] : {std::pair(OutgoingMessage{.payload = Payload(std::string(1001, 'x'))}, errc::message_too_large),
+                                      std::pair(OutgoingMessage{.payload = Payload("1"), .partition = 99}, errc::invalid_argument)}) {
+      const auto failure = co_await error_of(attempt(bad));
+      EXPECT_EQ(failure, reason) << failure.message();
+      EXPECT_FALSE(is_retriable(failure));
+    }
+    co_await client.transaction([&](Transaction& tx) -> awaitable<void> {
+      tx.publish(topic, Value("after"), "k");
+      co_return;
+    });
+    auto reader = co_await client.subscribe(topic);
+    EXPECT_EQ((co_await reader.next())->value(), "before");
+    EXPECT_EQ((co_await reader.next())->value(), "after");
+    co_await client.disconnect();
+  });
+}
+
 // However often it is tried: what was read with it comes again, and settling that works.
 TEST_P(PublishSubscribe, ATransactionWithADeliveryOfBeforeIsNotOwned) {
   run([&]() -> awaitable<void> {

@@ -631,6 +631,45 @@ TEST_F(KafkaBehaviour, AZombieIsFenced) {
   });
 }
 
+// What the broker alone can tell.
+TEST_F(KafkaBehaviour, ATransactionThatTheBrokerWillNeverTakeSaysWhy) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("refused");
+    co_await broker.administration().create_topic(
+        topic, {.partitions = 1, .configuration = {{"max.message.bytes", "2000"}, {"message.timestamp.before.max.ms", "3600000"}}});
+    const auto clock = Clock::real();
+    const auto attempt = [&](OutgoingMessage bad) -> awaitable<void> {
+      bad.topic = topic;
+      co_await broker.transaction([&](Transaction& transaction) -> awaitable<void> {
+        transaction.publish(topic, Value("with it"));
+        transaction.publish(bad);
+        transaction.publish(topic, Value("behind it"));
+        co_return;
+      });
+    };
+    const auto now = clock->wall();
+    for (const auto& [bad, reason] : {std::pair(OutgoingMessage{.payload = Payload(std::string(9000, 'x'))}, errc::message_too_large),
+                                      std::pair(OutgoingMessage{.payload = Payload("1"), .partition = 7}, errc::invalid_argument),
+                                      std::pair(OutgoingMessage{.payload = Payload("1"), .timestamp = now - 24h}, errc::invalid_argument),
+                                      std::pair(OutgoingMessage{.payload = Payload("1"), .timestamp = Timestamp{}}, errc::invalid_argument)}) {
+      const auto began = clock->now();
+      const auto failure = co_await failure_of(attempt(bad));
+      EXPECT_EQ(failure.reason(), reason) << failure.what();
+      EXPECT_FALSE(failure.retriable());
+      EXPECT_THAT(failure.what(), ::testing::HasSubstr("transaction was aborted"));
+      EXPECT_LT(clock->now() - began, 5s);
+      co_await broker.transaction([&](Transaction& transaction) -> awaitable<void> {
+        transaction.publish(topic, Value("after"));
+        co_return;
+      });
+    }
+    auto reader = co_await broker.subscribe(topic);
+    for (int i = 0; i < 4; ++i) EXPECT_EQ((co_await reader.next())->value(), "after");
+    co_await broker.disconnect();
+  });
+}
+
 // The transaction is under way when the signal cancels what waits for it.
 TEST_F(KafkaBehaviour, ASignalLetsATransactionEndBeforeRunReturns) {
   const auto topic = unique("signalled");

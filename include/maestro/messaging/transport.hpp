@@ -216,8 +216,8 @@ struct TransactionAcknowledgement {
 class Transactions {
  public:
   virtual ~Transactions() = default;
-  /// All of it takes effect at once, or nothing does; throws `transaction_aborted` with the reason, or `not_owned` where a delivery
-  /// is no longer this member's, so that trying again is of no use.
+  /// All of it takes effect at once, or nothing does; throws `transaction_aborted` with the reason, or the cause's own code where trying
+  /// again is of no use: `not_owned` for a delivery that is no longer this member's.
   virtual awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
                                              std::span<const TransactionAcknowledgement> acknowledgements) = 0;
 };

@@ -30,6 +30,7 @@ errc code_of(rd_kafka_resp_err_t error) {
     case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
       return errc::invalid_argument;
     case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT:
+    case RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT:
     case RD_KAFKA_RESP_ERR_INVALID_GROUP_ID:
       return errc::invalid_option;
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
@@ -127,6 +128,9 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
       advice =
           "; session_timeout has to be within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms "
           "(by default 6000 to 1800000)";
+      break;
+    case RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT:
+      advice = "; twice publish_timeout has to be within the broker's transaction.max.timeout.ms (by default 15 minutes)";
       break;
     case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
       advice = "; the cluster has too few brokers for its default.replication.factor";

@@ -6,10 +6,12 @@
 #include <maestro/messaging/topic.hpp>
 
 #include "brokers/kafka/kafka_subscription.hpp"
+#include "brokers/kafka/outgoing.hpp"
 #include "brokers/kafka/pattern.hpp"
 #include "brokers/kafka/producer.hpp"
 #include "brokers/kafka/properties.hpp"
 #include "brokers/kafka/transactor.hpp"
+#include "core/transaction_failure.hpp"
 
 namespace maestro::messaging {
 namespace {
@@ -151,6 +153,8 @@ class KafkaTransport final : public Transport, public Custody, public Administra
 
   awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
                                      std::span<const TransactionAcknowledgement> acknowledgements) override {
+    for (const auto& message : messages)
+      if (const auto why = kafka::refusal(message, capabilities().max_message_bytes)) throw transaction_failure(why->code, why->detail);
     const auto client = co_await connected();
     for (const auto& message : messages) co_await topics_->ensure(client, message.topic, ask_limit);
     std::vector<kafka::Transactor::Places> places;

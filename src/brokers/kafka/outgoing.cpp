@@ -1,5 +1,9 @@
 #include "brokers/kafka/outgoing.hpp"
 
+#include <fmt/format.h>
+
+#include "core/size_limit.hpp"
+
 namespace maestro::messaging::kafka {
 namespace {
 
@@ -11,14 +15,24 @@ HeadersHandle headers_of(const Headers& headers) {
   return made;
 }
 
+// librdkafka takes 0 for now, and the broker nothing before it.
+std::int64_t milliseconds_of(Timestamp time) {
+  return std::chrono::floor<std::chrono::milliseconds>(time.time_since_epoch()).count();
+}
+
 }  // namespace
+
+std::optional<Failure> refusal(const OutgoingMessage& message, std::size_t max_message_bytes) {
+  if (auto why = over_limit(message, max_message_bytes)) return Failure{errc::message_too_large, *std::move(why)};
+  if (message.timestamp && milliseconds_of(*message.timestamp) <= 0)
+    return Failure{errc::invalid_argument, fmt::format("timestamp: {} ms after 1970-01-01T00:00:00Z, of a message for \"{}\"; allowed are 1 ms "
+                                                       "and more",
+                                                       milliseconds_of(*message.timestamp), message.topic)};
+  return std::nullopt;
+}
 
 rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, std::int32_t partition, const OutgoingMessage& message,
                          void* opaque) {
-  using std::chrono::milliseconds;
-  const auto timestamp =
-      message.timestamp ? std::chrono::floor<milliseconds>(message.timestamp->time_since_epoch()).count() : 0;
-  if (message.timestamp && timestamp <= 0) return RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;  // librdkafka takes 0 for now
   auto* payload = const_cast<char*>(message.payload.data());
   auto* key = message.key ? const_cast<char*>(message.key->data()) : nullptr;
   const auto key_size = message.key ? message.key->size() : 0;
@@ -34,7 +48,7 @@ rd_kafka_resp_err_t give(rd_kafka_t* client, rd_kafka_topic_t* topic, std::int32
   add(RD_KAFKA_VTYPE_VALUE).u.mem = {payload, message.payload.size()};
   add(RD_KAFKA_VTYPE_KEY).u.mem = {key, key_size};
   add(RD_KAFKA_VTYPE_OPAQUE).u.ptr = opaque;
-  if (message.timestamp) add(RD_KAFKA_VTYPE_TIMESTAMP).u.i64 = timestamp;
+  if (message.timestamp) add(RD_KAFKA_VTYPE_TIMESTAMP).u.i64 = milliseconds_of(*message.timestamp);
   auto headers = message.headers.empty() ? HeadersHandle() : headers_of(message.headers);
   if (headers) add(RD_KAFKA_VTYPE_HEADERS).u.headers = headers.get();
   const ErrorHandle failure(rd_kafka_produceva(client, values, count));

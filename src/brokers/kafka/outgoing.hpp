@@ -1,11 +1,16 @@
 #pragma once
 
 #include <maestro/messaging/message.hpp>
+#include <optional>
 #include <span>
 
+#include "brokers/kafka/failure.hpp"
 #include "brokers/kafka/handles.hpp"
 
 namespace maestro::messaging::kafka {
+
+/// Why a message cannot be sent, whatever the broker would say; none when it can.
+[[nodiscard]] std::optional<Failure> refusal(const OutgoingMessage& message, std::size_t max_message_bytes);
 
 /// Puts a message into librdkafka's queue, which copies it; by `RD_KAFKA_PARTITION_UA` to the partition that its partitioner names.
 /// `opaque` comes back with its delivery report.

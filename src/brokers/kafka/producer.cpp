@@ -467,8 +467,8 @@ std::size_t Producer::give_all(std::size_t count, auto message_of, auto slot_of,
   const Outlet* before = nullptr;
   for (std::size_t first = 0; first < count;) {
     const OutgoingMessage& leader = message_of(first);
-    if (auto why = over_limit(leader, max_message_bytes_)) {
-      if (!refuse(first, Failure{errc::message_too_large, *std::move(why)})) return first;
+    if (auto why = refusal(leader, max_message_bytes_)) {
+      if (!refuse(first, *std::move(why))) return first;
       ++first;
       continue;
     }

@@ -91,6 +91,13 @@ int note_certificate(rd_kafka_t*, const char*, std::int32_t, int* x509_error, in
   return 0;
 }
 
+// Of a transaction that fails librdkafka tells how many messages did, and not always why.
+void note_undelivered(rd_kafka_t*, const rd_kafka_message_t* report, void* troubles) {
+  // Such are thrown away because of another one.
+  if (report->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || report->err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT) return;
+  static_cast<Troubles*>(troubles)->note_undelivered({report->err, rd_kafka_topic_name(report->rkt), report->_private != nullptr});
+}
+
 // librdkafka does not say which of the files it cannot read.
 void check_files(const Options& options) {
   for (const auto* name : {"ssl_ca_location", "ssl_certificate_location", "ssl_key_location"}) {
@@ -185,6 +192,7 @@ void check_raw(std::string_view name, std::string_view value) {
       {"partition.assignment.strategy", "cooperative-sticky", "a partition is let go when all that was taken from it is settled"},
       {"enable.auto.offset.store", "false", "only what was acknowledged is committed"},
       {"enable.partition.eof", "true", "lag and deleted topics are known by it"},
+      {"delivery.report.only.error", "false", "a publish is acknowledged by its report"},
   };
   const auto* found = std::ranges::find(kept, name, &Kept::name);
   if (found != std::end(kept) && (found->allowed.empty() || value != found->allowed))
@@ -332,6 +340,8 @@ ConfHandle transactional_properties(const Session& session, const std::string& t
   made.set("transactional.id", transactional_id, "transactional_id");
   made.set("transaction.timeout.ms", std::max(milliseconds(session.options.duration("publish_timeout")), 1000) * 2);
   set_raw(made, session.options);
+  made.set("delivery.report.only.error", "true");
+  rd_kafka_conf_set_dr_msg_cb(made.get(), note_undelivered);
   rd_kafka_conf_set_events(made.get(), RD_KAFKA_EVENT_ERROR);
   return made.take();
 }

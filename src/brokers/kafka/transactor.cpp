@@ -5,10 +5,12 @@
 #include <boost/asio/co_spawn.hpp>
 #include <map>
 #include <random>
+#include <set>
 
 #include "brokers/kafka/outgoing.hpp"
 #include "brokers/kafka/properties.hpp"
 #include "core/size_limit.hpp"
+#include "core/transaction_failure.hpp"
 
 namespace maestro::messaging::kafka {
 namespace {
@@ -18,6 +20,7 @@ struct Outcome {
   bool committed = false;
   bool client_is_lost = false;
   bool fenced = false;
+  bool is_of_topic = false;
   errc code = errc::transaction_aborted;
   std::string reason;
 };
@@ -27,12 +30,14 @@ using Bytes = std::map<std::string, std::size_t, std::less<>>;
 
 class Work {
  public:
-  Work(std::shared_ptr<Client> client, std::shared_ptr<Clock> clock, TimePoint deadline, Duration limit, Bytes limits)
+  Work(std::shared_ptr<Client> client, std::shared_ptr<Clock> clock, TimePoint deadline, Duration limit, Bytes limits,
+       bool creates_topics)
       : client_(std::move(client)),
         clock_(std::move(clock)),
         deadline_(deadline),
         limit_(limit),
-        limits_(std::move(limits)) {}
+        limits_(std::move(limits)),
+        creates_topics_(creates_topics) {}
 
   bool initialize() {
     return step("registering the transactional id", [&] { return rd_kafka_init_transactions(client_->get(), left()); });
@@ -44,12 +49,14 @@ class Work {
   }
 
   Outcome run(std::vector<OutgoingMessage>& messages, const std::vector<Transactor::Places>& places, bool is_new) {
+    static_cast<void>(client_->troubles().take_undelivered());
     const bool done = (!is_new || initialize()) &&
                       step("beginning a transaction", [&] { return rd_kafka_begin_transaction(client_->get()); }) &&
                       produce(messages) && send(places) && commit();
     while (client_->poll()) continue;  // errors that were told above already
     if (!done && begun_and_open_) abort();
     outcome_.fenced = !done && is_fenced();
+    if (!done && !outcome_.fenced && outcome_.code != errc::outcome_unknown) look_for_undelivered();
     outcome_.client_is_lost |= outcome_.fenced;
     outcome_.committed = done;
     return outcome_;
@@ -70,9 +77,34 @@ class Work {
       if (rd_kafka_error_is_retriable(error.get()) && clock_->now() < deadline_) continue;
       outcome_.client_is_lost |= rd_kafka_error_is_fatal(error.get()) != 0 || !begun_and_open_;
       if (outcome_.client_is_lost) begun_and_open_ = false;
-      outcome_.reason = describe(rd_kafka_error_code(error.get()), what, rd_kafka_error_string(error.get())).detail;
+      const auto code = rd_kafka_error_code(error.get());
+      failed(code, describe(code, what, rd_kafka_error_string(error.get())));
       return false;
     }
+  }
+
+  void failed(rd_kafka_resp_err_t error, Failure failure) {
+    outcome_.code = may_go_well(error, failure.code) ? errc::transaction_aborted : failure.code;
+    outcome_.reason = std::move(failure.detail);
+    outcome_.is_of_topic = is_of_topic(error) || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+  }
+
+  // What the broker says, and is not known here, is most often about the transaction, and not about what is in it.
+  static bool may_go_well(rd_kafka_resp_err_t error, errc code) {
+    if (error == RD_KAFKA_RESP_ERR_INVALID_RECORD || error == RD_KAFKA_RESP_ERR_POLICY_VIOLATION) return false;
+    return is_retriable(code) || code == errc::broker_error;
+  }
+
+  void look_for_undelivered() {
+    while (client_->poll()) continue;
+    const auto undelivered = client_->troubles().take_undelivered();
+    if (!undelivered) return;
+    // A batch that a broker refused leaves a gap in the sequence, which librdkafka 2.0.2 takes into the next transaction.
+    outcome_.client_is_lost |= undelivered->error > RD_KAFKA_RESP_ERR_NO_ERROR;
+    OutgoingMessage message;
+    message.topic = undelivered->topic;
+    if (undelivered->has_partition) message.partition = 0;
+    failed(undelivered->error, describe_delivery(undelivered->error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_));
   }
 
   bool produce(std::vector<OutgoingMessage>& messages) {
@@ -81,13 +113,16 @@ class Work {
       make_batch_fit(message);
       const TopicHandle topic(rd_kafka_topic_new(client_->get(), message.topic.c_str(), nullptr));
       const auto partition = message.partition.value_or(RD_KAFKA_PARTITION_UA);
-      auto error = give(client_->get(), topic.get(), partition, message, nullptr);
+      // All that its report has to tell beside the error.
+      static char chosen;
+      auto* const mark = message.partition ? &chosen : nullptr;
+      auto error = give(client_->get(), topic.get(), partition, message, mark);
       while (error == RD_KAFKA_RESP_ERR__QUEUE_FULL && clock_->now() < deadline_) {
         rd_kafka_flush(client_->get(), moment);
-        error = give(client_->get(), topic.get(), partition, message, nullptr);
+        error = give(client_->get(), topic.get(), partition, message, mark);
       }
       if (!error) continue;
-      outcome_.reason = describe(error, fmt::format("publishing to \"{}\"", message.topic)).detail;
+      failed(error, describe_delivery(error, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, message, creates_topics_));
       return false;
     }
     return true;
@@ -157,6 +192,7 @@ class Work {
   Duration limit_;
   Bytes limits_;   // of those that take no batch of the usual size
   Bytes waiting_;  // that may go in one batch
+  bool creates_topics_;
   bool begun_and_open_ = false;
   Outcome outcome_;
 };
@@ -214,13 +250,16 @@ awaitable<void> Transactor::run(std::vector<OutgoingMessage> messages, std::vect
   }
   if (only_prepare && ready_) co_return;
   Bytes limits;
-  for (const auto& message : messages)
+  std::set<std::string> names;
+  for (const auto& message : messages) {
+    names.insert(message.topic);
     if (const auto most = topics_->max_message_bytes(message.topic); most && *most < largest_batch_)
       limits.emplace(message.topic, static_cast<std::size_t>(std::max<std::int64_t>(*most, 0)));
+  }
   std::function<Outcome()> work = [client = client_, clock = session_->clock, deadline, limit,
                                    messages = std::move(messages), places = std::move(places), is_new = !ready_,
-                                   only_prepare, limits = std::move(limits)]() mutable {
-    Work work(client, clock, deadline, limit, std::move(limits));
+                                   only_prepare, limits = std::move(limits), creates_topics = topics_->creates()]() mutable {
+    Work work(client, clock, deadline, limit, std::move(limits), creates_topics);
     return only_prepare ? work.prepare() : work.run(messages, places, is_new);
   };
   struct Course {
@@ -243,7 +282,12 @@ awaitable<void> Transactor::run(std::vector<OutgoingMessage> messages, std::vect
   while (!course->ended) co_await ended_.wait_until(TimePoint::max());
   if (course->error) std::rethrow_exception(course->error);
   if (fenced_) throw fenced();
-  if (!course->outcome.committed) throw MessagingError(course->outcome.code, course->outcome.reason);
+  const auto& outcome = course->outcome;
+  if (outcome.is_of_topic)
+    for (const auto& each : names) topics_->forget(each);  // the next try looks whether it is there
+  if (outcome.committed) co_return;
+  if (outcome.code == errc::outcome_unknown || only_prepare) throw MessagingError(outcome.code, outcome.reason);
+  throw transaction_failure(outcome.code, outcome.reason);
 }
 
 }  // namespace maestro::messaging::kafka

@@ -33,7 +33,7 @@ class Transactor : public std::enable_shared_from_this<Transactor> {
 
   /// Registers the id: ends what an owner before left behind, and fences it. Others need not wait until its transaction times out.
   awaitable<void> prepare();
-  /// Throws `transaction_aborted` with the reason, `outcome_unknown` when the answer to the commit did not come in
+  /// Throws `transaction_aborted` with the reason, the cause's own code where another try is of no use, `outcome_unknown` when the answer to the commit did not come in
   /// time, or `closed` from when on another has the configured id: whoever was fenced must not fence its successor.
   awaitable<void> commit(std::vector<OutgoingMessage> messages, std::vector<Places> places);
   /// Completes when none is under way, or at the deadline.

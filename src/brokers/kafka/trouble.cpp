@@ -133,6 +133,16 @@ std::vector<Trouble> Troubles::take() {
   return std::exchange(noted_, {});
 }
 
+void Troubles::note_undelivered(Undelivered undelivered) {
+  const std::lock_guard lock(mutex_);
+  if (!undelivered_) undelivered_ = std::move(undelivered);
+}
+
+std::optional<Troubles::Undelivered> Troubles::take_undelivered() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(undelivered_, std::nullopt);
+}
+
 void Troubles::note_offer(std::string_view text) {
   const std::lock_guard lock(mutex_);
   if (auto old = offers_.read(text)) too_old_ = *std::move(old);

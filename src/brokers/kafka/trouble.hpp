@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "brokers/kafka/handles.hpp"
+
 namespace maestro::messaging::kafka {
 
 /// What befell a partition, and librdkafka deals with by itself: no event tells of it, only a line of its log.
@@ -64,6 +66,16 @@ class Troubles {
     return partitions == none ? std::nullopt : std::optional(partitions);
   }
 
+  /// A message that was not delivered, of a client whose messages stand and fall together.
+  struct Undelivered {
+    rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
+    std::string topic;
+    bool has_partition = false;  ///< That the sender chose.
+  };
+  void note_undelivered(Undelivered undelivered);
+  /// The first since it was asked: the others may have failed with it.
+  [[nodiscard]] std::optional<Undelivered> take_undelivered();
+
   void note_certificate(int x509_error) { certificate_.store(x509_error, std::memory_order_relaxed); }
   /// What was against the last certificate that was refused; 0 when none was.
   [[nodiscard]] int certificate() const { return certificate_.load(std::memory_order_relaxed); }
@@ -76,6 +88,7 @@ class Troubles {
   std::mutex mutex_;
   std::vector<Trouble> noted_;
   Offers offers_;
+  std::optional<Undelivered> undelivered_;
   std::string too_old_;
 };
 

@@ -11,6 +11,7 @@
 #include "core/control_characters.hpp"
 #include "core/readable.hpp"
 #include "core/size_limit.hpp"
+#include "core/transaction_failure.hpp"
 
 namespace maestro::messaging {
 
@@ -134,13 +135,13 @@ class MemoryTransport final : public Transport, public Administration, public Tr
       settlements.push_back({static_cast<memory::MemorySubscription&>(*each.subscription).member(), each.tag});
     for (const auto& message : messages) {
       PublishResult result;
-      if (refused(message, result)) throw MessagingError(errc::transaction_aborted, result.detail);
+      if (refused(message, result)) throw transaction_failure(static_cast<errc>(result.error.value()), result.detail);
     }
     switch (session_->hub->commit(messages, settlements, session_->limits, session_->clock->wall())) {
       case Hub::Commit::full:
-        throw MessagingError(errc::transaction_aborted, "a topic is full (max_messages or max_bytes)");
+        throw transaction_failure(errc::queue_full, "a topic is full (max_messages or max_bytes)");
       case Hub::Commit::no_such_partition:
-        throw MessagingError(errc::transaction_aborted, "a message names a partition that its topic does not have");
+        throw transaction_failure(errc::invalid_argument, "a message names a partition that its topic does not have");
       case Hub::Commit::not_owned:
         throw MessagingError(errc::not_owned,
                              "a delivery is no longer this member's; leave what was read with it, and read on");

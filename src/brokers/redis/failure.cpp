@@ -36,10 +36,11 @@ constexpr std::array known{
     Known{"WRONGTYPE", errc::broker_error, "a key of this name holds something else than a stream"},
 };
 
+constexpr std::string_view aborted = "EXECABORT Transaction discarded because of: ";
+
 }  // namespace
 
 Failure describe(std::string_view error, std::string_view what) {
-  constexpr std::string_view aborted = "EXECABORT Transaction discarded because of: ";
   if (error.starts_with(aborted)) return describe(error.substr(aborted.size()), what);
   for (const auto& each : known)
     if (error.starts_with(each.begins))
@@ -48,6 +49,7 @@ Failure describe(std::string_view error, std::string_view what) {
 }
 
 bool passes(std::string_view error) noexcept {
+  if (error.starts_with(aborted)) return passes(error.substr(aborted.size()));
   constexpr std::array passing{"OOM", "MISCONF"};
   return std::ranges::any_of(passing, [error](std::string_view kind) { return is_error(error, kind); }) ||
          std::ranges::any_of(known, [error](const Known& each) {

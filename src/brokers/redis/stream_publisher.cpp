@@ -12,6 +12,7 @@
 #include "brokers/redis/channel.hpp"
 #include "brokers/redis/entry.hpp"
 #include "core/message_id.hpp"
+#include "core/transaction_failure.hpp"
 #include "runtime/notifier.hpp"
 
 namespace maestro::messaging::redis {
@@ -37,6 +38,12 @@ void confirm_entry(PublishResult& result, std::string topic, EntryId id, std::st
   result.receipt.offset = id.to_offset();
   result.receipt.position = id_text;
   result.receipt.timestamp = Timestamp(std::chrono::milliseconds(id.ms));
+}
+
+// What the server refuses now and will take later may be tried again.
+MessagingError aborted_by(std::string_view error, std::string_view what) {
+  const auto failure = describe(error, what);
+  return transaction_failure(passes(error) ? errc::transaction_aborted : failure.code, failure.detail);
 }
 
 }  // namespace
@@ -262,7 +269,7 @@ awaitable<void> StreamPublisher::find_out(Batch& batch, TimePoint deadline) {
 awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, std::vector<Settlement> settlements) {
   const auto self = shared_from_this();
   for (const auto& message : messages) {
-    if (const auto why = refusal(message)) throw MessagingError(errc::transaction_aborted, why->detail);
+    if (const auto why = refusal(message)) throw transaction_failure(why->code, why->detail);
   }
   const auto deadline = session_->clock->now() + session_->options.duration("publish_timeout");
   const auto connection = co_await session_->publishing(session_->deadline());
@@ -282,15 +289,14 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
   auto look = seen.begin();
   for (const auto& topic : topics) {
     const auto& kind = **look++;
-    if (kind.is_error()) throw MessagingError(errc::transaction_aborted, describe(kind.text, "looking at \"" + topic + "\"").detail);
+    if (kind.is_error()) throw aborted_by(kind.text, "looking at \"" + topic + "\"");
     if (kind.text != "none" && kind.text != "stream")
-      throw MessagingError(errc::transaction_aborted, fmt::format("\"{}\" holds a {}, and no stream", topic, kind.text));
+      throw transaction_failure(errc::broker_error, fmt::format("\"{}\" holds a {}, and no stream", topic, kind.text));
   }
   for (const auto& each : settlements) {
     const auto& pending = **look++;
     if (pending.is_error() && !pending.text.starts_with("NOGROUP"))
-      throw MessagingError(errc::transaction_aborted,
-                           describe(pending.text, "looking at a delivery of \"" + each.key + "\"").detail);
+      throw aborted_by(pending.text, "looking at a delivery of \"" + each.key + "\"");
     if (pending.is_error() || pending.count != 1 || pending.items()[0].count < 2 || pending.items()[0].items()[1].text != each.consumer)
       throw MessagingError(errc::not_owned,
                            fmt::format("the delivery {} of \"{}\" is no longer this member's; leave what was read "
@@ -299,8 +305,7 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
   }
   for (const auto* command : {"MULTI", "EXEC"})
     if (const auto& empty = **look++; empty.is_error())
-      throw MessagingError(errc::transaction_aborted,
-                           describe(empty.text, fmt::format("trying an empty transaction, {}", command)).detail);
+      throw aborted_by(empty.text, fmt::format("trying an empty transaction, {}", command));
   if (!connection->is_open()) throw MessagingError(errc::connection_failed, "the connection broke before the transaction began");
   // The whole of it is one write, so that nothing of another's comes between.
   auto& out = connection->buffer();
@@ -320,8 +325,8 @@ awaitable<void> StreamPublisher::transact(std::span<OutgoingMessage> messages, s
     throw MessagingError(errc::outcome_unknown, "the commands of the transaction were done one by one, if at all: " +
                                                     describe(replies.front()->text, "MULTI").detail);
   for (std::size_t i = 0; i + 1 < replies.size(); ++i)
-    if (replies[i]->is_error()) throw MessagingError(errc::transaction_aborted, describe(replies[i]->text, "a command of the transaction").detail);
-  if (outcome.is_error()) throw MessagingError(errc::transaction_aborted, describe(outcome.text, "EXEC").detail);
+    if (replies[i]->is_error()) throw aborted_by(replies[i]->text, "a command of the transaction");
+  if (outcome.is_error()) throw aborted_by(outcome.text, "EXEC");
   for (const auto& each : outcome.items())
     if (each.is_error())
       throw MessagingError(errc::outcome_unknown, "only a part of the transaction took effect: " + describe(each.text, "within EXEC").detail);
