@@ -526,7 +526,8 @@ awaitable<void> MessageBroker::State::transaction(std::function<awaitable<void>(
   for (const auto& message : collected.messages_) topic(message.topic);
   std::vector<TransactionAcknowledgement> acknowledgements;
   for (const auto& [subscription, tag] : collected.settled_)
-    acknowledgements.push_back({&subscription->transport_subscription(), tag});
+    if (subscription->group())  // else there is nothing that the broker keeps
+      acknowledgements.push_back({&subscription->transport_subscription(), tag});
   const auto count = collected.messages_.size();
   co_await transactions->commit_transaction(collected.messages_, acknowledgements);
   for (const auto& [subscription, tag] : collected.settled_) subscription->settled_elsewhere(tag);

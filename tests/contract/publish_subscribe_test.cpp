@@ -640,6 +640,27 @@ TEST_P(PublishSubscribe, ATransactionThatCanNeverBeDoneSaysWhy) {
   });
 }
 
+TEST_P(PublishSubscribe, ATransactionSettlesNothingForAPrivateReader) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto in = unique("in");
+    const auto out = unique("out");
+    for (int i = 1; i <= 2; ++i) co_await client.publish(in, Value(i), {.key = "k"});
+    auto reader = co_await client.subscribe(in);
+    const auto first = *co_await reader.next();
+    co_await client.transaction([&](Transaction& tx) -> awaitable<void> {
+      tx.publish(out, Value("copied"));
+      tx.acknowledge(reader, first);
+      co_return;
+    });
+    auto results = co_await client.subscribe(out);
+    EXPECT_EQ((co_await results.next())->value(), "copied");
+    EXPECT_EQ((co_await reader.next())->value(), 2);
+    for (const auto& each : (co_await client.administration().describe_topic(in)).groups) ADD_FAILURE() << "the group " << each.group;
+    co_await client.disconnect();
+  });
+}
+
 // However often it is tried: what was read with it comes again, and settling that works.
 TEST_P(PublishSubscribe, ATransactionWithADeliveryOfBeforeIsNotOwned) {
   run([&]() -> awaitable<void> {

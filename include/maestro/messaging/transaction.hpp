@@ -14,6 +14,7 @@ class Transaction {
   void publish(std::string topic, Value value, std::optional<std::string> key = std::nullopt);
   void publish(OutgoingMessage message);
   /// Acknowledges a message of this subscription, and all before it in its partition where the broker keeps positions.
+  /// Of one without a group nothing is kept, and so nothing takes effect.
   void acknowledge(const Subscription& subscription, const Message& message);
 
  private:

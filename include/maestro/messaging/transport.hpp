@@ -217,7 +217,7 @@ class Transactions {
  public:
   virtual ~Transactions() = default;
   /// All of it takes effect at once, or nothing does; throws `transaction_aborted` with the reason, or the cause's own code where trying
-  /// again is of no use: `not_owned` for a delivery that is no longer this member's.
+  /// again is of no use: `not_owned` for a delivery that is no longer this member's. Deliveries are of groups.
   virtual awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
                                              std::span<const TransactionAcknowledgement> acknowledgements) = 0;
 };
