@@ -484,6 +484,14 @@ awaitable<std::unique_ptr<TransportSubscription>> MessageBroker::State::open(Sub
   co_return co_await transport->subscribe(std::move(request));
 }
 
+void MessageBroker::State::attach(const std::shared_ptr<Attached>& attached) {
+  attached_.push_back(attached);
+  if (!telemetry || !attached->group()) return;
+  auto reporter = std::make_shared<LagReporter>(telemetry, clock, capabilities.broker, attached->topic(), *attached->group());
+  reporter->start(executor, attached);
+  attached->report_lag(std::move(reporter));
+}
+
 std::vector<std::shared_ptr<Attached>> MessageBroker::State::open_subscriptions() {
   std::vector<std::shared_ptr<Attached>> open;
   std::erase_if(attached_, [&open](const std::weak_ptr<Attached>& weak) {

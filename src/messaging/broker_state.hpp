@@ -8,6 +8,7 @@
 #include <random>
 
 #include "messaging/checked_administration.hpp"
+#include "messaging/lag_reporter.hpp"
 #include "messaging/publish_buffer.hpp"
 #include "messaging/telemetry.hpp"
 #include "runtime/signal.hpp"
@@ -17,7 +18,10 @@ namespace maestro::messaging {
 /// What a subscription is to its broker: something that counts for health and status, and that is closed with it.
 class Attached {
  public:
-  virtual ~Attached() = default;
+  Attached() = default;
+  Attached(const Attached&) = delete;
+  Attached& operator=(const Attached&) = delete;
+  virtual ~Attached() { end_lag_reports(); }
   [[nodiscard]] virtual const std::string& topic() const noexcept = 0;
   [[nodiscard]] virtual const std::optional<std::string>& group() const noexcept = 0;
   virtual awaitable<SubscriptionState> subscription_state() = 0;
@@ -25,6 +29,14 @@ class Attached {
   [[nodiscard]] virtual TimePoint last_progress() const noexcept = 0;
   virtual awaitable<void> commit_handed_out() = 0;
   virtual awaitable<void> close() = 0;
+
+  void report_lag(std::shared_ptr<LagReporter> reporter) { lag_reporter_ = std::move(reporter); }
+  void end_lag_reports() {
+    if (const auto reporter = std::exchange(lag_reporter_, nullptr)) reporter->stop();
+  }
+
+ private:
+  std::shared_ptr<LagReporter> lag_reporter_;
 };
 
 class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::State> {
@@ -55,7 +67,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   void require_open() const {
     if (closed_) throw_closed();
   }
-  void attach(std::weak_ptr<Attached> attached) { attached_.push_back(std::move(attached)); }
+  void attach(const std::shared_ptr<Attached>& attached);
   void count_received(std::uint64_t messages) noexcept { received_ += messages; }
   /// Publishes on this executor, for the library itself: no hop, no exception for a failed message.
   awaitable<PublishResult> publish_result(OutgoingMessage message);

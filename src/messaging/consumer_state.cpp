@@ -32,7 +32,6 @@ constexpr std::size_t window_limit = 100'000;
 // What a message takes beside its key and payload.
 constexpr std::size_t bytes_beside = 512;
 
-constexpr Duration lag_period = std::chrono::seconds(5);
 constexpr Duration first_busy_look = std::chrono::milliseconds(10);
 constexpr Duration longest_busy_look = std::chrono::seconds(1);
 // How long a message waits for a deduplication store that is away: as long as that takes, whatever the handler's
@@ -113,8 +112,6 @@ struct EventConsumer::State::Feed final : public Attached {
   TimePoint progress;
   std::weak_ptr<State> stop;
   ConsumeTelemetry cells;
-  std::set<std::int32_t> reported;  // partitions whose lag the metrics show
-  bool lag_unknown = false;
   asio::cancellation_signal cancel;
 };
 
@@ -294,7 +291,6 @@ awaitable<void> EventConsumer::State::open(std::shared_ptr<State> self) {
   if (self->stopping_) co_return;
   for (const auto& feed : self->feeds_) self->spawn(run_fetcher(self, feed), feed->cancel);
   self->spawn(run_timekeeper(self), self->cancel_timekeeper_);
-  if (broker->telemetry) self->spawn(run_reporter(self), self->cancel_reporter_);
 }
 
 void EventConsumer::State::spawn(awaitable<void> task, asio::cancellation_signal& signal) {
@@ -336,7 +332,6 @@ awaitable<void> EventConsumer::State::drain() {
   cancel_opening_.emit(asio::cancellation_type::terminal);
   for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
   cancel_timekeeper_.emit(asio::cancellation_type::terminal);
-  cancel_reporter_.emit(asio::cancellation_type::terminal);
   co_await drop_waiting();
   for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
   const auto deadline = broker_->clock->now() + drain_timeout_;
@@ -360,7 +355,7 @@ awaitable<void> EventConsumer::State::drain() {
       if (!fatal_) fatal_ = std::current_exception();  // what the broker has not, it delivers again: `start()` says so
     }
     co_await feed->subscription->close();
-    for (const auto partition : feed->reported) broker_->telemetry->lag(feed->route->topic, group_, partition, 0);
+    feed->end_lag_reports();
   }
 }
 
@@ -809,44 +804,6 @@ awaitable<void> EventConsumer::State::run_timekeeper(std::shared_ptr<State> self
     }
     co_await self->timekeeper_.wait_until(next);
   }
-}
-
-// Apart from the timekeeper: a server that says nothing must not hold up the retries.
-awaitable<void> EventConsumer::State::run_reporter(std::shared_ptr<State> self) {
-  const auto feeds = self->feeds_;
-  while (!self->stopping_) {
-    for (const auto& feed : feeds) {
-      std::exception_ptr error;
-      try {
-        co_await self->report_lag(*feed);
-      } catch (...) {
-        error = std::current_exception();
-      }
-      if (error && was_cancelled(error)) std::rethrow_exception(error);
-      if (std::exchange(feed->lag_unknown, error != nullptr) == (error != nullptr) || !error) continue;
-      log(LogLevel::warning, "the lag is not known at the moment; the metrics show the last that was",
-          {{"broker", self->broker_->capabilities.broker},
-           {"topic", feed->route->topic},
-           {"group", self->group_},
-           {"cause", describe_failure(error).message}});
-    }
-    co_await sleep_for(*self->broker_->clock, lag_period);
-  }
-}
-
-awaitable<void> EventConsumer::State::report_lag(Feed& feed) {
-  // A pattern is one label, so that the number of series is bounded: the lag of its topics is added up.
-  std::map<std::int32_t, std::int64_t> lags;
-  const auto state = co_await feed.subscription->state();
-  if (!state.connected) co_return;
-  for (const auto& each : state.lag) lags[each.partition] += each.lag;
-  for (const auto& [partition, lag] : lags)
-    broker_->telemetry->lag(feed.route->topic, group_, partition, static_cast<double>(lag));
-  // What moved away is another member's to report.
-  for (const auto partition : feed.reported)
-    if (!lags.contains(partition)) broker_->telemetry->lag(feed.route->topic, group_, partition, 0);
-  feed.reported.clear();
-  for (const auto& [partition, lag] : lags) feed.reported.insert(partition);
 }
 
 CircuitState EventConsumer::State::circuit() const {

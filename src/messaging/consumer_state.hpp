@@ -104,8 +104,6 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   awaitable<void> drain();
   /// What no handler has in work is left unsettled, and goes to another member.
   awaitable<void> drop_waiting();
-  static awaitable<void> run_reporter(std::shared_ptr<State> self);
-  awaitable<void> report_lag(Feed& feed);
   void push(Feed& feed, Message&& message);
   /// A pattern sees dead letters too; those are for consumers that ask for them.
   [[nodiscard]] bool is_dead_letter_of_pattern(const Route::State& route, std::string_view topic) const;
@@ -150,7 +148,6 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   Notifier timekeeper_;
   boost::asio::cancellation_signal cancel_opening_;
   boost::asio::cancellation_signal cancel_timekeeper_;
-  boost::asio::cancellation_signal cancel_reporter_;
   std::vector<std::shared_ptr<Feed>> feeds_;
   std::vector<std::shared_ptr<Feed>> left_behind_;  // of earlier starts
   Lanes lanes_;
@@ -160,7 +157,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   std::vector<Worker*> idle_;
   bool wake_pending_ = false;
   bool flush_scheduled_ = false;
-  std::size_t tasks_ = 0;        // the opening, fetchers, workers, the timekeeper and the reporter
+  std::size_t tasks_ = 0;        // the opening, fetchers, workers and the timekeeper
   std::size_t handlers_ = 0;     // messages in process
   std::uint64_t unkeyed_ = 0;
 };

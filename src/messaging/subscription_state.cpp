@@ -265,6 +265,7 @@ awaitable<void> Subscription::State::close() {
   closed_ = true;
   acknowledger_.flush(*transport_);
   co_await transport_->close();
+  end_lag_reports();
 }
 
 }  // namespace maestro::messaging

@@ -176,6 +176,32 @@ TEST_P(Health, TheLagOfAPartitionThatMovedAwayIsZero) {
   });
 }
 
+TEST_P(Health, TheLagOfWhatIsReadByHandIsShown) {
+  run([&]() -> awaitable<void> {
+    auto client = watched({{"partitions", 2}});
+    const auto topic = unique();
+    for (int i = 0; i < 10; ++i) co_await client.publish(topic, Value(i), {.partition = i % 2});
+    const auto lag = [&](const char* partition) {
+      return metrics_registry()
+          ->gauge("messaging_consumer_lag", {{"broker", "memory"}, {"topic", topic}, {"group", group("g")}, {"partition", partition}})
+          .value();
+    };
+    std::optional<Subscription> reader(co_await client.subscribe(topic, {.group_id = group("g"), .enable_auto_commit = false}));
+    co_await until([&] { return lag("0") == 5 && lag("1") == 5; });
+    for (int i = 0; i < 10; ++i)
+      if (const auto message = co_await reader->next(); message->position().partition == 0) reader->acknowledge(*message);
+    co_await sleep(6s);
+    EXPECT_EQ(lag("0"), 0);
+    EXPECT_EQ(lag("1"), 5);
+    co_await reader->close();
+    EXPECT_EQ(lag("1"), 0) << "who has left has no lag";
+    reader.emplace(co_await client.subscribe(topic, {.group_id = group("g")}));
+    co_await until([&] { return lag("1") == 5; });
+    reader.reset();
+    EXPECT_EQ(lag("1"), 0) << "nor has who was dropped";
+  });
+}
+
 MAESTRO_CONTRACT_ON_MEMORY(Health);
 
 }  // namespace

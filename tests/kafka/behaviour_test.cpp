@@ -537,6 +537,29 @@ TEST_F(KafkaBehaviour, AStaticMemberWhoseNameIsTakenOverSaysSo) {
   });
 }
 
+TEST_F(KafkaBehaviour, TheLagOfWhatIsReadByHandIsShown) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto made = config();
+    made.enable_monitoring = true;
+    MessageBroker broker(context.get_executor(), made);
+    const auto clock = Clock::real();
+    const auto topic = unique("lag");
+    for (int i = 0; i < 3; ++i) co_await broker.publish(topic, Value(i), {.partition = 0});
+    const auto becomes = [&](double wanted) -> awaitable<bool> {
+      const auto& gauge =
+          metrics_registry()->gauge("messaging_consumer_lag", {{"broker", "kafka"}, {"topic", topic}, {"group", topic}, {"partition", "0"}});
+      for (const auto deadline = clock->now() + 10s; gauge.value() != wanted && clock->now() < deadline;) co_await sleep_for(*clock, 50ms);
+      co_return gauge.value() == wanted;
+    };
+    auto reader = co_await broker.subscribe(topic, {.group_id = topic});
+    EXPECT_TRUE(co_await becomes(3));
+    for (int i = 0; i < 3; ++i) co_await reader.next();
+    co_await reader.commit();
+    EXPECT_TRUE(co_await becomes(0));
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, AMemberThatWasTakenOverWaitsForNoCommit) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto settings = config({{"group_instance_id", "one"}, {"session_timeout", 6000}});
