@@ -37,7 +37,7 @@ constexpr Entry entries[] = {
      false},
     {errc::already_exists, "already_exists", "it is there already", false},
     {errc::transaction_aborted, "transaction_aborted", "nothing of the transaction took effect", true},
-    {errc::not_owned, "not_owned", "the delivery now belongs to another member", false},
+    {errc::not_owned, "not_owned", "it belongs to another member", false},
     {errc::broker_error, "broker_error", "the broker refused it", false},
     {errc::cannot_listen, "cannot_listen", "the address is not free, or not this machine's; choose another", false},
 };

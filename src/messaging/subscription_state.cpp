@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <maestro/messaging/topic.hpp>
 
 namespace maestro::messaging {
 
@@ -229,7 +230,13 @@ void Subscription::State::resume() {
   transport_->resume();
 }
 
+void Subscription::State::require_topic(const std::string& topic) const {
+  if (!matches(request_.topic, topic))
+    throw MessagingError(errc::invalid_argument, fmt::format("seek: \"{}\" is no topic of the subscription to \"{}\"", topic, request_.topic));
+}
+
 awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partition, std::int64_t offset) {
+  require_topic(topic);
   if (offset < Subscription::end)
     throw MessagingError(errc::invalid_argument,
                          fmt::format("offset: {}; allowed is 0 and more, -1 (the beginning) and -2 (the end)", offset));
@@ -241,6 +248,7 @@ awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partit
 }
 
 awaitable<void> Subscription::State::seek(std::string topic, std::int32_t partition, Timestamp time) {
+  require_topic(topic);
   const auto offset = co_await transport_->offset_at(topic, partition, time);
   co_await seek(std::move(topic), partition, offset);
 }

@@ -41,6 +41,8 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   void settled_elsewhere(DeliveryTag tag);
 
  private:
+  /// Throws where the subscription cannot have it.
+  void require_topic(const std::string& topic) const;
   Message take_one();
   std::vector<Message> take_batch(std::size_t at_most);
   /// Asking for more means that what was handed out is done with.

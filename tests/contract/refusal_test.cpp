@@ -142,6 +142,32 @@ TEST_P(Refusal, ATransactionWithoutABody) {
   });
 }
 
+TEST_P(Refusal, ASeekInATopicThatIsNotReadOrNotThere) {
+  run([&]() -> awaitable<void> {
+    auto client = broker();
+    const auto topic = unique();
+    const auto other = unique("other");
+    co_await client.publish(topic, Value(1));
+    co_await client.publish(other, Value(1));
+    for (const bool grouped : {true, false}) {
+      SubscribeOptions options;
+      if (grouped) options.group_id = group("g");
+      auto reader = co_await client.subscribe(topic, options);
+      const auto began = clock_->now();
+      EXPECT_EQ(co_await error_of(reader.seek(other, 0, 0)), errc::invalid_argument);
+      EXPECT_EQ(co_await error_of(reader.seek(other, 0, clock_->wall())), errc::invalid_argument);
+      if (client.capabilities().partitions) {
+        EXPECT_EQ(co_await error_of(reader.seek(topic, 99, 0)), errc::invalid_argument);
+        EXPECT_EQ(co_await error_of(reader.seek(topic, 99, clock_->wall())), errc::invalid_argument);
+      }
+      EXPECT_LT(clock_->now() - began, 5s);
+      EXPECT_EQ((co_await reader.next())->value(), 1) << "that changed nothing";
+      co_await reader.close();
+    }
+    co_await client.disconnect();
+  });
+}
+
 TEST_P(Refusal, PlacesAndCountsBelowZero) {
   run([&]() -> awaitable<void> {
     auto client = broker();

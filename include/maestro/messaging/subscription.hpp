@@ -65,7 +65,8 @@ class Subscription {
   void pause();
   void resume();
   /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end. Throws
-  /// `invalid_argument` for any other negative offset.
+  /// `invalid_argument` for any other negative offset, and for what the subscription cannot have; `not_owned` for a partition that is
+  /// another member's.
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
   /// Goes on from the first message of the partition that is not older than `time` by the broker's clock, or from the end. Throws
   /// `unsupported` for a broker that cannot look messages up by time.

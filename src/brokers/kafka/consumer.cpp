@@ -415,11 +415,27 @@ void Consumer::remove_lane(const std::string& topic, std::int32_t partition) {
   lanes_.erase(lane->id);
 }
 
+// What is not there is not waited for, as what a rebalance may bring is.
+awaitable<void> Consumer::require_partition(std::string topic, std::int32_t partition) {
+  if (find(topic, partition)) co_return;
+  std::function<std::vector<ask::Topic>()> look = [client = client_, topic, limit = session_->options.duration("connect_timeout")] {
+    return ask::topics(*client, topic, limit);
+  };
+  const auto found = co_await session_->blocking(std::move(look));
+  require_open();
+  if (found.empty()) throw MessagingError(errc::topic_not_found, fmt::format("seek: the topic \"{}\" does not exist", topic));
+  const auto count = found.front().partitions;
+  if (partition < 0 || partition >= count)
+    throw MessagingError(errc::invalid_argument,
+                         fmt::format("seek: partition {} of \"{}\", which has 0 to {}", partition, topic, count - 1));
+}
+
 awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::int64_t offset) {
   const auto self = shared_from_this();
   require_open();
   const auto limit = session_->options.duration("connect_timeout");
   const auto deadline = session_->clock->now() + limit;
+  co_await require_partition(topic, partition);
   auto* lane = find(topic, partition);
   while (!lane && co_await changed_.wait_until(deadline)) {
     require_open();
@@ -428,8 +444,9 @@ awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::i
   const auto require_ours = [&] {
     if (lane && !lane->draining) return;
     if (is_private())
-      throw MessagingError(errc::invalid_argument, fmt::format("seek: \"{}\" has no partition {} that is read here", topic, partition));
-    throw MessagingError(errc::not_owned, fmt::format("\"{}\"/{} is not assigned to this member", topic, partition));
+      throw MessagingError(errc::timed_out, fmt::format("seek: partition {} of \"{}\" is not read yet", partition, topic));
+    throw MessagingError(errc::not_owned, fmt::format("seek: partition {} of \"{}\" is another member's, who can go elsewhere in it",
+                                                      partition, topic));
   };
   require_ours();
   std::function<ask::Range()> look = [client = client_, topic, partition, limit] {
@@ -453,6 +470,7 @@ awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::i
 awaitable<std::int64_t> Consumer::offset_at(std::string topic, std::int32_t partition, Timestamp time) {
   const auto self = shared_from_this();
   require_open();
+  co_await require_partition(topic, partition);
   std::function<std::int64_t()> look = [client = client_, topic, partition, time, limit = session_->options.duration("connect_timeout")] {
     return ask::offset_at(client->get(), topic, partition, time, limit);
   };
