@@ -55,6 +55,15 @@ Failure describe_failure(const std::exception_ptr& error) {
     failure.error_type = boost::core::demangle(typeid(known).name());
     failure.message = known.what();
     append_nested(failure.stack, known);
+  } catch (const std::string& text) {
+    failure.error_type = "std::string";
+    failure.message = text;
+  } catch (std::string_view text) {
+    failure.error_type = "std::string_view";
+    failure.message = text;
+  } catch (const char* text) {
+    failure.error_type = "const char*";
+    failure.message = text ? text : "";
   } catch (...) {
     const auto* type = abi::__cxa_current_exception_type();
     failure.error_type = type ? boost::core::demangle(type->name()) : "unknown";

@@ -25,6 +25,19 @@ TEST(Failure, NamesTypeAndText) {
   EXPECT_EQ(failure.stack, "");
 }
 
+TEST(Failure, ATextThatIsThrownIsTheMessage) {
+  using namespace std::string_literals;
+  const auto literal = describe([] { throw "no stock"; });
+  EXPECT_EQ(literal.message, "no stock");
+  EXPECT_EQ(literal.error_type, "const char*");
+  const auto text = describe([] { throw "no stock"s; });
+  EXPECT_EQ(text.message, "no stock");
+  EXPECT_EQ(text.error_type, "std::string");
+  EXPECT_EQ(describe([] { throw std::string_view("no stock"); }).message, "no stock");
+  EXPECT_EQ(describe([] { throw static_cast<const char*>(nullptr); }).message, "");
+  EXPECT_THAT(describe([] { throw 7; }).message, HasSubstr("not derived from std::exception"));
+}
+
 TEST(Failure, TheLibrarysErrorsDecideTheReason) {
   const auto reason = [](errc code) { return describe([&] { throw MessagingError(code, "x"); }).reason; };
   EXPECT_EQ(reason(errc::rejected), DeadLetterReason::rejected);
