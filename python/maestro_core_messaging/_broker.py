@@ -97,7 +97,7 @@ class GroupInfo:
 
 @dataclasses.dataclass(frozen=True)
 class TopicInfo:
-    """A topic: how many messages it keeps, in which partitions, and the groups that read it."""
+    """A topic: how many messages it keeps (on Kafka, with the end of each transaction), in which partitions, and the groups that read it."""
 
     name: str
     messages: int

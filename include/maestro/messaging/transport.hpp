@@ -162,7 +162,7 @@ struct TopicInfo {
   std::string name;
   std::vector<PartitionInfo> partitions;
   std::vector<GroupInfo> groups;
-  std::int64_t messages = 0;          ///< Kept at the moment.
+  std::int64_t messages = 0;          ///< Kept at the moment. Kafka counts what takes a place: a transaction's end, and what it dropped, too.
 };
 
 struct TopicSettings {
