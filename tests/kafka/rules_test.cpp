@@ -135,7 +135,8 @@ TEST(KafkaProperties, RefuseWhatTheLibraryCannotDoWithout) {
   };
   const std::pair<const char*, const char*> refused[] = {
       {"group.id", "mine"},       {"bootstrap.servers", "b:1"},      {"partition.assignment.strategy", "range"},
-      {"partitioner", "random"},  {"enable.auto.offset.store", "true"}, {"enable.partition.eof", "false"}};
+      {"partitioner", "random"},  {"enable.auto.offset.store", "true"}, {"enable.partition.eof", "false"},
+      {"delivery.report.only.error", "true"}};
   for (const auto& [name, value] : refused) {
     try {
       static_cast<void>(consumer_properties(given(name, value), "g", false, false));

@@ -25,8 +25,8 @@ std::int64_t milliseconds_of(Timestamp time) {
 std::optional<Failure> refusal(const OutgoingMessage& message, std::size_t max_message_bytes) {
   if (auto why = over_limit(message, max_message_bytes)) return Failure{errc::message_too_large, *std::move(why)};
   if (message.timestamp && milliseconds_of(*message.timestamp) <= 0)
-    return Failure{errc::invalid_argument, fmt::format("timestamp: {} ms after 1970-01-01T00:00:00Z, of a message for \"{}\"; allowed are 1 ms "
-                                                       "and more",
+    return Failure{errc::invalid_argument, fmt::format("timestamp: {} ms since 1970-01-01T00:00:00Z, of a message for \"{}\"; Kafka takes times "
+                                                       "after 1970-01-01T00:00:00Z",
                                                        milliseconds_of(*message.timestamp), message.topic)};
   return std::nullopt;
 }
