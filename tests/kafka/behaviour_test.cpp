@@ -560,6 +560,35 @@ TEST_F(KafkaBehaviour, TheLagOfWhatIsReadByHandIsShown) {
   });
 }
 
+TEST_F(KafkaBehaviour, ASeekInAnotherMembersPartitionSaysWhoseItIs) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto made = config();
+    made.connection_config.insert_or_assign("connect_timeout", 3000);
+    MessageBroker broker(context.get_executor(), made);
+    const auto clock = Clock::real();
+    const auto topic = unique("shared");
+    co_await broker.administration().create_topic(topic, {.partitions = 2});
+    auto first = co_await broker.subscribe(topic, {.group_id = topic});
+    auto second = co_await broker.subscribe(topic, {.group_id = topic});
+    for (std::int32_t i = 0; i < 2; ++i) {
+      // Each has one of the two.
+      int refused = 0;
+      for (auto* each : {&first, &second}) {
+        try {
+          co_await each->seek(topic, i, 0);
+        } catch (const MessagingError& failure) {
+          ++refused;
+          EXPECT_EQ(failure.reason(), errc::not_owned) << failure.what();
+          EXPECT_THAT(failure.what(), ::testing::HasSubstr("another member's"));
+          EXPECT_THAT(failure.what(), ::testing::Not(::testing::HasSubstr("delivery")));
+        }
+      }
+      EXPECT_EQ(refused, 1);
+    }
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, AMemberThatWasTakenOverWaitsForNoCommit) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto settings = config({{"group_instance_id", "one"}, {"session_timeout", 6000}});

@@ -58,7 +58,7 @@ class Subscription {
   /// broker cannot.
   void release(const Message& message, Duration delay = Duration::zero());
   /// Acknowledges all that was handed out so far; completes when the broker has it. Throws `not_owned` when a partition was lost
-  /// meanwhile, whose messages come again.
+  /// meanwhile, whose messages come again, and `closed` from when on another member uses this one's `group_instance_id`.
   awaitable<void> commit();
 
   /// Stops deliveries at once, without losing the place in the group: until `resume()`, `next()` waits. Messages fetched ahead are kept.
