@@ -201,7 +201,6 @@ void await_service(const Client& client, const std::string& topic, std::int32_t 
   const Pause pause(client.get());
   constexpr int limit = 500;
   constexpr int between = 20;
-  constexpr std::int64_t latest = -1;
   // Of some versions the error is one of a partition, of others each has its own.
   const auto is_early = [](rd_kafka_resp_err_t error) {
     return error == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || is_of_topic(error);
@@ -308,17 +307,20 @@ void delete_topic(const Client& client, const std::string& topic, Duration limit
   await_absence(client, topic, limit);
 }
 
+std::pair<rd_kafka_resp_err_t, std::int64_t> offset_for(rd_kafka_t* client, const std::string& topic, std::int32_t partition,
+                                                        std::int64_t time, Duration limit) {
+  const auto asked = make_partitions(1);
+  rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), partition)->offset = time;
+  const auto error = rd_kafka_offsets_for_times(client, asked.get(), milliseconds(limit));
+  return {error ? error : asked->elems[0].err, asked->elems[0].offset};
+}
+
 // A partition may just have got its leader, or another one: what will mend by itself is asked again.
 // rd_kafka_query_watermark_offsets() keeps to no limit where the leader is away (2.0.2: some minutes). Both ends at once, as it
 // asks too: an answer may have to wait until a fetch is over.
 Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit) {
-  constexpr std::int64_t earliest = -2;
-  constexpr std::int64_t latest = -1;
-  const auto ask = [&](std::int64_t which, int left) {
-    const auto asked = make_partitions(1);
-    rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), partition)->offset = which;
-    const auto error = rd_kafka_offsets_for_times(client, asked.get(), left);
-    return std::pair(error ? error : asked->elems[0].err, asked->elems[0].offset);
+  const auto ask = [&](std::int64_t end, int left) {
+    return offset_for(client, topic, partition, end, std::chrono::milliseconds(left));
   };
   auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
   const Pause pause(client);
@@ -336,14 +338,11 @@ Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition
 }
 
 std::int64_t offset_at(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Timestamp time, Duration limit) {
-  const auto asked = make_partitions(1);
-  rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), partition)->offset =
-      std::chrono::ceil<std::chrono::milliseconds>(time.time_since_epoch()).count();
-  const auto what = fmt::format("looking for a time in \"{}\"/{}", topic, partition);
-  check(rd_kafka_offsets_for_times(client, asked.get(), milliseconds(limit)), what);
-  check(asked->elems[0].err, what);
+  const auto since_epoch = std::chrono::ceil<std::chrono::milliseconds>(time.time_since_epoch()).count();
+  const auto [error, offset] = offset_for(client, topic, partition, since_epoch, limit);
+  check(error, fmt::format("looking for a time in \"{}\"/{}", topic, partition));
   constexpr std::int64_t end = -2;
-  return asked->elems[0].offset < 0 ? end : asked->elems[0].offset;
+  return offset < 0 ? end : offset;
 }
 
 TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit) {

@@ -42,6 +42,12 @@ void delete_topic(const Client& client, const std::string& topic, Duration limit
 std::int64_t purge_topic(const Client& client, const std::string& topic, Duration limit);
 TopicInfo describe_topic(const Client& client, const std::string& topic, Duration limit);
 
+/// What has a time, in milliseconds, in one partition, by librdkafka's ListOffsets; these two stand for its ends.
+inline constexpr std::int64_t earliest = -2;
+inline constexpr std::int64_t latest = -1;
+std::pair<rd_kafka_resp_err_t, std::int64_t> offset_for(rd_kafka_t* client, const std::string& topic, std::int32_t partition,
+                                                        std::int64_t time, Duration limit);
+
 struct Range {
   std::int64_t first = 0;
   std::int64_t next = 0;

@@ -60,7 +60,7 @@ awaitable<void> Consumer::open(Duration limit) {
   if (is_private()) {
     asio::co_spawn(session_->executor, discover(self), asio::detached);
   } else {
-    if (request_.auto_offset_reset == OffsetReset::latest) co_await look_what_is_there();
+    if (wants_end()) co_await look_what_is_there();
     subscribe();
     // A pattern that nothing matches yet may wait for long.
     if (is_pattern(request_.topic)) patience = std::min(deadline, session_->clock->now() + std::chrono::seconds(3));
@@ -184,7 +184,7 @@ void Consumer::on_error(rd_kafka_event_t* event) {
   if (failure.code == errc::connection_failed) session_->lost();
   if (error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
     topic_is_gone_ = true;
-    if (partitions_at_first_) partitions_at_first_->erase(request_.topic);
+    forget_what_was_there(request_.topic);
   }
   const bool for_good = failure.code == errc::authentication_failed || failure.code == errc::invalid_option;
   const bool passes = (is_transient(error) && !is_of_topic(error)) || error == std::exchange(last_error_, error);
@@ -316,9 +316,7 @@ void Consumer::resume_fetching() {
   if (fetch_paused_at_ <= session_->clock->now() - long_pause) doubt_all();
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
   run_blocking([client = client_, topic = lanes.front()->topic, partition = lanes.front()->partition] {
-    const auto asked = make_partitions(1);
-    rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), partition)->offset = -1;  // the latest
-    rd_kafka_offsets_for_times(client->get(), asked.get(), 1000);
+    ask::offset_for(client->get(), topic, partition, ask::latest, std::chrono::seconds(1));
   });
 }
 

@@ -69,6 +69,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   /// How long the broker may take to give the message that tells whether the log is still the same.
   static constexpr Duration look_limit = std::chrono::seconds(5);
 
+  using Partitions = std::map<std::string, std::int32_t, std::less<>>;  // how many, by topic
   using LaneMap = std::map<std::uint64_t, std::unique_ptr<Lane>>;
 
   void require_open() const;
@@ -103,6 +104,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void doubt(Lane& lane);
   void doubt_all();
   void doubt_topic(std::string_view topic);
+  /// It is new when it comes back.
+  void forget_what_was_there(std::string_view topic);
   void trust(Lane& lane);
   [[nodiscard]] bool is_of_its_log(Lane& lane, const rd_kafka_message_t& message);
   void begin_again(Lane& lane, Cause cause);
@@ -124,8 +127,10 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   static awaitable<void> revoke(std::shared_ptr<Consumer> self, PartitionsHandle partitions, bool lost);
   /// What there is of what it subscribes to, before it does.
   awaitable<void> look_what_is_there();
-  /// Whether a group that begins at the end begins at the end of this partition: of what comes later it wants everything.
-  [[nodiscard]] bool begins_at_end(const std::string& topic, std::int32_t partition) const;
+  /// Whether who begins at the end begins at the end of this partition: of what was not there at first it wants everything. While it
+  /// is not known what was there, all was.
+  [[nodiscard]] static bool was_there(const std::optional<Partitions>& at_first, std::string_view topic, std::int32_t partition);
+  [[nodiscard]] bool wants_end() const noexcept { return request_.auto_offset_reset == OffsetReset::latest; }
   awaitable<void> find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Beginning>& begin);
   void store_places();
   void send_commit();
@@ -166,7 +171,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
   std::optional<bool> has_joined_;  // or asked to; as far as we heard
-  std::optional<std::map<std::string, std::int32_t, std::less<>>> partitions_at_first_;  // by topic; what comes later is read from its beginning
+  std::optional<Partitions> partitions_at_first_;  // what comes later is read from its beginning
   GivenOut given_out_;
   bool topic_is_gone_ = false;  // as was said since the last assignment
   bool assigned_ = false;

@@ -15,7 +15,6 @@ namespace {
 // How long leaving may hold up `close()`; it goes on in the background.
 constexpr Duration leave_limit = std::chrono::seconds(10);
 constexpr Duration commit_pause = std::chrono::milliseconds(100);
-// The leader's looks at what it gave out. A topic that is gone may be so for long.
 
 std::string names_of(const rd_kafka_topic_partition_list_t& partitions) {
   std::string names;
@@ -79,11 +78,7 @@ void Consumer::on_rebalance(rd_kafka_event_t* event) {
   }
 }
 
-// The group's places are asked for here, and not by librdkafka, for three reasons: the lag is known before the first message, a
-// new group that starts at the end has a place at once, which outlives this member, and a place may have a landmark. Where it has
-// one, reading begins there.
 awaitable<void> Consumer::look_what_is_there() {
-  using Partitions = std::map<std::string, std::int32_t, std::less<>>;
   std::function<std::optional<Partitions>()> look = [client = client_, wanted = request_.topic]() -> std::optional<Partitions> {
     constexpr Duration limit = std::chrono::seconds(5);
     Partitions found;
@@ -97,13 +92,15 @@ awaitable<void> Consumer::look_what_is_there() {
   partitions_at_first_ = co_await session_->blocking(std::move(look));
 }
 
-bool Consumer::begins_at_end(const std::string& topic, std::int32_t partition) const {
-  if (request_.auto_offset_reset != OffsetReset::latest) return false;
-  if (!partitions_at_first_) return true;
-  const auto found = partitions_at_first_->find(topic);
-  return found != partitions_at_first_->end() && partition < found->second;
+bool Consumer::was_there(const std::optional<Partitions>& at_first, std::string_view topic, std::int32_t partition) {
+  if (!at_first) return true;
+  const auto found = at_first->find(topic);
+  return found != at_first->end() && partition < found->second;
 }
 
+// The group's places are asked for here, and not by librdkafka, for three reasons: the lag is known before the first message, a
+// new group that starts at the end has a place at once, which outlives this member, and a place may have a landmark. Where it has
+// one, reading begins there.
 awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Beginning>& begin) {
   struct Place {
     std::string topic;
@@ -116,7 +113,7 @@ awaitable<void> Consumer::find_places(rd_kafka_topic_partition_list_t* partition
   };
   auto places = std::make_shared<std::vector<Place>>();
   for (const auto& each : std::span(partitions->elems, static_cast<std::size_t>(partitions->cnt)))
-    places->push_back({each.topic, each.partition, begins_at_end(each.topic, each.partition)});
+    places->push_back({each.topic, each.partition, wants_end() && was_there(partitions_at_first_, each.topic, each.partition)});
   std::function<bool()> look = [client = client_, places] {
     constexpr Duration limit = std::chrono::seconds(5);
     const auto asked = make_partitions(places->size());

@@ -19,15 +19,14 @@ awaitable<void> Consumer::discover(std::shared_ptr<Consumer> self) {
   };
   self->discovering_ = true;
   struct Seen {
-    std::map<std::string, std::int32_t, std::less<>> partitions;  // by topic
+    Partitions partitions;
     std::vector<Found> fresh;
     std::string failure;
   };
   const auto seen = std::make_shared<Seen>();
-  const auto wants_end = self->request_.auto_offset_reset == OffsetReset::latest;
   std::set<std::pair<std::string, std::int32_t>> known;
   for (const auto& [id, lane] : self->lanes_) known.emplace(lane->topic, lane->partition);
-  std::function<bool()> look = [client = self->client_, seen, known, wants_end, at_first = self->partitions_at_first_,
+  std::function<bool()> look = [client = self->client_, seen, known, wants_end = self->wants_end(), at_first = self->partitions_at_first_,
                                 wanted = self->request_.topic] {
     constexpr Duration limit = std::chrono::seconds(5);
     constexpr Duration limit_of_each = std::chrono::seconds(2);
@@ -37,15 +36,12 @@ awaitable<void> Consumer::discover(std::shared_ptr<Consumer> self) {
       seen->failure = failure.what();
       return false;
     }
-    const auto& old = at_first ? *at_first : seen->partitions;
     for (const auto& [topic, partitions] : seen->partitions) {
       for (std::int32_t i = 0; i < partitions; ++i) {
         if (known.contains({topic, i})) continue;
-        const auto at = old.find(topic);
-        const bool from_end = wants_end && at != old.end() && i < at->second;
         try {
           const auto range = ask::range(client->get(), topic, i, limit_of_each);
-          seen->fresh.push_back({topic, i, from_end ? range.next : range.first});
+          seen->fresh.push_back({topic, i, wants_end && was_there(at_first, topic, i) ? range.next : range.first});
         } catch (const MessagingError& failure) {  // the others are read meanwhile
           seen->failure = failure.what();
         }

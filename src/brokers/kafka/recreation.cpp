@@ -29,9 +29,13 @@ void Consumer::face_troubles() {
   }
 }
 
+void Consumer::forget_what_was_there(std::string_view topic) {
+  if (!partitions_at_first_) return;
+  if (const auto found = partitions_at_first_->find(topic); found != partitions_at_first_->end()) partitions_at_first_->erase(found);
+}
+
 void Consumer::doubt_topic(std::string_view topic) {
-  if (partitions_at_first_)
-    if (const auto found = partitions_at_first_->find(topic); found != partitions_at_first_->end()) partitions_at_first_->erase(found);
+  forget_what_was_there(topic);
   for (const auto& [id, lane] : lanes_)
     if (lane->topic == topic) doubt(*lane);
 }
