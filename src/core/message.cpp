@@ -38,6 +38,8 @@ const Receipt& PublishResult::value() const {
   return receipt;
 }
 
+constinit const Message::Parts Message::nothing{};
+
 std::string Message::id() const {
   if (const auto id = message_id(headers())) return std::string(*id);
   return fmt::format("{}/{}", topic(), position().to_string());

@@ -61,15 +61,28 @@ TEST(Message, ValueIsBoundedInDepth) {
 }
 
 TEST(Message, PayloadOutlivesTheMessage) {
+  auto owner = std::make_shared<const std::string>("the bytes");
+  const std::weak_ptr<const std::string> bytes = owner;
   Payload kept;
   {
-    auto owner = std::make_shared<const std::string>("the bytes");
     const Message message({.topic = "t", .payload = *owner, .owner = owner});
     kept = message.payload();
     EXPECT_EQ(kept.data(), owner->data());
-    EXPECT_EQ(owner.use_count(), 3);
   }
+  owner.reset();
   EXPECT_EQ(kept.to_string(), "the bytes");
+  kept = {};
+  EXPECT_TRUE(bytes.expired());
+}
+
+TEST(Message, IsEmptyWhenItWasMovedFrom) {
+  Message message({.topic = "t", .key = "k", .payload = "the bytes", .delivery_count = 2});
+  const auto taken = std::move(message);
+  EXPECT_EQ(taken.body(), "the bytes");
+  EXPECT_EQ(message.topic(), "");  // NOLINT(bugprone-use-after-move)
+  EXPECT_EQ(message.key(), std::nullopt);
+  EXPECT_EQ(message.payload().to_string(), "");
+  EXPECT_EQ(message.delivery_count(), 1U);
 }
 
 TEST(Message, RedeliveredFromTheSecondDeliveryOn) {

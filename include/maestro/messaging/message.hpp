@@ -77,7 +77,8 @@ struct PublishResult {
 };
 
 /// A message that arrived. All text in it is a view into memory that the message keeps alive; copying it shares
-/// that memory. Everything that came with its batch stays alive as long as any message of the batch.
+/// that memory. Everything that came with its batch stays alive as long as any message of the batch. One that was moved from has
+/// nothing in it.
 class Message {
  public:
   struct Parts {
@@ -86,7 +87,7 @@ class Message {
     std::string_view payload;
     HeadersView headers;
     /// In place of `headers`, from a transport for which reading them costs something: asked with `headers_source` whenever they
-    /// are wanted, from any thread. What it returns lives as long as `owner`.
+    /// are wanted, from any thread. What it returns lives as long as the message.
     HeadersView (*read_headers)(const void* source) = nullptr;
     const void* headers_source = nullptr;
     Timestamp timestamp{};
@@ -94,26 +95,30 @@ class Message {
     DeliveryTag tag;
     /// How often this message was handed out, this time included, where the broker counts; else 1.
     std::uint32_t delivery_count = 1;
+    /// Of what the views look at; none where that is the owner of the parts too.
     std::shared_ptr<const void> owner;
   };
 
   Message() = default;
-  explicit Message(Parts&& parts) : parts_(std::move(parts)) {}
+  /// One by itself.
+  explicit Message(Parts&& parts) : parts_(std::make_shared<const Parts>(std::move(parts))) {}
+  /// One of many that have their owner in common: two words, whatever is in it.
+  explicit Message(std::shared_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 
-  [[nodiscard]] std::string_view topic() const noexcept { return parts_.topic; }
-  [[nodiscard]] const std::optional<std::string_view>& key() const noexcept { return parts_.key; }
+  [[nodiscard]] std::string_view topic() const noexcept { return parts().topic; }
+  [[nodiscard]] const std::optional<std::string_view>& key() const noexcept { return parts().key; }
   [[nodiscard]] HeadersView headers() const {
-    return parts_.read_headers ? parts_.read_headers(parts_.headers_source) : parts_.headers;
+    return parts().read_headers ? parts().read_headers(parts().headers_source) : parts().headers;
   }
   [[nodiscard]] std::optional<std::string_view> header(std::string_view name) const { return headers().find(name); }
-  [[nodiscard]] std::string_view body() const noexcept { return parts_.payload; }
+  [[nodiscard]] std::string_view body() const noexcept { return parts().payload; }
   /// The bytes, to be kept longer than the message.
-  [[nodiscard]] Payload payload() const { return {parts_.payload, parts_.owner}; }
-  [[nodiscard]] Timestamp timestamp() const noexcept { return parts_.timestamp; }
-  [[nodiscard]] const Position& position() const noexcept { return parts_.position; }
-  [[nodiscard]] DeliveryTag tag() const noexcept { return parts_.tag; }
-  [[nodiscard]] std::uint32_t delivery_count() const noexcept { return parts_.delivery_count; }
-  [[nodiscard]] bool redelivered() const noexcept { return parts_.delivery_count > 1; }
+  [[nodiscard]] Payload payload() const { return {parts().payload, parts_}; }
+  [[nodiscard]] Timestamp timestamp() const noexcept { return parts().timestamp; }
+  [[nodiscard]] const Position& position() const noexcept { return parts().position; }
+  [[nodiscard]] DeliveryTag tag() const noexcept { return parts().tag; }
+  [[nodiscard]] std::uint32_t delivery_count() const noexcept { return parts().delivery_count; }
+  [[nodiscard]] bool redelivered() const noexcept { return parts().delivery_count > 1; }
 
   /// The message's identity: the header `ce_id`, else `message-id`, else `topic/partition/offset`, which stays the
   /// same when the message is delivered again.
@@ -123,7 +128,10 @@ class Message {
   [[nodiscard]] Value value() const;
 
  private:
-  Parts parts_;
+  static const Parts nothing;
+  [[nodiscard]] const Parts& parts() const noexcept { return parts_ ? *parts_ : nothing; }
+
+  std::shared_ptr<const Parts> parts_;
 };
 
 }  // namespace maestro::messaging

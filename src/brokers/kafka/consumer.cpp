@@ -252,8 +252,8 @@ std::size_t Consumer::take(std::vector<Message>& into, std::size_t at_most) {
 }
 
 std::size_t Consumer::take_from(Lane& lane, std::vector<Message>& into, std::size_t at_most) {
-  const auto chunk = std::make_shared<Chunk>(client_, lane.ready, at_most, std::min(Chunk::most_bytes, most_at_once_));
-  for (std::size_t i = 0; i < chunk->size(); ++i) into.emplace_back(Chunk::parts(chunk, i, lane.id, 1));
+  const auto chunk = std::make_shared<Chunk>(client_, lane.ready, lane.id, at_most, std::min(Chunk::most_bytes, most_at_once_));
+  Chunk::append_to(into, chunk);
   marks_.remove(chunk->bytes());
   lane.last_taken = Landmark(chunk->last());
   lane.offsets.hand_out(lane.last_taken.offset);
@@ -275,7 +275,7 @@ std::size_t Consumer::take_due(std::vector<Message>& into, std::size_t at_most) 
     const auto found = lanes_.find(id);
     const auto index = chunk->find(offset);
     if (found == lanes_.end() || !index) continue;
-    into.emplace_back(Chunk::parts(chunk, *index, id, ++found->second->redeliveries[offset] + 1));
+    into.push_back(Chunk::again(chunk, *index, ++found->second->redeliveries[offset] + 1));
     ++taken;
   }
   return taken;

@@ -25,16 +25,30 @@ std::string block_of(const rd_kafka_headers_t* headers) {
 
 }  // namespace
 
-Chunk::Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t at_most, std::size_t at_most_bytes)
+Chunk::Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::uint64_t lane, std::size_t at_most,
+             std::size_t at_most_bytes)
     : client_(std::move(from)), slots_(std::make_unique<Slot[]>(std::min(at_most, ready.size()))) {
+  const std::string_view topic = rd_kafka_topic_name(ready.front()->rkt);
   const auto begin = ready.begin();
   auto end = begin;
   for (; size_ < at_most && end != ready.end(); ++end) {
-    const auto bytes = bytes_of(**end);
+    const auto& message = **end;
+    const auto bytes = bytes_of(message);
     if (size_ > 0 && bytes_ + bytes > at_most_bytes) break;
     auto& slot = slots_[size_++];
     slot.message = *end;
     slot.chunk = this;
+    auto& parts = slot.parts;
+    parts.topic = topic;
+    if (message.key) parts.key.emplace(static_cast<const char*>(message.key), message.key_len);
+    parts.payload = {static_cast<const char*>(message.payload), message.len};
+    parts.read_headers = headers_of;
+    parts.headers_source = &slot;
+    rd_kafka_timestamp_type_t kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    if (const auto at = rd_kafka_message_timestamp(&message, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
+      parts.timestamp = Timestamp(std::chrono::milliseconds(at));
+    parts.position = {message.partition, message.offset, {}};
+    parts.tag = {lane, static_cast<std::uint64_t>(message.offset)};
     bytes_ += bytes;
   }
   ready.erase(begin, end);
@@ -73,24 +87,16 @@ HeadersView Chunk::headers_of(const void* source) {
   return HeadersView(*block);
 }
 
-Message::Parts Chunk::parts(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint64_t lane,
-                            std::uint32_t delivery_count) {
-  const auto& slot = chunk->slots_[index];
-  const auto& message = *slot.message;
-  Message::Parts parts;
-  parts.topic = rd_kafka_topic_name(message.rkt);
-  if (message.key) parts.key.emplace(static_cast<const char*>(message.key), message.key_len);
-  parts.payload = {static_cast<const char*>(message.payload), message.len};
-  parts.read_headers = headers_of;
-  parts.headers_source = &slot;
-  rd_kafka_timestamp_type_t kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-  if (const auto at = rd_kafka_message_timestamp(&message, &kind); kind != RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-    parts.timestamp = Timestamp(std::chrono::milliseconds(at));
-  parts.position = {message.partition, message.offset, {}};
-  parts.tag = {lane, static_cast<std::uint64_t>(message.offset)};
+void Chunk::append_to(std::vector<Message>& into, const std::shared_ptr<Chunk>& chunk) {
+  for (const auto& slot : std::span(chunk->slots_.get(), chunk->size_))
+    into.emplace_back(std::shared_ptr<const Message::Parts>(chunk, &slot.parts));
+}
+
+Message Chunk::again(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint32_t delivery_count) {
+  auto parts = chunk->slots_[index].parts;
   parts.delivery_count = delivery_count;
   parts.owner = chunk;
-  return parts;
+  return Message(std::move(parts));
 }
 
 }  // namespace maestro::messaging::kafka

@@ -34,7 +34,7 @@ class Chunk {
   static constexpr std::size_t most_bytes = 1'048'576;
 
   /// Takes the first messages of the queue: one, and more of them while they are within both limits.
-  Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::size_t at_most, std::size_t at_most_bytes);
+  Chunk(std::shared_ptr<Client> from, std::deque<Fetched>& ready, std::uint64_t lane, std::size_t at_most, std::size_t at_most_bytes);
   ~Chunk();
   Chunk(const Chunk&) = delete;
   Chunk& operator=(const Chunk&) = delete;
@@ -44,12 +44,14 @@ class Chunk {
   [[nodiscard]] const rd_kafka_message_t& last() const { return *slots_[size_ - 1].message; }
   /// The index of the message with this offset.
   [[nodiscard]] std::optional<std::size_t> find(std::int64_t offset) const;
-  /// A message of a chunk as the library's own.
-  [[nodiscard]] static Message::Parts parts(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint64_t lane,
-                                            std::uint32_t delivery_count);
+  /// All of them as the library's own, each of which keeps the chunk.
+  static void append_to(std::vector<Message>& into, const std::shared_ptr<Chunk>& chunk);
+  /// One of them, handed out anew.
+  [[nodiscard]] static Message again(const std::shared_ptr<Chunk>& chunk, std::size_t index, std::uint32_t delivery_count);
 
  private:
   struct Slot {
+    Message::Parts parts;
     Fetched message = nullptr;
     Chunk* chunk = nullptr;
     std::atomic<const std::string*> headers = nullptr;

@@ -6,6 +6,7 @@
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/topic.hpp>
 
+#include "core/message_batch.hpp"
 #include "core/size_limit.hpp"
 #include "core/stable_hash.hpp"
 
@@ -289,10 +290,13 @@ std::size_t Hub::take(Member* member, const std::string& group_name, std::vector
     auto& cursor = group->cursors[static_cast<std::size_t>(index)];
     const auto& partition = topic->partitions[static_cast<std::size_t>(index)];
     if (options.now < cursor.stalled_until) continue;
+    std::vector<Message::Parts> batch;
+    if (const auto there = cursor.due.size() + static_cast<std::size_t>(std::max<std::int64_t>(0, partition.next - cursor.next)); there > 0)
+      batch.reserve(std::min(there, at_most - taken));
     const auto hand_out = [&](std::int64_t offset) {
       const auto& segment = partition.segment_of(offset);
       const auto& record = segment->records[static_cast<std::size_t>(offset - segment->base)];
-      Message::Parts parts;
+      auto& parts = batch.emplace_back();
       parts.topic = *segment->topic;
       parts.key = record.key;
       parts.payload = record.payload;
@@ -304,7 +308,6 @@ std::size_t Hub::take(Member* member, const std::string& group_name, std::vector
         if (const auto again = cursor.redeliveries.find(offset); again != cursor.redeliveries.end())
           parts.delivery_count = again->second + 1;
       parts.owner = segment;
-      into.emplace_back(std::move(parts));
       ++taken;
     };
     while (taken < at_most && !cursor.due.empty() && cursor.due.begin()->first <= options.now) {
@@ -312,9 +315,8 @@ std::size_t Hub::take(Member* member, const std::string& group_name, std::vector
       cursor.due.erase(cursor.due.begin());
       hand_out(offset);
     }
-    if (cursor.wanted) continue;  // draining: nothing new
-    cursor.next = std::max(cursor.next, partition.first);
-    while (taken < at_most && cursor.next < partition.next) {
+    if (!cursor.wanted) cursor.next = std::max(cursor.next, partition.first);  // else draining: nothing new
+    while (!cursor.wanted && taken < at_most && cursor.next < partition.next) {
       if (options.delay) {
         if (const auto held_back = options.delay(); held_back > Duration::zero()) {
           cursor.stalled_until = options.now + held_back;
@@ -325,6 +327,7 @@ std::size_t Hub::take(Member* member, const std::string& group_name, std::vector
       if (options.duplicate && options.duplicate()) hand_out(cursor.next);
       ++cursor.next;
     }
+    append_batch(into, std::move(batch));
   }
   return taken;
 }

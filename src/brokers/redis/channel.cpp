@@ -11,6 +11,7 @@
 
 #include "brokers/redis/base64.hpp"
 #include "brokers/redis/resp.hpp"
+#include "core/message_batch.hpp"
 
 namespace maestro::messaging::redis {
 
@@ -120,8 +121,10 @@ std::shared_ptr<const ChannelBatch::Envelope> ChannelBatch::open(std::string_vie
 
 void ChannelBatch::take(std::vector<Message>& into, std::uint64_t& number, Timestamp now) {
   const std::shared_ptr<const std::string> text = std::move(text_);
+  std::vector<Message::Parts> batch;
+  batch.reserve(items_.size());
   for (auto& item : items_) {
-    Message::Parts parts;
+    auto& parts = batch.emplace_back();
     parts.topic = std::string_view(*text).substr(item.channel, item.channel_size);
     parts.payload = std::string_view(*text).substr(item.channel + item.channel_size, item.payload_size);
     parts.timestamp = now;
@@ -134,9 +137,9 @@ void ChannelBatch::take(std::vector<Message>& into, std::uint64_t& number, Times
       parts.payload = item.envelope->payload;
       parts.owner = owner;
     }
-    into.emplace_back(std::move(parts));
   }
   items_.clear();
+  append_batch(into, std::move(batch));
 }
 
 }  // namespace maestro::messaging::redis

@@ -10,6 +10,7 @@
 #include <maestro/messaging/utf8.hpp>
 
 #include "brokers/redis/base64.hpp"
+#include "core/message_batch.hpp"
 
 namespace maestro::messaging::redis {
 
@@ -189,14 +190,17 @@ void EntryBatch::add(const Entry& entry, DeliveryTag tag, std::uint32_t delivery
 
 void EntryBatch::take(std::vector<Message>& into) {
   const std::string_view text = memory_->text;
+  std::vector<Message::Parts> batch;
+  batch.reserve(items_.size());
   for (auto& item : items_) {
     item.parts.topic = memory_->topic;
     item.parts.headers = HeadersView(text.substr(item.headers.at, item.headers.size));
     if (item.payload) item.parts.payload = text.substr(item.payload->at, item.payload->size);
     item.parts.owner = memory_;
-    into.emplace_back(std::move(item.parts));
+    batch.push_back(std::move(item.parts));
   }
   items_.clear();
+  append_batch(into, std::move(batch));
 }
 
 }  // namespace maestro::messaging::redis
