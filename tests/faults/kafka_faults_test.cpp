@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <fstream>
+#include <random>
 #include <utility>
 
 #include "faults/child.hpp"
@@ -228,21 +229,26 @@ std::size_t peak_mib(const Child& child) {
   return 0;
 }
 
-// However much is waiting, what is held of it is bounded: 64 MiB of fetched messages, and what librdkafka needs beside
-// them. Also where a handler blocks its thread, so that nothing of ours can pause the fetching.
-TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
-  const FaultyServer server("kafka");
-  constexpr int total = 600'000;
+struct Peaks {
   std::size_t stuck = 0;
   std::size_t blocked = 0;
-  std::size_t peak_of_stuck = 0;
-  std::size_t peak_of_blocked = 0;
+};
+
+// Of two consumers that have all that waits to themselves: one whose handlers never return, and one whose handler blocks its
+// thread, so that nothing of ours can pause the fetching.
+Peaks peaks_while(const std::string& what, int total, const char* compression, const std::function<Payload(int)>& payload) {
+  const FaultyServer server("kafka");
+  std::size_t stuck = 0;
+  std::size_t blocked = 0;
+  Peaks peaks;
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto clock = Clock::real();
-    MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
-    const Payload payload(fmt::format(R"({{"text":"{:x>1010}"}})", ""));
+    auto config = MessagingConfig::from_url(server.url());
+    config.producer_config.insert_or_assign("compression_type", compression);
+    MessageBroker client(context.get_executor(), std::move(config));
+    co_await client.administration().create_topic("waiting", {.partitions = 6});
     for (int i = 0; i < total; ++i)
-      co_await client.publish("waiting", payload, {.key = std::to_string(i % 100), .confirm = false});
+      co_await client.publish("waiting", payload(i), {.key = std::to_string(i % 100), .confirm = false});
     EXPECT_TRUE((co_await client.flush()).failures.empty());
     Child all(context, {"stuck", server.url(), "waiting", "stuck"}, [&](const std::string&) { ++stuck; });
     Child one(context, {"blocked", server.url(), "waiting", "blocked"}, [&](const std::string&) { ++blocked; });
@@ -251,21 +257,48 @@ TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
     // Until neither has grown for some seconds.
     for (int quiet = 0; quiet < 5 && clock->now() < deadline; ++quiet) {
       co_await sleep_for(*clock, 1s);
-      const auto before = std::exchange(peak_of_stuck, peak_mib(all)) + std::exchange(peak_of_blocked, peak_mib(one));
-      if (peak_of_stuck + peak_of_blocked != before) quiet = 0;
+      const auto before = std::exchange(peaks.stuck, peak_mib(all)) + std::exchange(peaks.blocked, peak_mib(one));
+      if (peaks.stuck + peaks.blocked != before) quiet = 0;
     }
     EXPECT_TRUE(all.running());
     EXPECT_TRUE(one.running());
     co_await client.disconnect();
   });
-  std::cout << fmt::format("{} MiB wait; all handlers stuck: {} MiB at most; the thread blocked: {} MiB\n",
-                           total / 1024, peak_of_stuck, peak_of_blocked);
+  std::cout << fmt::format("{} MiB wait, {}; all handlers stuck: {} MiB at most; the thread blocked: {} MiB\n", total / 1024, what,
+                           peaks.stuck, peaks.blocked);
   EXPECT_EQ(stuck, 8U);
   EXPECT_EQ(blocked, 1U);
-  EXPECT_GT(peak_of_stuck, 0U);
-  EXPECT_LT(peak_of_stuck, 128U);
-  EXPECT_GT(peak_of_blocked, 0U);
-  EXPECT_LT(peak_of_blocked, 128U);
+  EXPECT_GT(peaks.stuck, 0U);
+  EXPECT_GT(peaks.blocked, 0U);
+  return peaks;
+}
+
+// However much is waiting, what is held of it is bounded: 64 MiB of fetched messages, and what librdkafka needs beside
+// them.
+TEST(KafkaFaults, AHandlerThatNeverReturnsHoldsABoundedPartOfTheTopic) {
+  const Payload payload(fmt::format(R"({{"text":"{:x>1010}"}})", ""));
+  const auto peaks = peaks_while("not compressed", 600'000, "none", [&](int) { return payload; });
+  EXPECT_LT(peaks.stuck, 128U);
+  EXPECT_LT(peaks.blocked, 128U);
+}
+
+// A fetch is unpacked whole.
+TEST(KafkaFaults, ACompressedTopicIsHeldInABoundedPartToo) {
+  std::mt19937_64 random(4711);
+  const auto twentieth = [&](int) {
+    return Payload(fmt::format(R"({{"text":"{:016x}{:016x}{:016x}{:016x}{:x>946}"}})", random(), random(), random(), random(), ""));
+  };
+  const auto peaks = peaks_while("compressed to a twentieth", 600'000, "zstd", twentieth);
+  EXPECT_LT(peaks.stuck, 128U);
+  EXPECT_LT(peaks.blocked, 128U);
+}
+
+// However little a batch is as it is stored.
+TEST(KafkaFaults, ATopicThatCompressesToNextToNothingIsHeldInABoundedPart) {
+  const Payload payload(fmt::format(R"({{"text":"{:x>1010}"}})", ""));
+  const auto peaks = peaks_while("compressed to next to nothing", 1'200'000, "zstd", [&](int) { return payload; });
+  EXPECT_LT(peaks.stuck, 256U);
+  EXPECT_LT(peaks.blocked, 256U);
 }
 
 // What handlers have in their hands counts too, in bytes.

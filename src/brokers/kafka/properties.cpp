@@ -370,9 +370,9 @@ ConfHandle consumer_properties(const Session& session, const std::string& group,
   made.set("queued.min.messages",
            std::clamp<std::int64_t>(buffer / 2 / static_cast<std::int64_t>(librdkafkas_own) + 1, 1, 10'000'000));
   made.set("queued.max.messages.kbytes", std::clamp<std::int64_t>(buffer / 2 / 1000 + 1, 1, 2'097'151));
-  // Small requests, for what is under way when fetching pauses is thrown away and fetched again. A larger message comes
-  // all the same (KIP-74).
-  const auto fetch = std::clamp<std::int64_t>(buffer / 32, 1'048'576, 16'777'216);
+  // Small requests, for what is under way when fetching pauses is thrown away and fetched again, and an answer is unpacked
+  // whole: compressed to a twentieth and more, it is still within the bound. A larger batch comes all the same (KIP-74).
+  const auto fetch = std::clamp<std::int64_t>(buffer / 256, 65'536, 16'777'216);
   made.set("fetch.max.bytes", fetch);
   made.set("fetch.message.max.bytes", std::min<std::int64_t>(fetch, 1'048'576));
   made.set("message.max.bytes", fetch);
