@@ -66,7 +66,7 @@ awaitable<void> Consumer::open(Duration limit) {
     if (is_pattern(request_.topic)) patience = std::min(deadline, session_->clock->now() + std::chrono::seconds(3));
   }
   while (!assigned_ && !lost_ && !closed_ && session_->clock->now() < patience) co_await changed_.wait_until(patience);
-  if (lost_) throw MessagingError(lost_->code, lost_->detail);
+  require_not_lost();
 }
 
 void Consumer::subscribe() {
@@ -79,6 +79,10 @@ void Consumer::subscribe() {
 
 void Consumer::require_open() const {
   if (closed_) throw MessagingError(errc::closed, fmt::format("the subscription to \"{}\" was closed", request_.topic));
+  require_not_lost();
+}
+
+void Consumer::require_not_lost() const {
   if (lost_) throw MessagingError(lost_->code, lost_->detail);
 }
 
@@ -554,7 +558,7 @@ awaitable<void> Consumer::enter_transactions(DeliveryTag tag) {
     co_return;
   }
   if (still != lanes_.end()) still->second->in_transactions = false;
-  if (is_fatal()) throw MessagingError(lost_->code, lost_->detail);
+  if (is_fatal()) require_not_lost();
   throw MessagingError(errc::transaction_aborted, describe(error, "committing the places before the transaction").detail);
 }
 

@@ -73,6 +73,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   using LaneMap = std::map<std::uint64_t, std::unique_ptr<Lane>>;
 
   void require_open() const;
+  /// Throws why it was lost, where it was.
+  void require_not_lost() const;
   /// Throws `topic_not_found | invalid_argument` where there is none.
   awaitable<void> require_partition(std::string topic, std::int32_t partition);
   void serve();

@@ -350,7 +350,7 @@ awaitable<void> Consumer::commit() {
   const auto times_unsaid = times_unsaid_;
   for (bool tried = false;; tried = true) {
     if (closed_) co_return;
-    if (is_fatal()) throw MessagingError(lost_->code, lost_->detail);
+    if (is_fatal()) require_not_lost();
     if (times_unsaid_ != times_unsaid)
       throw MessagingError(errc::not_owned,
                            fmt::format("a partition of \"{}\" was lost before its place could be committed; what was not "
