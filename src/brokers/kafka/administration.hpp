@@ -70,7 +70,10 @@ class Topics {
     const auto found = known_.find(topic);
     return found == known_.end() ? 0 : found->second;
   }
-  void forget(const std::string& topic) { known_.erase(topic); }
+  void forget(const std::string& topic) {
+    known_.erase(topic);
+    max_message_bytes_.erase(topic);
+  }
   /// Throws `invalid_topic | topic_not_found | …`.
   awaitable<void> ensure(std::shared_ptr<Client> client, std::string topic, Duration limit);
   /// The topic's limit for a batch of messages, as it was told last; none where it was not.
