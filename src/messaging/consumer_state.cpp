@@ -106,6 +106,7 @@ struct EventConsumer::State::Feed final : public Attached {
   std::optional<std::string> group_id;
   std::size_t index;
   std::unique_ptr<TransportSubscription> subscription;
+  std::uint64_t losses = 0;  // of the subscription's, those that were seen
   Acknowledger acknowledger;
   bool leaves_out_dead_letters;
   Notifier room;
@@ -332,7 +333,8 @@ awaitable<void> EventConsumer::State::drain() {
   cancel_opening_.emit(asio::cancellation_type::terminal);
   for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
   cancel_timekeeper_.emit(asio::cancellation_type::terminal);
-  co_await drop_waiting();
+  const auto all = [](const Item&) { return true; };
+  co_await drop_waiting(all);
   for (auto* worker : std::exchange(idle_, {})) worker->wake.notify();
   const auto deadline = broker_->clock->now() + drain_timeout_;
   bool in_time = true;
@@ -346,7 +348,7 @@ awaitable<void> EventConsumer::State::drain() {
     in_time = true;
     while (tasks_ > 0 && in_time) in_time = co_await drained_.wait_until(grace);
   }
-  co_await drop_waiting();  // handlers that failed meanwhile left their messages to be tried again
+  co_await drop_waiting(all);  // handlers that failed meanwhile left their messages to be tried again
   flush_acknowledgements();
   for (const auto& feed : feeds_) {
     try {
@@ -359,9 +361,23 @@ awaitable<void> EventConsumer::State::drain() {
   }
 }
 
-awaitable<void> EventConsumer::State::drop_waiting() {
+bool EventConsumer::State::has_lost() const {
+  return std::ranges::any_of(feeds_, [](const auto& feed) { return feed->losses != feed->subscription->losses(); });
+}
+
+awaitable<void> EventConsumer::State::drop_lost() {
+  for (const auto& feed : feeds_) feed->losses = feed->subscription->losses();
+  co_await drop_waiting([](const Item& item) {
+    if (!item.feed->subscription->is_lost(item.tag)) return false;
+    item.feed->acknowledger.settle(item.tag);  // which is ignored, and the window does not stay open
+    return true;
+  });
+  wake_fetchers();
+}
+
+awaitable<void> EventConsumer::State::drop_waiting(std::function<bool(const Item&)> which) {
   std::vector<Item> dropped;
-  lanes_.clear_waiting([&](Item& item) {
+  lanes_.remove_waiting(which, [&](Item& item) {
     held_bytes_ -= item.bytes;
     if (item.dead_letter_tries > 0 && !item.is_done) --unwritten_;
     dropped.push_back(std::move(item));
@@ -467,6 +483,11 @@ awaitable<void> EventConsumer::State::run_worker(std::shared_ptr<State> self, st
     if (turn.is_over(*now)) {
       now.reset();
       co_await turn.let_pass(self->broker_->executor);
+      continue;
+    }
+    if (self->has_lost()) {
+      now.reset();
+      co_await self->drop_lost();
       continue;
     }
     if (!self->may_take()) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/cancellation_signal.hpp>
+#include <functional>
 #include <list>
 #include <maestro/messaging/consumer.hpp>
 #include <maestro/messaging/dead_letter.hpp>
@@ -102,8 +103,11 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   static awaitable<void> open(std::shared_ptr<State> self);
   void spawn(awaitable<void> task, boost::asio::cancellation_signal& signal);
   awaitable<void> drain();
-  /// What no handler has in work is left unsettled, and goes to another member.
-  awaitable<void> drop_waiting();
+  /// Of what no handler has in work: left unsettled, and goes to another member.
+  awaitable<void> drop_waiting(std::function<bool(const Item&)> which);
+  /// Whether another member has some of it by now.
+  [[nodiscard]] bool has_lost() const;
+  awaitable<void> drop_lost();
   void push(Feed& feed, Message&& message);
   /// A pattern sees dead letters too; those are for consumers that ask for them.
   [[nodiscard]] bool is_dead_letter_of_pattern(const Route::State& route, std::string_view topic) const;

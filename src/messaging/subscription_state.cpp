@@ -74,12 +74,23 @@ void Subscription::State::hand_out(const Message& message) {
   handed_out_.push_back(tag);
 }
 
-void Subscription::State::forget(std::string_view topic, std::int32_t partition) {
-  const auto is_meant = [&](std::string_view of, std::int32_t index) { return of == topic && (index < 0 || index == partition); };
+void Subscription::State::drop_fetched(const std::function<bool(const Message&)>& which) {
   fetched_.erase(fetched_.begin(), fetched_.begin() + static_cast<std::ptrdiff_t>(at_));
   at_ = 0;
-  for (auto* messages : {&fetched_, &set_aside_})
-    std::erase_if(*messages, [&](const Message& message) { return is_meant(message.topic(), message.position().partition); });
+  for (auto* messages : {&fetched_, &set_aside_}) std::erase_if(*messages, which);
+}
+
+bool Subscription::State::has_fetched() {
+  if (const auto losses = transport_->losses(); std::exchange(losses_, losses) != losses)
+    drop_fetched([&](const Message& message) { return transport_->is_lost(message.tag()); });
+  return at_ < fetched_.size();
+}
+
+void Subscription::State::forget(std::string_view topic, std::int32_t partition) {
+  const auto is_meant = [&](std::string_view of, std::int32_t index) {
+    return of == topic && (index < 0 || index == partition);
+  };
+  drop_fetched([&](const Message& message) { return is_meant(message.topic(), message.position().partition); });
   for (const auto& [lane, source] : lanes_) {
     if (!is_meant(source.topic, source.partition)) continue;
     std::erase_if(handed_out_, [&](DeliveryTag tag) { return tag.lane == lane; });
@@ -101,7 +112,7 @@ awaitable<bool> Subscription::State::refill(std::size_t at_most) {
       }
       co_await transport_->wait();
       turn_.waited();
-      if (!fetched_.empty()) co_return true;  // what was set aside when it was paused
+      if (has_fetched()) co_return true;  // what was set aside when it was paused
     } catch (const MessagingError&) {
       if (!closed_) throw;
     }
@@ -118,7 +129,7 @@ awaitable<std::optional<Message>> Subscription::State::next() {
     co_await turn_.let_pass(broker_->executor);
     if (closed_) co_return std::nullopt;
   }
-  if (at_ == fetched_.size()) {
+  if (!has_fetched()) {
     self = shared_from_this();
     if (!co_await refill(std::min<std::size_t>(request_.prefetch, 512))) co_return std::nullopt;
   }
@@ -126,7 +137,7 @@ awaitable<std::optional<Message>> Subscription::State::next() {
 }
 
 std::optional<Message> Subscription::State::try_next() {
-  if (closed_ || at_ == fetched_.size()) return std::nullopt;
+  if (closed_ || !has_fetched()) return std::nullopt;
   settle_handed_out();
   return take_one();
 }
@@ -140,7 +151,7 @@ Message Subscription::State::take_one() {
 awaitable<bool> Subscription::State::ready() {
   settle_handed_out();
   if (closed_) co_return false;
-  if (at_ < fetched_.size()) co_return true;
+  if (has_fetched()) co_return true;
   const auto self = shared_from_this();
   co_return co_await refill(std::min<std::size_t>(request_.prefetch, 512));
 }
@@ -155,7 +166,7 @@ awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_m
     co_await turn_.let_pass(broker_->executor);
     if (closed_) co_return std::vector<Message>{};
   }
-  if (at_ == fetched_.size()) {
+  if (!has_fetched()) {
     self = shared_from_this();
     if (!co_await refill(at_most)) co_return std::vector<Message>{};
   }
@@ -164,7 +175,7 @@ awaitable<std::vector<Message>> Subscription::State::next_batch(std::size_t at_m
 
 std::vector<Message> Subscription::State::try_next_batch(std::size_t at_most) {
   require_some(at_most);
-  if (closed_ || at_ == fetched_.size()) return {};
+  if (closed_ || !has_fetched()) return {};
   settle_handed_out();
   return take_batch(at_most);
 }

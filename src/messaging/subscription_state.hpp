@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <maestro/messaging/subscription.hpp>
 #include <memory>
 
@@ -43,6 +44,8 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
  private:
   /// Throws where the subscription cannot have it.
   void require_topic(const std::string& topic) const;
+  /// Whether something that was fetched is still to be handed out. What another member has by now is not.
+  [[nodiscard]] bool has_fetched();
   Message take_one();
   std::vector<Message> take_batch(std::size_t at_most);
   /// Asking for more means that what was handed out is done with.
@@ -50,6 +53,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   /// Whether the loop has to turn before more is handed out.
   [[nodiscard]] bool is_turn_over();
   void hand_out(const Message& message);
+  void drop_fetched(const std::function<bool(const Message&)>& which);
   /// What came from there is no longer of interest: not handed out, and not settled.
   void forget(std::string_view topic, std::int32_t partition);
   awaitable<bool> refill(std::size_t at_most);
@@ -64,6 +68,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   std::vector<Message> set_aside_;  // fetched, and not handed out while it is paused
   std::vector<Message> fetched_;
   std::size_t at_ = 0;
+  std::uint64_t losses_ = 0;  // of the transport's, those that were seen
   std::vector<DeliveryTag> handed_out_;
   struct Source {
     std::string topic;

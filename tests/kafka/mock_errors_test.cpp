@@ -16,6 +16,7 @@ using ::testing::HasSubstr;
 constexpr std::int16_t produce_request = 0;
 constexpr std::int16_t fetch_request = 1;
 constexpr std::int16_t commit_request = 8;
+constexpr std::int16_t heartbeat_request = 12;
 constexpr std::int16_t sync_request = 14;
 
 class KafkaMockErrors : public ::testing::Test {
@@ -328,6 +329,55 @@ TEST_F(KafkaMockErrors, ACommitOfAMemberThatWasDroppedSaysSo) {
     EXPECT_EQ((co_await first.next())->value().as_int64(), 1) << "it comes again";
     co_await first.commit();
     EXPECT_EQ(place_of("g", "orders"), 1);
+    co_await broker.disconnect();
+  });
+}
+
+// It comes again, to whoever has the partition now.
+TEST_F(KafkaMockErrors, WhatWasFetchedBeforeAMemberWasDroppedIsNotHandedOut) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    co_await broker.publish("orders", Value(0));
+    std::vector<OutgoingMessage> batch;  // which is fetched as a whole
+    for (int i = 1; i < 10; ++i) batch.push_back({"orders", Payload(std::to_string(i)), {}, {}, {}, {}});
+    co_await broker.publish_many(std::move(batch));
+    auto first = co_await broker.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    for (int i = 0; i < 2; ++i) EXPECT_EQ((co_await first.next())->value().as_int64(), i);
+    next(commit_request, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID);
+    EXPECT_EQ((co_await failure_of(first.commit())).code(), errc::not_owned);
+    for (int i = 0; i < 10; ++i) EXPECT_EQ((co_await first.next())->value().as_int64(), i);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaMockErrors, WhatWaitsForAHandlerWhenAMemberIsDroppedIsNotHandled) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto clock = Clock::real();
+    constexpr std::int64_t count = 10;
+    for (int i = 0; i < count; ++i) co_await broker.publish("orders", Value(i));
+    EventConsumer consumer(broker, {.group_id = "g", .concurrency = 1});
+    std::vector<std::int64_t> handled;
+    bool is_stuck = true;
+    consumer.subscribe("orders", [&](const Event& event) -> awaitable<void> {
+      handled.push_back(event.data().as_int64());
+      while (is_stuck) co_await sleep_for(*clock, 10ms);
+    });
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr) { ended = true; });
+    const auto deadline = clock->now() + 30s;
+    const auto until = [&](std::function<bool()> condition) -> awaitable<void> {
+      while (!condition() && clock->now() < deadline) co_await sleep_for(*clock, 10ms);
+    };
+    co_await until([&] { return consumer.counts().received == count && !handled.empty(); });
+    next(heartbeat_request, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID);
+    co_await until([&] { return consumer.counts().received == 2 * count; });
+    EXPECT_EQ(consumer.counts().received, 2 * count) << "all of them come again";
+    is_stuck = false;
+    co_await until([&] { return handled.size() > count; });
+    consumer.stop();
+    co_await until([&] { return ended; });
+    EXPECT_EQ(handled, (std::vector<std::int64_t>{0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
     co_await broker.disconnect();
   });
 }

@@ -57,6 +57,13 @@ class TransportSubscription {
   virtual void acknowledge(std::span<const DeliveryTag> tags) = 0;
   /// Gives deliveries back, to be handed out again (to any member) after `delay`.
   virtual void release(std::span<const DeliveryTag> tags, Duration delay) = 0;
+  /// Grows when deliveries that were handed out and not settled are another member's from now on, which gets them
+  /// again. Whoever keeps some then looks which those are, and handles them no more.
+  [[nodiscard]] virtual std::uint64_t losses() const noexcept { return 0; }
+  [[nodiscard]] virtual bool is_lost(DeliveryTag tag) const {
+    static_cast<void>(tag);
+    return false;
+  }
   /// Completes when the broker has every acknowledgement accepted so far.
   virtual awaitable<void> commit() = 0;
 

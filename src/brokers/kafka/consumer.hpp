@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "brokers/kafka/administration.hpp"
@@ -33,6 +34,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   awaitable<void> wait();
   void acknowledge(std::span<const DeliveryTag> tags);
   void release(std::span<const DeliveryTag> tags, Duration delay);
+  [[nodiscard]] std::uint64_t losses() const noexcept { return lost_lanes_.size() + (fatal_ ? 1 : 0); }
+  [[nodiscard]] bool is_lost(DeliveryTag tag) const { return fatal_ || lost_lanes_.contains(tag.lane); }
   awaitable<void> commit();
   void pause();
   void resume();
@@ -159,6 +162,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   boost::unordered_flat_map<Handle, Lane*> by_handle_;
   std::pair<Handle, Lane*> last_handle_;  // messages come in runs
   std::uint64_t next_lane_ = 1;
+  std::set<std::uint64_t> lost_lanes_;  // that went to another member before all that was handed out was settled
   std::uint64_t last_turn_ = 0;  // the lane that was taken from last
   bool held_back_ = false;       // a lane has more, but enough of it is unsettled
   struct GivenBack {

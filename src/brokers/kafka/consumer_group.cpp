@@ -230,6 +230,9 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
             {{"broker", "kafka"}, {"topic", self->request_.topic}});
     }
   }
+  if (!is_gone)
+    for (const auto* lane : still_here())
+      if (!lane->offsets.all_settled()) self->lost_lanes_.insert(lane->id);
   if (!said && std::ranges::any_of(still_here(), [](const Lane* lane) { return lane->is_dirty(); })) ++self->times_unsaid_;
   for (int i = 0; i < partitions->cnt; ++i) self->remove_lane(partitions->elems[i].topic, partitions->elems[i].partition);
   const ErrorHandle error(rd_kafka_incremental_unassign(self->client_->get(), partitions.get()));

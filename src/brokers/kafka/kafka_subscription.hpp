@@ -18,6 +18,8 @@ class KafkaSubscription final : public TransportSubscription {
   awaitable<void> wait() override { return consumer_->wait(); }
   void acknowledge(std::span<const DeliveryTag> tags) override { consumer_->acknowledge(tags); }
   void release(std::span<const DeliveryTag> tags, Duration delay) override { consumer_->release(tags, delay); }
+  [[nodiscard]] std::uint64_t losses() const noexcept override { return consumer_->losses(); }
+  [[nodiscard]] bool is_lost(DeliveryTag tag) const override { return consumer_->is_lost(tag); }
   awaitable<void> commit() override { return consumer_->commit(); }
   void pause() override { consumer_->pause(); }
   void resume() override { consumer_->resume(); }
