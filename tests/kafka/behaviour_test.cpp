@@ -563,7 +563,7 @@ TEST_F(KafkaBehaviour, TheLagOfWhatIsReadByHandIsShown) {
 TEST_F(KafkaBehaviour, ASeekInAnotherMembersPartitionSaysWhoseItIs) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     auto made = config();
-    made.connection_config.insert_or_assign("connect_timeout", 3000);
+    made.connection_config.insert_or_assign("connect_timeout", 60'000);
     MessageBroker broker(context.get_executor(), made);
     const auto clock = Clock::real();
     const auto topic = unique("shared");
@@ -573,6 +573,7 @@ TEST_F(KafkaBehaviour, ASeekInAnotherMembersPartitionSaysWhoseItIs) {
     for (std::int32_t i = 0; i < 2; ++i) {
       // Each has one of the two.
       int refused = 0;
+      const auto began = clock->now();
       for (auto* each : {&first, &second}) {
         try {
           co_await each->seek(topic, i, 0);
@@ -584,7 +585,26 @@ TEST_F(KafkaBehaviour, ASeekInAnotherMembersPartitionSaysWhoseItIs) {
         }
       }
       EXPECT_EQ(refused, 1);
+      EXPECT_LT(clock->now() - began, 20s) << "it waits for a rebalance, and there is none";
     }
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, ASeekWaitsForNoFetch) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config({{"raw.fetch.wait.max.ms", "8000"}}));
+    const auto clock = Clock::real();
+    const auto topic = unique("sought");
+    for (int i = 0; i < 3; ++i) co_await broker.publish(topic, Value(i), {.key = "k"});
+    auto reader = co_await broker.subscribe(topic, {.group_id = topic});
+    std::int32_t partition = -1;
+    for (int i = 0; i < 3; ++i) partition = (co_await reader.next())->position().partition;
+    const auto began = clock->now();
+    co_await reader.seek(topic, partition, 1);
+    co_await reader.seek(topic, partition, Timestamp{});
+    EXPECT_LT(clock->now() - began, 4s);
+    EXPECT_EQ((co_await reader.next())->value().as_int64(), 0);
     co_await broker.disconnect();
   });
 }

@@ -66,7 +66,8 @@ class Subscription {
   void resume();
   /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end. Throws
   /// `invalid_argument` for any other negative offset, and for what the subscription cannot have; `not_owned` for a partition that is
-  /// another member's.
+  /// another member's: on Kafka at once while nothing changes in the group, else when the rebalance is over. There the first message
+  /// from the new place comes when the fetch that is under way is over, which waits for half a second where nothing is written.
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);
   /// Goes on from the first message of the partition that is not older than `time` by the broker's clock, or from the end. Throws
   /// `unsupported` for a broker that cannot look messages up by time.

@@ -33,9 +33,10 @@ PartitionsHandle partitions_of(std::span<Lane* const> lanes) {
 
 }  // namespace
 
-Consumer::Consumer(std::shared_ptr<Session> session, SubscribeRequest request)
+Consumer::Consumer(std::shared_ptr<Session> session, SubscribeRequest request, std::weak_ptr<Client> asking)
     : session_(std::move(session)),
       request_(std::move(request)),
+      asking_(std::move(asking)),
       marks_(static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 2),
       most_at_once_(static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 16),
       ready_(*session_->clock, session_->executor),
@@ -121,7 +122,10 @@ void Consumer::serve() {
         on_commit(event.get());
         break;
       case RD_KAFKA_EVENT_STATS:
-        steady_ = is_steady(event.get());
+        if (!std::exchange(steady_, is_steady(event.get())) && steady_) {
+          steady_since_ = session_->clock->now();
+          changed_.ring();
+        }
         has_joined_ = has_joined_.value_or(false) || !is_outside(event.get());
         break;
       case RD_KAFKA_EVENT_ERROR:
@@ -417,10 +421,16 @@ void Consumer::remove_lane(const std::string& topic, std::int32_t partition) {
   lanes_.erase(lane->id);
 }
 
+std::shared_ptr<Client> Consumer::asking() const {
+  const auto other = asking_.lock();
+  return other ? other : client_;
+}
+
 // What is not there is not waited for, as what a rebalance may bring is.
 awaitable<void> Consumer::require_partition(std::string topic, std::int32_t partition) {
   if (find(topic, partition)) co_return;
-  std::function<std::vector<ask::Topic>()> look = [client = client_, topic, limit = session_->options.duration("connect_timeout")] {
+  std::function<std::vector<ask::Topic>()> look = [client = asking(), topic,
+                                                   limit = session_->options.duration("connect_timeout")] {
     return ask::topics(*client, topic, limit);
   };
   const auto found = co_await session_->blocking(std::move(look));
@@ -439,7 +449,11 @@ awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::i
   const auto deadline = session_->clock->now() + limit;
   co_await require_partition(topic, partition);
   auto* lane = find(topic, partition);
-  while (!lane && co_await changed_.wait_until(deadline)) {
+  // A partition that moves is nobody's for one rebalance, and of the next one a member hears with a heartbeat.
+  constexpr Duration until_heard = std::chrono::seconds(3);
+  const auto patience = [&] { return steady_ ? std::min(deadline, steady_since_ + until_heard) : deadline; };
+  while (!lane && session_->clock->now() < patience()) {
+    co_await changed_.wait_until(patience());
     require_open();
     lane = find(topic, partition);
   }
@@ -451,7 +465,7 @@ awaitable<void> Consumer::seek(std::string topic, std::int32_t partition, std::i
                                                       partition, topic));
   };
   require_ours();
-  std::function<ask::Range()> look = [client = client_, topic, partition, limit] {
+  std::function<ask::Range()> look = [client = asking(), topic, partition, limit] {
     return ask::range(client->get(), topic, partition, limit);
   };
   const auto range = co_await session_->blocking(std::move(look));
@@ -473,7 +487,8 @@ awaitable<std::int64_t> Consumer::offset_at(std::string topic, std::int32_t part
   const auto self = shared_from_this();
   require_open();
   co_await require_partition(topic, partition);
-  std::function<std::int64_t()> look = [client = client_, topic, partition, time, limit = session_->options.duration("connect_timeout")] {
+  std::function<std::int64_t()> look = [client = asking(), topic, partition, time,
+                                        limit = session_->options.duration("connect_timeout")] {
     return ask::offset_at(client->get(), topic, partition, time, limit);
   };
   co_return co_await session_->blocking(std::move(look));

@@ -25,7 +25,8 @@ namespace maestro::messaging::kafka {
 /// again.
 class Consumer : public std::enable_shared_from_this<Consumer> {
  public:
-  Consumer(std::shared_ptr<Session> session, SubscribeRequest request);
+  /// `asking` is another client, if there is one: a question of the consumer's own waits until a fetch is over.
+  Consumer(std::shared_ptr<Session> session, SubscribeRequest request, std::weak_ptr<Client> asking);
   ~Consumer();
 
   /// Completes when the first assignment is in force, or after `limit`.
@@ -80,6 +81,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void require_not_lost() const;
   /// Throws `topic_not_found | invalid_argument` where there is none.
   awaitable<void> require_partition(std::string topic, std::int32_t partition);
+  [[nodiscard]] std::shared_ptr<Client> asking() const;
   void serve();
   void serve_messages();
   /// True when it is kept.
@@ -150,6 +152,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::shared_ptr<Session> session_;
   SubscribeRequest request_;
   std::shared_ptr<Client> client_;
+  std::weak_ptr<Client> asking_;
   std::shared_ptr<EventWatch> watch_;
   FetchMarks marks_;
   std::size_t most_at_once_;  // bytes that one take hands out
@@ -176,6 +179,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   unsigned times_unsaid_ = 0;  // that partitions were lost before their places were committed
   std::string last_commit_error_;
   bool steady_ = false;    // in the group, and no rebalance was under way when we last heard
+  TimePoint steady_since_{};
   std::optional<bool> has_joined_;  // or asked to; as far as we heard
   std::optional<Partitions> partitions_at_first_;  // what comes later is read from its beginning
   GivenOut given_out_;

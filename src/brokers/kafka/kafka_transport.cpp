@@ -99,7 +99,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
       }
     }
     if (request.group && session_->options.text_if("transactional_id")) co_await end_what_was_left();
-    const auto consumer = std::make_shared<kafka::Consumer>(session_, std::move(request));
+    const auto consumer = std::make_shared<kafka::Consumer>(session_, std::move(request), producer_->client());
     auto subscription = std::make_unique<kafka::KafkaSubscription>(consumer);
     co_await consumer->open(limit);
     co_return subscription;

@@ -229,6 +229,8 @@ void set_producing(Properties& to, const Options& options) {
   to.set("sticky.partitioning.linger.ms", "10");  // else none, and messages without keys are spread over as many requests
   to.set("message.timeout.ms", milliseconds(message_timeout(options)));
   to.set("queue.buffering.max.messages", options.integer("queue_messages"));
+  // Consumers ask by way of this client too where a log ends.
+  to.set("isolation.level", options.text("isolation_level"), "isolation_level");
   // The one that Java's clients use, so that a key is in the same partition for all programs.
   to.set("partitioner", "murmur2_random");
 }
