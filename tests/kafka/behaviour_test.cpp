@@ -8,6 +8,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <csignal>
 #include <random>
+#include <set>
 
 #include "runtime/notifier.hpp"
 #include "support/real_time.hpp"
@@ -606,6 +607,59 @@ TEST_F(KafkaBehaviour, ASeekWaitsForNoFetch) {
     EXPECT_LT(clock->now() - began, 4s);
     EXPECT_EQ((co_await reader.next())->value().as_int64(), 0);
     co_await broker.disconnect();
+  });
+}
+
+void set_partitions(const std::string& url, const std::string& topic, std::size_t partitions) {
+  char text[256] = "";
+  auto* conf = rd_kafka_conf_new();
+  rd_kafka_conf_set(conf, "bootstrap.servers", url.substr(url.find("//") + 2).c_str(), text, sizeof text);
+  auto* client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
+  auto* queue = rd_kafka_queue_new(client);
+  auto* wanted = rd_kafka_NewPartitions_new(topic.c_str(), partitions, text, sizeof text);
+  rd_kafka_CreatePartitions(client, &wanted, 1, nullptr, queue);
+  auto* answer = rd_kafka_queue_poll(queue, 30'000);
+  std::size_t count = 0;
+  const auto* const* results =
+      rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(answer), &count);
+  EXPECT_EQ(count, 1U);
+  if (count == 1) EXPECT_EQ(rd_kafka_topic_result_error(results[0]), RD_KAFKA_RESP_ERR_NO_ERROR);
+  rd_kafka_event_destroy(answer);
+  rd_kafka_NewPartitions_destroy(wanted);
+  rd_kafka_queue_destroy(queue);
+  rd_kafka_destroy(client);
+}
+
+// Where a group begins is said of a new group, and not of what comes later.
+TEST_F(KafkaBehaviour, PartitionsThatCameWhileNoMemberRanAreReadFromTheirBeginning) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("grown");
+    const SubscribeOptions options{.group_id = topic, .auto_offset_reset = OffsetReset::latest};
+    const auto publish = [&](std::int32_t partition, int number) -> awaitable<void> {
+      co_await broker.publish(topic, Value(number), {.partition = partition});
+    };
+    co_await broker.administration().create_topic(topic, {.partitions = 2});
+    for (std::int32_t i = 0; i < 2; ++i) co_await publish(i, 0);  // before the group was
+    auto first = co_await broker.subscribe(topic, options);
+    co_await publish(0, 1);
+    EXPECT_EQ((co_await first.next())->value().as_int64(), 1);
+    co_await first.commit();
+    co_await first.close();
+    set_partitions(server("kafka").url, topic, 4);
+    MessageBroker other(context.get_executor(), config());  // one that has not seen the topic before
+    for (std::int32_t i = 0; i < 4; ++i) co_await other.publish(topic, Value(2 + i), {.partition = i});
+    auto second = co_await other.subscribe(topic, options);
+    std::set<std::int64_t> numbers;
+    for (int i = 0; i < 4; ++i) numbers.insert((co_await second.next())->value().as_int64());
+    EXPECT_EQ(numbers, (std::set<std::int64_t>{2, 3, 4, 5}));
+    co_await second.close();
+    auto newcomer =
+        co_await other.subscribe(topic, {.group_id = unique("new"), .auto_offset_reset = OffsetReset::latest});
+    co_await other.publish(topic, Value(6), {.partition = 3});
+    EXPECT_EQ((co_await newcomer.next())->value().as_int64(), 6);
+    co_await broker.disconnect();
+    co_await other.disconnect();
   });
 }
 

@@ -78,12 +78,24 @@ void Consumer::on_rebalance(rd_kafka_event_t* event) {
   }
 }
 
+// A member has a place in each of its partitions at once, and new partitions have the highest numbers: behind the last
+// one in which the group has a place, they came while none of its members ran.
 awaitable<void> Consumer::look_what_is_there() {
   std::function<std::optional<Partitions>()> look = [client = client_, wanted = request_.topic]() -> std::optional<Partitions> {
     constexpr Duration limit = std::chrono::seconds(5);
     Partitions found;
     try {
-      for (const auto& topic : ask::topics(*client, wanted, limit)) found.emplace(topic.name, topic.partitions);
+      const auto places = make_partitions();
+      for (const auto& topic : ask::topics(*client, wanted, limit)) {
+        found.emplace(topic.name, topic.partitions);
+        for (std::int32_t i = 0; i < topic.partitions; ++i)
+          rd_kafka_topic_partition_list_add(places.get(), topic.name.c_str(), i);
+      }
+      Partitions known;  // to the group
+      if (rd_kafka_committed(client->get(), places.get(), milliseconds(limit))) return found;
+      for (const auto& each : std::span(places->elems, static_cast<std::size_t>(places->cnt)))
+        if (!each.err && each.offset >= 0) known[each.topic] = std::max(known[each.topic], each.partition + 1);
+      for (const auto& [topic, partitions] : known) found[topic] = partitions;
     } catch (const MessagingError&) {  // then nothing counts as new
       return std::nullopt;
     }
