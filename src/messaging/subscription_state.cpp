@@ -32,6 +32,11 @@ Subscription::State::~State() {
   if (!closed_) acknowledger_.flush(*transport_);
 }
 
+void Subscription::State::settle(DeliveryTag tag) {
+  has_settled_lost_ |= transport_->is_lost(tag);
+  acknowledger_.settle(tag);
+}
+
 void Subscription::State::settle_handed_out() {
   if (!auto_commit_ || handed_out_.empty()) return;
   for (const auto tag : handed_out_) acknowledger_.settle(tag);
@@ -204,7 +209,7 @@ void Subscription::State::acknowledge(std::span<const Message> messages) {
   if (!request_.group) return;
   for (const auto& message : messages) {
     std::erase(handed_out_, message.tag());
-    acknowledger_.settle(message.tag());
+    settle(message.tag());
   }
   flush_when_due();
 }
@@ -272,11 +277,17 @@ awaitable<SubscriptionState> Subscription::State::subscription_state() {
 
 awaitable<void> Subscription::State::commit_handed_out() {
   if (closed_ || !request_.group) co_return;
-  for (const auto tag : handed_out_) acknowledger_.settle(tag);
+  for (const auto tag : handed_out_) settle(tag);
   handed_out_.clear();
   last_progress_ = broker_->clock->now();
   acknowledger_.flush(*transport_);
+  const bool has_lost = std::exchange(has_settled_lost_, false);
   co_await transport_->commit();
+  if (has_lost)
+    throw MessagingError(errc::not_owned,
+                         fmt::format("a partition of \"{}\" was lost before what came of it was settled; that is "
+                                     "delivered again, to whoever has the partition now",
+                                     request_.topic));
 }
 
 awaitable<void> Subscription::State::close() {

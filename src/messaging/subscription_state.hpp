@@ -48,6 +48,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   [[nodiscard]] bool has_fetched();
   Message take_one();
   std::vector<Message> take_batch(std::size_t at_most);
+  void settle(DeliveryTag tag);
   /// Asking for more means that what was handed out is done with.
   void settle_handed_out();
   /// Whether the loop has to turn before more is handed out.
@@ -78,6 +79,7 @@ class Subscription::State final : public Attached, public std::enable_shared_fro
   std::optional<std::uint64_t> last_lane_;
   TimePoint last_progress_;
   Turn turn_;
+  bool has_settled_lost_ = false;  // of what another member has, and gets again
   bool flush_scheduled_ = false;
   bool closed_ = false;
 };

@@ -1,10 +1,10 @@
 // A consumer in a process of its own, for tests that kill it.
 //   fault_child member URL TOPIC GROUP   handles messages, and prints "KEY NUMBER" for each
-//   fault_child relay URL FROM TO GROUP  copies messages in transactions
-//   fault_child stuck URL TOPIC GROUP    handlers that never return
-//   fault_child blocked URL TOPIC GROUP  a handler that never returns, nor lets anything else of its thread go on
-//   fault_child stuck_one URL TOPIC GROUP  the handler of one key, "stuck", never returns; prints a line for each other
-//   message
+//   fault_child reader URL TOPIC GROUP   reads by hand and commits now and then; prints each payload, and "lost" when a
+//   commit says so fault_child relay URL FROM TO GROUP  copies messages in transactions fault_child stuck URL TOPIC
+//   GROUP    handlers that never return fault_child blocked URL TOPIC GROUP  a handler that never returns, nor lets
+//   anything else of its thread go on fault_child stuck_one URL TOPIC GROUP  the handler of one key, "stuck", never
+//   returns; prints a line for each other message
 // Options follow as consumer:NAME=VALUE or producer:NAME=VALUE.
 #include <unistd.h>
 
@@ -32,6 +32,26 @@ awaitable<void> member(MessageBroker broker, std::string topic, std::string grou
     co_return;
   });
   co_await consumer.start();
+}
+
+awaitable<void> reader(MessageBroker broker, std::string topic, std::string group) {
+  auto subscription = co_await broker.subscribe(topic, {.group_id = group, .enable_auto_commit = false});
+  boost::asio::steady_timer work(co_await boost::asio::this_coro::executor);
+  constexpr int between_commits = 10;
+  for (int i = 1;; ++i) {
+    const auto message = co_await subscription.next();
+    std::puts(std::string(message->body()).c_str());
+    std::fflush(stdout);
+    work.expires_after(std::chrono::milliseconds(5));
+    co_await work.async_wait(boost::asio::use_awaitable);
+    if (i % between_commits != 0) continue;
+    try {
+      co_await subscription.commit();
+    } catch (const MessagingError& failure) {
+      std::puts(failure.code() == errc::not_owned ? "lost" : failure.what());
+      std::fflush(stdout);
+    }
+  }
 }
 
 awaitable<void> relay(MessageBroker broker, std::string from, std::string to, std::string group) {
@@ -91,6 +111,7 @@ awaitable<void> work(std::vector<std::string> arguments) {
   }
   MessageBroker broker(co_await boost::asio::this_coro::executor, std::move(config));
   if (what == "member") co_await member(broker, arguments.at(2), arguments.at(3));
+  if (what == "reader") co_await reader(broker, arguments.at(2), arguments.at(3));
   if (what == "relay") co_await relay(broker, arguments.at(2), arguments.at(3), arguments.at(4));
   if (what == "stuck") co_await stuck(broker, arguments.at(2), arguments.at(3));
   if (what == "blocked") co_await blocked(broker, arguments.at(2), arguments.at(3));

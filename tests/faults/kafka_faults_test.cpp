@@ -5,6 +5,7 @@
 #include <fstream>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "faults/child.hpp"
 #include "faults/disturbances.hpp"
@@ -219,6 +220,38 @@ TEST(KafkaFaults, TransactionsGoOnAfterTheirBrokerWasAway) {
       for (int i = 0; i < 3; ++i) EXPECT_FALSE(co_await next());
     }
     co_await broker.disconnect();
+  });
+}
+
+// What it had fetched was handled by another member meanwhile.
+TEST(KafkaFaults, AMemberThatWasFrozenHandsOutNothingOldOnceItKnows) {
+  const FaultyServer server("kafka");
+  constexpr int total = 2000;
+  const std::string session_timeout = "consumer:session_timeout=6000";
+  std::vector<std::string> printed;
+  bool is_lost = false;
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker client(context.get_executor(), MessagingConfig::from_url(server.url()));
+    co_await client.administration().create_topic("numbers", {.partitions = 1});
+    for (int i = 0; i < total; ++i) co_await client.publish("numbers", Value(i), {.confirm = false});
+    EXPECT_TRUE((co_await client.flush()).failures.empty());
+    Child frozen(context, {"reader", server.url(), "numbers", "g", session_timeout}, [&](const std::string& line) {
+      if (line != "lost") printed.push_back(line);
+      if (line == "lost" && !std::exchange(is_lost, true)) printed.clear();
+    });
+    while (printed.size() < 100) co_await sleep_for(*clock, 5ms);
+    ::kill(frozen.id(), SIGSTOP);
+    auto other = co_await client.subscribe("numbers", {.group_id = "g"});
+    for (std::int64_t number = 0; number < total - 1;) number = (co_await other.next())->value().as_int64();
+    co_await other.commit();
+    ::kill(frozen.id(), SIGCONT);
+    while (!is_lost) co_await sleep_for(*clock, 5ms);
+    co_await other.close();
+    co_await client.publish("numbers", Value(total));
+    while (printed.empty()) co_await sleep_for(*clock, 5ms);
+    EXPECT_EQ(printed, std::vector<std::string>{std::to_string(total)});
+    co_await client.disconnect();
   });
 }
 

@@ -350,6 +350,22 @@ TEST_F(KafkaMockErrors, WhatWasFetchedBeforeAMemberWasDroppedIsNotHandedOut) {
   });
 }
 
+// Also where the member has heard of it before it settled anything.
+TEST_F(KafkaMockErrors, ACommitOfWhatWasHandedOutBeforeAMemberWasDroppedSaysSo) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    co_await broker.publish("orders", Value(0));
+    auto first = co_await broker.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    EXPECT_EQ((co_await first.next())->value().as_int64(), 0);
+    next(heartbeat_request, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID);
+    EXPECT_EQ((co_await first.next())->value().as_int64(), 0) << "it comes again";
+    EXPECT_EQ((co_await failure_of(first.commit())).code(), errc::not_owned);
+    co_await first.commit();
+    EXPECT_EQ(place_of("g", "orders"), 1);
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaMockErrors, WhatWaitsForAHandlerWhenAMemberIsDroppedIsNotHandled) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     MessageBroker broker(context.get_executor(), config());
