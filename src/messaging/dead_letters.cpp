@@ -11,10 +11,12 @@
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
 #include <map>
+#include <set>
 
 #include "core/option_range.hpp"
 #include "core/stable_hash.hpp"
 #include "messaging/broker_state.hpp"
+#include "messaging/subscription_state.hpp"
 #include "runtime/notifier.hpp"
 
 namespace maestro::messaging {
@@ -183,6 +185,14 @@ awaitable<std::optional<DeadLetter>> DeadLetters::show(std::string position) {
   co_return co_await show(place->partition, place->offset);
 }
 
+awaitable<void> DeadLetters::settle(Subscription& subscription, const Message& message) {
+  if (!subscription.state_->transport_subscription().holds(message.tag()))
+    throw MessagingError(errc::not_owned,
+                         fmt::format("a partition of \"{}\" was lost before its place could be committed", topic_));
+  subscription.acknowledge(message);
+  co_await subscription.commit();
+}
+
 awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   check(options.filter);
   const auto made = options.so_far ? options.so_far : std::make_shared<ReplayReport>();
@@ -225,14 +235,37 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   }
   IdGenerator ids(broker_.state()->random());
   const auto began = broker_.clock()->now();
+  const Duration interval(static_cast<Duration::rep>(1e9 / options.per_second.value_or(1)));
+  auto due = began;
   // Where each message is settled by itself, what another replay holds may come after the last.
   const bool may_come_late = !options.dry_run && broker_.capabilities().acknowledgement == Acknowledgement::individual;
   std::int64_t passed_over = 0;  // what is newer than this replay, and is unsettled in its hands
+  std::map<std::int32_t, std::int64_t> newest;  // of that, by partition: it may come again
+  // What is done with, and was lost before it could be settled: it comes again, and is only settled then.
+  std::set<std::pair<std::int32_t, std::int64_t>> unsettled;
   bool saw_last = false;
   bool said_that_it_waits = false;
   auto came = began;
+  // A broker that is away is waited for as long as a publish waits for one.
+  const auto patience = broker_.state()->options.duration("publish_timeout");
+  std::optional<TimePoint> held_up;  // since when
+  const auto wait_for_broker = [&](const MessagingError& failure) {
+    const auto now = broker_.clock()->now();
+    if (now - held_up.value_or(now) >= patience) throw failure;
+    held_up = held_up.value_or(now);
+    log(LogLevel::warning, "a replay of dead letters is held up, and goes on",
+        {{"topic", topic_}, {"cause", failure.detail()}});
+  };
   const auto look = [&]() -> awaitable<void> {
-    const auto now = co_await broker_.administration().describe_topic(topic_);
+    TopicInfo now;
+    try {
+      now = co_await broker_.administration().describe_topic(topic_);
+    } catch (const MessagingError& failure) {
+      if (!failure.retriable()) throw;
+      wait_for_broker(failure);
+      co_return;
+    }
+    if (unsettled.empty()) held_up.reset();
     forget_what_is_gone(left, now);
     // Another replay of the same filter shares the group, and may have done the rest.
     for (const auto& known : now.groups) {
@@ -248,23 +281,30 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
              {"seconds_at_most", std::to_string(options.wait_for_others / std::chrono::seconds(1))}});
     }
   };
-  while (!left.empty() && (!options.limit || report.replayed < *options.limit)) {
+  const auto has_enough = [&] { return options.limit && report.replayed >= *options.limit; };
+  while (!left.empty() && (!has_enough() || !unsettled.empty())) {
     const auto [message, timed_out] = co_await next_within(*broker_.clock(), subscription, look_again);
     if (timed_out) {
       co_await look();
       continue;
     }
     if (!message) break;
+    const auto [partition, offset, text] = message->position();
     if (past(left, *message)) {
-      ++passed_over;
+      auto& next = newest[partition];
+      passed_over += offset >= next ? 1 : 0;
+      next = std::max(next, offset + 1);
       continue;
     }
-    const bool is_last = message->position().offset + 1 == left[message->position().partition].second;
-    if (is_last && !may_come_late) left.erase(message->position().partition);
+    const bool is_last = offset + 1 == left[partition].second;
     saw_last = saw_last || is_last;
-    ++report.seen;
-    const auto letter = read_dead_letter(*message);
-    if (!letter) {
+    const bool is_done = unsettled.contains({partition, offset});
+    if (has_enough() && !is_done) break;
+    report.seen += is_done ? 0 : 1;
+    const auto letter = is_done ? std::nullopt : read_dead_letter(*message);
+    if (is_done) {
+      // Only its place is to be committed.
+    } else if (!letter) {
       ++report.foreign;
     } else if (!fits(options.filter, *letter)) {
       ++report.filtered;
@@ -281,15 +321,25 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
           report.first_failure = {message->position().to_string(), failure.reason(), failure.detail()};
       }
       if (options.per_second) {
-        const auto due = began + Duration(static_cast<Duration::rep>(1e9 * static_cast<double>(report.replayed) /
-                                                                    *options.per_second));
-        if (const auto now = broker_.clock()->now(); due > now) co_await sleep_for(*broker_.clock(), due - now);
+        // After a wait it goes on at the rate, and does not catch up with it.
+        const auto now = broker_.clock()->now();
+        due = std::max(due + interval, now - std::chrono::milliseconds(100));
+        if (due > now) co_await sleep_for(*broker_.clock(), due - now);
       }
     }
     if (!options.dry_run) {
-      subscription.acknowledge(*message);
-      co_await subscription.commit();
+      unsettled.emplace(partition, offset);
+      try {
+        co_await settle(subscription, *message);
+        unsettled.erase({partition, offset});
+        held_up.reset();
+      } catch (const MessagingError& failure) {
+        if (failure.reason() != errc::not_owned) throw;
+        wait_for_broker(failure);
+        continue;
+      }
     }
+    if (is_last && !may_come_late) left.erase(partition);
     if (options.progress) options.progress(report.seen, total);
     came = broker_.clock()->now();
     if (saw_last && may_come_late) co_await look();

@@ -74,14 +74,19 @@ class DeadLetters {
   awaitable<std::optional<DeadLetter>> show(std::string position);
   /// Publishes each matching dead letter to the topic it came from, under a fresh id, and commits after each confirmed
   /// copy, so that a replay that was cut short goes on where it stopped; each filter has a place of its own,
-  /// and replays again what another one replayed. One that cannot be published for a reason of its own is passed over, and
-  /// counted as `failed`; any other error ends the replay. Looks only at what is there when it starts,
-  /// so that a message that fails again is not replayed twice in one run.
+  /// and replays again what another one replayed. One that cannot be published for a reason of its own is passed over,
+  /// and counted as `failed`. A broker that is away is waited for as long as a publish waits for one
+  /// (`publish_timeout`); what was published already and comes again then is only settled. Any other error ends the
+  /// replay. Looks only at what is there when it starts, so that a message that fails again is not replayed twice in
+  /// one run.
   awaitable<ReplayReport> replay(ReplayOptions options = {});
   /// Removes everything in the topic; returns how many there were.
   awaitable<std::int64_t> purge();
 
  private:
+  /// Completes when the broker has it. Throws `not_owned` when it comes again.
+  awaitable<void> settle(Subscription& subscription, const Message& message);
+
   MessageBroker broker_;
   std::string topic_;
 };
