@@ -20,11 +20,15 @@ def free_ports(count):
             each.close()
 
 
+begun = []  # by this script, whether or not it was written down yet
+
+
 def spawn(command, log, environment=None):
     """Starts the command in a session of its own; what it prints goes into `log`."""
     with open(log, "ab") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                                    env={**os.environ, **(environment or {})})
+    begun.append(process)
     process.begun_with = {"command": [str(each) for each in command], "log": str(log), "environment": environment or {}}
     return process
 
@@ -60,6 +64,14 @@ def again(description):
     if is_alive(description):
         raise SystemExit(f"process {description['pid']} runs")
     return describe(spawn(description["command"], description["log"], description["environment"]))
+
+
+def end_begun():
+    """Ends all that `spawn` began and that runs still."""
+    for each in begun:
+        if each.poll() is None:
+            each.kill()
+            each.wait()
 
 
 def end(description, patience=5.0):
