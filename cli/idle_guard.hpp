@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <functional>
@@ -13,8 +14,11 @@ namespace maestro::cli {
 /// Does something, once, when nothing has come for a while. Use it on the broker's executor.
 class IdleGuard {
  public:
-  IdleGuard(const messaging::MessageBroker& broker, messaging::Duration limit, std::function<void()> on_idle)
+  /// Before the first has come, not later than `at_most` either.
+  IdleGuard(const messaging::MessageBroker& broker, messaging::Duration limit, std::function<void()> on_idle,
+            messaging::TimePoint at_most = messaging::TimePoint::max())
       : state_(std::make_shared<State>(broker, limit, std::move(on_idle))) {
+    state_->due = std::min(state_->due, at_most);
     State::arm(state_);
   }
   ~IdleGuard() {

@@ -1,9 +1,15 @@
 #pragma once
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/experimental/parallel_group.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <exception>
 #include <functional>
 #include <initializer_list>
 #include <maestro/messaging/broker.hpp>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -60,6 +66,21 @@ int report_failure(const std::exception_ptr& failure);
 
 /// Waits on the broker's clock.
 messaging::awaitable<void> wait_for(messaging::MessageBroker broker, messaging::Duration duration);
+
+/// What the work comes to; none, and it is cancelled, when it takes longer.
+template <class Result>
+messaging::awaitable<std::optional<Result>> within(messaging::MessageBroker broker, messaging::Duration limit,
+                                                   messaging::awaitable<Result> work) {
+  namespace asio = boost::asio;
+  const auto executor = co_await asio::this_coro::executor;
+  auto [order, failure, result, no_time] = co_await asio::experimental::make_parallel_group(
+                                               asio::co_spawn(executor, std::move(work), asio::deferred),
+                                               asio::co_spawn(executor, wait_for(broker, limit), asio::deferred))
+                                               .async_wait(asio::experimental::wait_for_one(), asio::use_awaitable);
+  if (!failure) co_return std::move(result);
+  if (no_time) std::rethrow_exception(failure);  // it failed before the time was up, or both were cancelled
+  co_return std::nullopt;
+}
 
 /// Eight hexadecimal digits that no other run has.
 [[nodiscard]] std::string run_id();

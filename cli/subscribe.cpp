@@ -21,6 +21,9 @@ using namespace messaging;
 
 namespace {
 
+// What opening a subscription may take beside `--timeout`: a group waits some seconds for its members.
+constexpr Duration longest_opening = std::chrono::seconds(5);
+
 struct SubscribeArguments {
   std::string topic;
   std::optional<std::string> group;
@@ -58,6 +61,30 @@ awaitable<std::string> what_others_hold(MessageBroker broker, const SubscribeArg
   co_return "";
 }
 
+/// Says so, and why, as far as that is known.
+awaitable<int> nothing_came(MessageBroker broker, const SubscribeArguments& arguments) {
+  auto trouble = (co_await broker.get_status()).last_error;
+  const auto what = fmt::format("no message came from '{}'", arguments.topic);
+  if (trouble.empty()) {
+    constexpr Duration patience = std::chrono::seconds(3);
+    const auto others = co_await within(broker, patience, what_others_hold(broker, arguments));
+    if (others) {
+      print_hint(what + *others);
+      co_return exit_nothing;
+    }
+    trouble = "it did not answer a question about the group within 3 s";
+  }
+  print_error(
+      fmt::format("{}, and the broker, or one of its cluster, cannot be reached: {}. What leads a partition or "
+                  "coordinates the group may be there: start it, or look at the address",
+                  what, printable(trouble)));
+  co_return exit_unreachable;
+}
+
+awaitable<std::shared_ptr<Subscription>> open(MessageBroker broker, std::string topic, SubscribeOptions options) {
+  co_return std::make_shared<Subscription>(co_await broker.subscribe(std::move(topic), std::move(options)));
+}
+
 awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const SubscribeArguments& arguments) {
   validate_topic_or_pattern(arguments.topic);
   if (is_memory(settings))
@@ -69,12 +96,18 @@ awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const S
   // What was fetched ahead of `--max` would have to go back to the group.
   if (arguments.max)
     options.prefetch = std::min(*arguments.max, static_cast<std::size_t>(broker.options().integer("prefetch")));
+  const auto timeout =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(arguments.timeout.value_or(0)));
+  const auto latest = arguments.timeout ? broker.clock()->now() + timeout + longest_opening : TimePoint::max();
   co_await broker.connect();  // a subscription alone would wait for a broker that is not there
-  auto subscription = std::make_shared<Subscription>(co_await broker.subscribe(arguments.topic, options));
+  auto opening = open(broker, arguments.topic, options);
+  const auto subscription =
+      arguments.timeout
+          ? (co_await within(broker, latest - broker.clock()->now(), std::move(opening))).value_or(nullptr)
+          : co_await std::move(opening);
+  if (!subscription) co_return co_await nothing_came(broker, arguments);
   std::optional<IdleGuard> guard;
-  if (arguments.timeout)
-    guard.emplace(broker, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*arguments.timeout)),
-                  closing(broker, subscription));
+  if (arguments.timeout) guard.emplace(broker, timeout, closing(broker, subscription), latest);
   const auto format = settings.json ? std::string("json") : arguments.format;
   const auto most = arguments.max.value_or(std::numeric_limits<std::size_t>::max());
   std::size_t count = 0;
@@ -101,9 +134,7 @@ awaitable<int> subscribe(MessageBroker broker, const Settings& settings, const S
     co_await subscription->close();
   }
   if (interrupted) co_return exit_ok;
-  if (count == 0)
-    print_hint(fmt::format("no message came from '{}'{}", arguments.topic, co_await what_others_hold(broker, arguments)));
-  co_return count == 0 ? exit_nothing : exit_ok;
+  co_return count == 0 ? co_await nothing_came(broker, arguments) : exit_ok;
 }
 
 }  // namespace
@@ -124,7 +155,10 @@ void add_subscribe(CLI::App& app, const Settings& settings, Action& action) {
   verb->add_option("--from", arguments->from,
                    "Where a new group, or a private reader, starts. Default: auto_offset_reset, and that is earliest")
       ->check(CLI::IsMember({"earliest", "latest"}));
-  verb->add_option("--timeout", arguments->timeout, "End when nothing came for so many seconds")
+  verb->add_option(
+          "--timeout", arguments->timeout,
+          "End when nothing came for so many seconds. Where brokers are away, opening the subscription may take 5 s "
+          "more, and leaving it as much again")
       ->check(seconds_or_rate());
   verb->callback([=, &settings, &action] {
     action = [=, &settings] {

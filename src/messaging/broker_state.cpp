@@ -76,11 +76,16 @@ MessageBroker::State::State(asio::any_io_executor ex, MessagingConfig given)
       publish_timeout_(options.duration("publish_timeout")),
       connected_or_not_(clock, executor) {
   if (auto* topics = dynamic_cast<Administration*>(transport.get())) administration.emplace(*topics);
-  if (!config.enable_monitoring) return;
-  telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
-  auto reports = Telemetry::reports(telemetry);
-  reports.lost = [here = std::weak_ptr(here_)] {
-    if (const auto state = here.lock()) (*state)->watch_for_answer();
+  if (config.enable_monitoring) telemetry = std::make_shared<Telemetry>(metrics_registry(), capabilities.broker);
+  auto reports = telemetry ? Telemetry::reports(telemetry) : TransportReports();
+  reports.lost = [here = std::weak_ptr(here_)](const std::string& why) {
+    const auto state = here.lock();
+    if (!state) return;
+    (*state)->lost_ = why;
+    (*state)->watch_for_answer();
+  };
+  reports.whole = [here = std::weak_ptr(here_)] {
+    if (const auto state = here.lock()) (*state)->lost_.clear();
   };
   transport->report_to(std::move(reports));
 }
@@ -633,7 +638,7 @@ awaitable<BrokerStatus> MessageBroker::State::status() {
   status.messages_sent = sent_;
   status.messages_received = received_;
   status.circuit = circuit_suspect_ ? breaker_.state(clock->now()) : CircuitState::closed;
-  status.last_error = last_error_;
+  status.last_error = last_error_.empty() ? lost_ : last_error_;
   if (connected_) {
     try {
       co_await transport->learn();

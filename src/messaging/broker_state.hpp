@@ -167,6 +167,7 @@ class MessageBroker::State : public std::enable_shared_from_this<MessageBroker::
   std::uint64_t sent_ = 0;
   std::uint64_t received_ = 0;
   std::string last_error_;
+  std::string lost_;  // why a connection was lost, or none could be made; empty once all is well again
   /// For a transport's reports: what of it outlives this must not reach it.
   std::shared_ptr<State*> here_ = std::make_shared<State*>(this);
 };

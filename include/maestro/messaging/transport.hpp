@@ -98,10 +98,12 @@ struct PoolFigures {
 
 /// What a transport says beside its answers. Called on its executor.
 struct TransportReports {
-  /// A connection, its own or a subscription's, broke. Whether a server still answers is for `ping` to say.
-  std::function<void()> lost = [] {};
+  /// A connection, its own or a subscription's, broke, or none could be made, and why. Whether a server still answers is for `ping` to say.
+  std::function<void(const std::string& why)> lost = [](const auto&) {};
   /// A lost connection, its own or a subscription's, is there again.
   std::function<void()> reconnected = [] {};
+  /// Every server that is needed answers.
+  std::function<void()> whole = [] {};
   /// Something went wrong that no call throws: labels of `messaging_errors_total`.
   std::function<void(const std::string& operation, const std::string& error)> failed = [](const auto&, const auto&) {};
   std::function<void(const PoolFigures&)> pool = [](const PoolFigures&) {};

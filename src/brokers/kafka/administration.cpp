@@ -149,6 +149,8 @@ std::vector<Topic> topics(const Client& client, Duration limit) {
   for (int i = 0; i < found->topic_cnt; ++i) {
     const auto& each = found->topics[i];
     all.push_back({each.topic, each.partition_cnt, each.err});
+    for (const auto& partition : std::span(each.partitions, static_cast<std::size_t>(each.partition_cnt)))
+      all.back().leaders.push_back(partition.leader);
   }
   std::ranges::sort(all, {}, &Topic::name);
   return all;
@@ -315,26 +317,52 @@ std::pair<rd_kafka_resp_err_t, std::int64_t> offset_for(rd_kafka_t* client, cons
   return {error ? error : asked->elems[0].err, asked->elems[0].offset};
 }
 
+namespace {
+
+/// One end of the log of each of these partitions.
+std::vector<std::pair<rd_kafka_resp_err_t, std::int64_t>> ends_of(rd_kafka_t* client, std::span<const PartitionRange* const> partitions,
+                                                                 std::int64_t end, int limit) {
+  const auto asked = make_partitions(partitions.size());
+  for (const auto* each : partitions)
+    rd_kafka_topic_partition_list_add(asked.get(), each->topic.c_str(), each->partition)->offset = end;
+  const auto error = rd_kafka_offsets_for_times(client, asked.get(), limit);
+  std::vector<std::pair<rd_kafka_resp_err_t, std::int64_t>> ends;
+  for (const auto& each : std::span(asked->elems, partitions.size())) ends.emplace_back(error ? error : each.err, each.offset);
+  return ends;
+}
+
+}  // namespace
+
 // A partition may just have got its leader, or another one: what will mend by itself is asked again.
 // rd_kafka_query_watermark_offsets() keeps to no limit where the leader is away (2.0.2: some minutes). Both ends at once, as it
 // asks too: an answer may have to wait until a fetch is over.
-Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit) {
-  const auto ask = [&](std::int64_t end, int left) {
-    return offset_for(client, topic, partition, end, std::chrono::milliseconds(left));
-  };
-  auto error = RD_KAFKA_RESP_ERR_NO_ERROR;
+void find_ranges(rd_kafka_t* client, std::vector<PartitionRange>& partitions, Duration limit) {
+  std::vector<PartitionRange*> open;
+  for (auto& each : partitions) open.push_back(&each);
   const Pause pause(client);
   constexpr int between = 50;
   for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
-    auto end = std::async(std::launch::async, ask, latest, left);
-    const auto [first_error, first] = ask(earliest, left);
-    const auto [next_error, next] = end.get();
-    error = first_error ? first_error : next_error;
-    if (!error) return {first, next};
-    if (!is_transient(error) || error == RD_KAFKA_RESP_ERR__TIMED_OUT) break;
+    const std::vector<const PartitionRange*> asked(open.begin(), open.end());
+    auto ends = std::async(std::launch::async, ends_of, client, std::span(asked), latest, left);
+    const auto first = ends_of(client, asked, earliest, left);
+    const auto next = ends.get();
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      open[i]->error = first[i].first ? first[i].first : next[i].first;
+      open[i]->range = {first[i].second, next[i].second};
+    }
+    std::erase_if(open, [](const PartitionRange* each) {
+      return !is_transient(each->error) || each->error == RD_KAFKA_RESP_ERR__TIMED_OUT;
+    });
+    if (open.empty()) return;
     pause.wait(between);
   }
-  fail(error, fmt::format("asking for the range of \"{}\"/{}", topic, partition));
+}
+
+Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit) {
+  std::vector<PartitionRange> one{{topic, partition}};
+  find_ranges(client, one, limit);
+  check(one[0].error, fmt::format("asking for the range of \"{}\"/{}", topic, partition));
+  return one[0].range;
 }
 
 std::int64_t offset_at(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Timestamp time, Duration limit) {

@@ -19,6 +19,7 @@ struct Topic {
   std::string name;
   std::int32_t partitions = 0;
   rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
+  std::vector<std::int32_t> leaders = {};  // by partition; -1 where there is none
 };
 
 std::vector<Topic> topics(const Client& client, Duration limit);
@@ -53,6 +54,14 @@ struct Range {
   std::int64_t next = 0;
 };
 Range range(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Duration limit);
+/// The same of all these partitions, which have one leader, for none of which it is asked longer than for one.
+struct PartitionRange {
+  std::string topic;
+  std::int32_t partition = 0;
+  Range range = {};
+  rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
+};
+void find_ranges(rd_kafka_t* client, std::vector<PartitionRange>& partitions, Duration limit);
 
 /// The first offset that is not older than `time`; -2 where there is none.
 std::int64_t offset_at(rd_kafka_t* client, const std::string& topic, std::int32_t partition, Timestamp time, Duration limit);

@@ -178,6 +178,8 @@ void Consumer::on_partition_error(const rd_kafka_message_t& message) {
       begin_again(*lane, Cause::other_message);
     if (lane->log == Lane::Log::doubted) trust(*lane);  // a compaction took the last message away
     if (lane->log == Lane::Log::known) lane->offsets.reached_end(message.offset);
+    const auto is_at_end = [](const auto& each) { return each.second->offsets.is_at_end(); };
+    if (!session_->is_whole && std::ranges::all_of(lanes_, is_at_end)) session_->whole();
     return;
   }
   if (is_of_topic(message.err) || message.err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) doubt_topic(rd_kafka_topic_name(message.rkt));
@@ -189,7 +191,7 @@ void Consumer::on_error(rd_kafka_event_t* event) {
   if (is_fatal()) return;  // the event may be of another kind
   const auto error = rd_kafka_event_error(event);
   auto failure = describe(error, fmt::format("the subscription to \"{}\"", request_.topic), rd_kafka_event_error_string(event));
-  if (failure.code == errc::connection_failed) session_->lost();
+  if (failure.code == errc::connection_failed) session_->lost(failure.detail);
   if (error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
     topic_is_gone_ = true;
     forget_what_was_there(request_.topic);

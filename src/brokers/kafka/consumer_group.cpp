@@ -191,6 +191,7 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
   if (self->marks_.paused()) self->pause_fetching();
   self->doubt_all();  // nothing was fetched while the rebalance waited for this
   self->store_places();
+  if (self->lanes_.empty()) self->session_->whole();
   self->assigned_ = true;
   self->changed_.ring();
 }

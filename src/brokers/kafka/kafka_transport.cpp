@@ -74,6 +74,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
     };
     co_await session_->blocking(std::move(look));
     session_->answered();
+    session_->whole();
   }
 
   void report_to(TransportReports reports) override { session_->reports = std::move(reports); }

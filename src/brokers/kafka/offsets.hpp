@@ -43,6 +43,7 @@ class Offsets {
     if (base_ < 0) base_ = offset;
   }
 
+  [[nodiscard]] bool is_at_end() const { return end_ >= 0; }
   [[nodiscard]] bool all_settled() const { return settled_ >= handed_; }
   /// What a member that takes over has to go on with; -1 when there is nothing to say.
   [[nodiscard]] std::int64_t place() const {

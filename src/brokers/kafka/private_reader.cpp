@@ -1,5 +1,9 @@
+#include <fmt/format.h>
+
+#include <future>
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
+#include <map>
 #include <set>
 
 #include "brokers/kafka/consumer.hpp"
@@ -29,22 +33,32 @@ awaitable<void> Consumer::discover(std::shared_ptr<Consumer> self) {
   std::function<bool()> look = [client = self->client_, seen, known, wants_end = self->wants_end(), at_first = self->partitions_at_first_,
                                 wanted = self->request_.topic] {
     constexpr Duration limit = std::chrono::seconds(5);
-    constexpr Duration limit_of_each = std::chrono::seconds(2);
+    static constexpr Duration limit_of_each = std::chrono::seconds(2);
+    std::map<std::int32_t, std::vector<ask::PartitionRange>> unknown;  // by leader
     try {
-      for (const auto& topic : ask::topics(*client, wanted, limit)) seen->partitions.emplace(topic.name, topic.partitions);
+      for (const auto& topic : ask::topics(*client, wanted, limit)) {
+        seen->partitions.emplace(topic.name, topic.partitions);
+        for (std::int32_t i = 0; i < topic.partitions; ++i)
+          if (!known.contains({topic.name, i})) unknown[topic.leaders[static_cast<std::size_t>(i)]].push_back({topic.name, i});
+      }
     } catch (const MessagingError& failure) {
       seen->failure = failure.what();
       return false;
     }
-    for (const auto& [topic, partitions] : seen->partitions) {
-      for (std::int32_t i = 0; i < partitions; ++i) {
-        if (known.contains({topic, i})) continue;
-        try {
-          const auto range = ask::range(client->get(), topic, i, limit_of_each);
-          seen->fresh.push_back({topic, i, wants_end && was_there(at_first, topic, i) ? range.next : range.first});
-        } catch (const MessagingError& failure) {  // the others are read meanwhile
-          seen->failure = failure.what();
-        }
+    // The leaders are asked at once: one that is away holds up no other's partitions.
+    std::vector<std::future<void>> answers;
+    answers.reserve(unknown.size());
+    for (auto& [leader, partitions] : unknown)
+      answers.push_back(std::async(std::launch::async, [&client, &partitions] {
+        ask::find_ranges(client->get(), partitions, limit_of_each);
+      }));
+    for (auto& answer : answers) answer.get();
+    for (const auto& [leader, partitions] : unknown) {
+      for (const auto& [topic, partition, range, error] : partitions) {
+        if (error)
+          seen->failure = describe(error, fmt::format("asking for the range of \"{}\"/{}", topic, partition)).detail;
+        else
+          seen->fresh.push_back({topic, partition, wants_end && was_there(at_first, topic, partition) ? range.next : range.first});
       }
     }
     return true;

@@ -277,7 +277,7 @@ void Producer::on_error(const Client& client, const rd_kafka_event_t& event) {
     connecting_failure_ = failure;
   }
   if (error == RD_KAFKA_RESP_ERR__FATAL) failed_for_good_ = true;
-  if (failure.code == errc::connection_failed) session_->lost();
+  if (failure.code == errc::connection_failed) session_->lost(failure.detail);
   log(error == RD_KAFKA_RESP_ERR__FATAL ? LogLevel::error : LogLevel::info, failure.detail, {{"broker", "kafka"}});
 }
 

@@ -19,15 +19,22 @@ struct Session {
   std::string servers;
   TransportReports reports = {};
   bool connection_lost = false;
+  bool is_whole = true;
 
   /// A connection to a broker broke, or none could be made.
-  void lost() {
+  void lost(const std::string& why) {
     connection_lost = true;
-    reports.lost();
+    is_whole = false;
+    reports.lost(why);
   }
   /// A broker answered.
   void answered() {
     if (std::exchange(connection_lost, false)) reports.reconnected();
+  }
+
+  /// Whoever is needed answers.
+  void whole() {
+    if (!std::exchange(is_whole, true)) reports.whole();
   }
 
   template <class Result>

@@ -120,6 +120,7 @@ awaitable<void> Reader::run(std::shared_ptr<Reader> self) {
         if (std::exchange(lost, false)) {
           log(LogLevel::warning, "reconnected", {{"broker", "redis"}, {"topic", self->request_.topic}});
           self->session_->reports.reconnected();
+          self->session_->reports.whole();
         }
       }
       began = clock->now();
@@ -131,7 +132,7 @@ awaitable<void> Reader::run(std::shared_ptr<Reader> self) {
       began.reset();
       if (std::exchange(self->restart_, false)) continue;
       self->connected_ = false;
-      if (!std::exchange(lost, true)) self->session_->reports.lost();
+      if (!std::exchange(lost, true)) self->session_->reports.lost(failure.detail());
       if (self->connection_) self->connection_->close({errc::connection_failed, failure.detail()});
       if (failure.reason() == errc::authentication_failed || failure.reason() == errc::tls_failed ||
           failure.reason() == errc::unsupported || failure.reason() == errc::invalid_option) {

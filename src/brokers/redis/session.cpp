@@ -133,7 +133,7 @@ awaitable<std::shared_ptr<Connection>> Session::pooled(std::size_t index, TimePo
       const auto alive = weak.lock();
       if (!alive) return;
       const bool wanted = why.code == errc::closed || why.code == errc::timed_out;
-      if (!wanted) alive->lost();
+      if (!wanted) alive->lost(why.detail);
       alive->reports.pool_closed(why.code == errc::closed ? "disconnected" : wanted ? "idle" : "broken");
       alive->report_pool();
     });

@@ -50,12 +50,13 @@ class Session : public std::enable_shared_from_this<Session> {
 
   void close();
   [[nodiscard]] TimePoint deadline() const { return clock->now() + connect_timeout; }
-  void lost() {
+  void lost(const std::string& why) {
     was_lost = true;
-    reports.lost();
+    reports.lost(why);
   }
   void reconnected() {
     if (std::exchange(was_lost, false)) reports.reconnected();
+    reports.whole();
   }
 
   boost::asio::any_io_executor executor;
