@@ -54,3 +54,17 @@ printf 'one\ntwo\npart of a line' >&3
 interrupt INT 2
 interrupt TERM 0
 interrupt TERM 0 --file "$folder/lonely"
+
+# A line without an end is refused, and takes no more room than the largest message.
+: >"$folder/errors"
+"$program" publish orders --json <"$folder/pipe" >"$folder/output" 2>"$folder/errors" 3>&- &
+process=$!
+{ echo one; head -c 300000000 /dev/zero | tr '\0' x; } >&3
+peak=$(sed -n 's/VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$process/status")
+[ "$peak" -lt 150000 ] || fail "a line of 300 MB took $peak kB"
+printf '\ntwo\n' >&3
+exec 3>&-
+wait "$process"
+[ $? -eq 1 ] || fail "a line that is too long did not end with 1"
+grep -q '"published":2,"failed":1' "$folder/output" || fail "not counted: $(cat "$folder/output")"
+grep -q 'line 2 is longer than the 1,048,576 bytes' "$folder/errors" || fail "not said: $(cat "$folder/errors")"

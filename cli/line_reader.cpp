@@ -10,6 +10,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 #include "output.hpp"
 #include "session.hpp"
@@ -18,8 +19,10 @@ namespace maestro::cli {
 
 namespace asio = boost::asio;
 
-LineReader::LineReader(const asio::any_io_executor& executor, const std::string& path)
-    : name_(path == "-" ? "standard input" : fmt::format("'{}'", printable(path))), stream_(executor) {
+LineReader::LineReader(const asio::any_io_executor& executor, const std::string& path, std::size_t longest)
+    : name_(path == "-" ? "standard input" : fmt::format("'{}'", printable(path))),
+      stream_(executor),
+      longest_(longest) {
   // A copy, for the descriptor closes what it has. A named pipe that nobody writes to yet is waited for in `fill`, not
   // here.
   const int file =
@@ -38,10 +41,13 @@ bool LineReader::take(std::string& line) {
   if (end == std::string::npos) {
     text_.erase(0, begin_);
     begin_ = 0;
+    is_too_long_ = is_too_long_ || text_.size() > longest_;
+    if (is_too_long_) text_.clear();
     scanned_ = text_.size();
     return false;
   }
-  line.assign(text_, begin_, end - begin_);
+  was_too_long_ = std::exchange(is_too_long_, false) || end - begin_ > longest_;
+  line.assign(text_, begin_, was_too_long_ ? 0 : end - begin_);
   begin_ = scanned_ = end + 1;
   return true;
 }
@@ -72,7 +78,7 @@ messaging::awaitable<bool> LineReader::fill() {
     if (count < 0 && (failure == EAGAIN || failure == EINTR)) continue;
     if (count < 0) refuse(failure);
     ended_ = true;
-    if (text_.size() > begin_) {
+    if (text_.size() > begin_ || is_too_long_) {
       text_ += '\n';
       co_return true;
     }

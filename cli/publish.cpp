@@ -122,37 +122,53 @@ awaitable<int> publish_one(MessageBroker broker, const Settings& settings, const
 awaitable<std::string> send_lines(MessageBroker broker, const PublishArguments& arguments, LineReader& input,
                                   Outcome& outcome) {
   constexpr std::size_t batch_size = 500;
+  constexpr std::size_t batch_bytes = 16U * 1024 * 1024;
   const auto headers = parse_headers(arguments.headers);
   std::string stopped;
   std::vector<OutgoingMessage> batch;
   Progress progress("publishing", 0);
   std::string line;
   std::size_t number = 0;
+  std::size_t bytes = 0;  // in the batch
   do {
     while (stopped.empty() && input.take(line)) {
       ++number;
+      if (input.was_too_long()) {
+        ++outcome.failed;
+        if (outcome.first_error.empty())
+          outcome.first_error =
+              fmt::format("line {} is longer than the {} bytes that a message may have (max_message_bytes)", number,
+                          thousands(broker.options().integer("max_message_bytes")));
+        continue;
+      }
       if (line.empty() && (arguments.json_lines || arguments.key_field)) {
         ++outcome.skipped;
         continue;
       }
+      bytes += line.size();
       try {
         batch.push_back(make_message(arguments, headers, std::move(line), number));
       } catch (const InputError& error) {
         stopped = error.what();
       }
-      if (batch.size() < batch_size) continue;
+      if (batch.size() < batch_size && bytes < batch_bytes) continue;
       co_await send(broker, batch, outcome);
+      bytes = 0;
       progress.update(outcome.published);
     }
     // What is typed is sent line by line; what is piped, in batches.
-    if (!batch.empty() && (!stopped.empty() || !input.more_is_here())) co_await send(broker, batch, outcome);
+    if (!batch.empty() && (!stopped.empty() || !input.more_is_here())) {
+      co_await send(broker, batch, outcome);
+      bytes = 0;
+    }
   } while (stopped.empty() && co_await input.fill());
   if (!batch.empty()) co_await send(broker, batch, outcome);
   co_return stopped;
 }
 
 awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, const PublishArguments& arguments) {
-  LineReader input(broker.executor(), arguments.file.empty() ? "-" : arguments.file);
+  LineReader input(broker.executor(), arguments.file.empty() ? "-" : arguments.file,
+                   static_cast<std::size_t>(broker.options().integer("max_message_bytes")));
   Outcome outcome;
   std::string stopped;
   bool interrupted = false;
