@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "checks.hpp"
-#include "idle_guard.hpp"
 #include "output.hpp"
 #include "progress.hpp"
 #include "session.hpp"
@@ -79,8 +78,10 @@ awaitable<int> list(MessageBroker broker, const Settings& settings, const DlqArg
   validate_topic(arguments.topic);
   DeadLetters letters(broker, arguments.topic);
   std::size_t left_out = 0;
-  const auto found =
-      co_await letters.list(filter_of(arguments), arguments.limit, [&](const Message&) { ++left_out; });
+  // One more than is shown tells whether there are more.
+  auto found = co_await letters.list(filter_of(arguments), arguments.limit + 1, [&](const Message&) { ++left_out; });
+  const bool has_more = found.size() > arguments.limit;
+  if (has_more) found.pop_back();
   if (left_out > 0)
     print_hint(fmt::format("left out {} whose dlq- headers are missing or cannot be read; `maestro subscribe {}` shows them",
                            thousands(static_cast<std::int64_t>(left_out)), arguments.topic));
@@ -97,8 +98,7 @@ awaitable<int> list(MessageBroker broker, const Settings& settings, const DlqArg
     co_return exit_nothing;
   }
   if (!settings.json) table.print();
-  if (found.size() == arguments.limit)
-    print_hint(fmt::format("there may be more than {}. Raise --limit to see them", found.size()));
+  if (has_more) print_hint(fmt::format("there are more than {}. Raise --limit to see them", found.size()));
   co_return exit_ok;
 }
 
@@ -137,12 +137,6 @@ awaitable<int> show(MessageBroker broker, const Settings& settings, const DlqArg
   table.add({"payload", printable(letter->message.body())});
   table.print();
   co_return exit_ok;
-}
-
-/// How long nothing may come before a replay says so: it may be its own rate.
-Duration silence_of(const DlqArguments& arguments) {
-  const auto between = std::chrono::duration<double>(arguments.rate ? 1 / *arguments.rate : 0);
-  return std::chrono::milliseconds(1500) + std::chrono::duration_cast<Duration>(between);
 }
 
 /// Whether it is for dead letters: by its name, or, where one was given with `on_error`, by what is in it.
@@ -194,19 +188,7 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
     co_return exit_nothing;
   }
   Progress progress(arguments.dry_run ? "looking" : "replaying", 0);
-  co_await broker.connect();
-  IdleGuard silence(broker, silence_of(arguments), [&] {
-    progress.finish();
-    print_hint(fmt::format(
-        "nothing comes at present. If a replay of the same filter was killed a moment ago, what it had in its hands is "
-        "waited for until the broker has missed it ({})",
-        broker.capabilities().broker == "kafka" ? "session_timeout: 6 s, unless --option says otherwise"
-                                                : "claim_idle"));
-  });
-  const auto came = [&](std::size_t done, std::size_t) {
-    silence.touch();
-    progress.update(done);
-  };
+  const auto came = [&](std::size_t done, std::size_t) { progress.update(done); };
   const auto so_far = std::make_shared<ReplayReport>();
   try {
     co_await letters.replay({.filter = filter_of(arguments),
@@ -231,23 +213,26 @@ awaitable<int> replay(MessageBroker broker, const Settings& settings, const DlqA
         report.held));
   }
   if (report.failed > 0 || report.held > 0) co_return exit_failed;
-  co_return report.seen == report.foreign ? exit_nothing : exit_ok;
+  co_return report.replayed == 0 ? exit_nothing : exit_ok;
 }
 
 awaitable<int> purge(MessageBroker broker, const Settings& settings, const DlqArguments& arguments) {
   validate_topic(arguments.topic);
   require_yes(arguments.yes, fmt::format("purge removes every message of '{}', those that `dlq list` leaves out too,", arguments.topic));
   DeadLetters letters(broker, arguments.topic);
-  if (!co_await has_dead_letters(letters, arguments.topic))
-    throw UsageError(fmt::format("there is no dead letter in '{}', and its name does not end in .dlq. `maestro topics delete` "
-                                 "removes other topics",
-                                 arguments.topic));
+  if (!co_await has_dead_letters(letters, arguments.topic)) {
+    print_error(
+        fmt::format("there is no dead letter in '{}', and its name does not end in .dlq. `maestro topics delete` "
+                    "removes other topics",
+                    arguments.topic));
+    co_return exit_nothing;
+  }
   const auto removed = co_await letters.purge();
   if (settings.json)
     print_json(boost::json::object{{"topic", arguments.topic}, {"removed", removed}});
   else
     print_line(fmt::format("removed {} from {}", thousands(removed), arguments.topic));
-  co_return exit_ok;
+  co_return removed == 0 ? exit_nothing : exit_ok;
 }
 
 using Task = awaitable<int> (*)(MessageBroker, const Settings&, const DlqArguments&);

@@ -225,6 +225,11 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   const auto before = std::ranges::find(info.groups, group, &GroupInfo::group);
   const bool goes_on = before != info.groups.end();
   if (goes_on && before->lag == 0) co_return report;
+  if (goes_on && before->members > 0 && broker_.capabilities().acknowledgement == Acknowledgement::cumulative)
+    log(LogLevel::warning,
+        "another replay of these dead letters runs, or was killed a moment ago; what it holds is waited for until it "
+        "ends, or is missed (session_timeout)",
+        {{"topic", topic_}, {"group", group}});
   if (goes_on || !options.dry_run) subscribe.group_id = group;
   auto subscription = co_await broker_.subscribe(topic_, std::move(subscribe));
   auto state = co_await broker_.state()->status();

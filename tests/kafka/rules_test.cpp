@@ -216,6 +216,7 @@ TEST(KafkaFailure, SaysWhatItIsToUs) {
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), errc::topic_not_found);
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT), errc::timed_out);
   EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR_UNKNOWN), errc::broker_error);
+  EXPECT_EQ(code_of(RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR), errc::broker_error) << "not the message's own fault";
   EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS));
   EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR__TRANSPORT));
   EXPECT_TRUE(is_transient(RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR)) << "another broker may lead the partition soon";
