@@ -66,6 +66,21 @@ maestro_command_test(purge_unconfirmed 2 "dlq|purge|orders.audit.dlq" ERRORS "Sa
 maestro_command_test(delete_unconfirmed 2 "topics|delete|orders" ERRORS "Say --yes")
 maestro_command_test(dry_run_at_a_rate 2 "dlq|replay|orders.audit.dlq|--dry-run|--rate|5" ERRORS "--dry-run excludes --rate")
 maestro_command_test(dead_letters_none 4 "dlq|list" ERRORS "no dead-letter topics")
+if(TARGET maestro_kafka)
+  foreach(option ssl_ca_location ssl_certificate_location ssl_key_location raw.ssl.key.location)
+    maestro_command_test(no_${option} 3 "status|--broker|kafka://127.0.0.1:1|-o|security_protocol=SSL|-o|${option}=/no/such"
+      ERRORS "^maestro: ${option}: ./no/such. cannot be read: No such file or directory")
+  endforeach()
+  maestro_command_test(ssl_key_folder 3 "status|--broker|kafka://127.0.0.1:1|-o|security_protocol=SSL|-o|ssl_key_location=/tmp"
+    ERRORS "^maestro: ssl_key_location: ./tmp. cannot be read: Is a directory")
+  maestro_command_test(ssl_key_text 3
+    "status|--broker|kafka://127.0.0.1:1|-o|security_protocol=SSL|-o|ssl_key_location=${CMAKE_CURRENT_LIST_FILE}"
+    ERRORS "^maestro: ssl_key_location: .[^ ]*tests.cmake. is not what it should be: librdkafka: ssl.key.location failed")
+endif()
+if(TARGET maestro_redis)
+  maestro_command_test(redis_no_key 2 "status|--broker|rediss://127.0.0.1:1|-o|ssl_key_location=/no/such"
+    ERRORS "^maestro: ssl_key_location: ./no/such. cannot be read: No such file or directory")
+endif()
 maestro_command_test(config 0 "config|memory" OUTPUT "auto_offset_reset")
 add_test(NAME command_config_markdown COMMAND ${CMAKE_COMMAND} "-DPROGRAM=$<TARGET_FILE:maestro>;config;--markdown"
   -DEXPECTED=${PROJECT_SOURCE_DIR}/docs/options.md -P ${PROJECT_SOURCE_DIR}/examples/compare_output.cmake)

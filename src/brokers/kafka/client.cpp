@@ -1,8 +1,10 @@
 #include "brokers/kafka/client.hpp"
 
+#include <fmt/format.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <system_error>
 
 #include "brokers/kafka/failure.hpp"
@@ -18,6 +20,19 @@ void free_all(std::span<rd_kafka_message_t* const> messages) {
   for (auto* each : messages) rd_kafka_message_destroy(each);
 }
 
+// librdkafka names its property, and neither our option nor the file.
+std::string file_meant(const rd_kafka_conf_t& properties, std::string_view said) {
+  for (const std::string_view option : {"ssl_ca_location", "ssl_certificate_location", "ssl_key_location"}) {
+    std::string property(option);
+    std::ranges::replace(property, '_', '.');
+    char path[4096] = "";
+    std::size_t size = sizeof path;
+    if (!said.starts_with(property + " failed") || rd_kafka_conf_get(&properties, property.c_str(), path, &size)) continue;
+    return fmt::format("{}: \"{}\" is not what it should be: ", option, path);
+  }
+  return "";
+}
+
 }  // namespace
 
 Client::Client(rd_kafka_type_t type, ConfHandle properties) {
@@ -28,7 +43,8 @@ Client::Client(rd_kafka_type_t type, ConfHandle properties) {
     const std::string_view said = text;
     const bool tls = said.find("ssl.") != std::string_view::npos || said.find("SSL") != std::string_view::npos ||
                      said.find("certificate") != std::string_view::npos;
-    throw MessagingError(tls ? errc::tls_failed : errc::invalid_option, std::string("librdkafka: ").append(said));
+    throw MessagingError(tls ? errc::tls_failed : errc::invalid_option,
+                         fmt::format("{}librdkafka: {}", file_meant(*properties, said), said));
   }
   static_cast<void>(properties.release());  // the client's now
   if (type == RD_KAFKA_CONSUMER) {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/log.hpp>
 #include <system_error>
@@ -16,6 +17,7 @@
 #include "brokers/kafka/lane.hpp"
 #include "brokers/kafka/spread.hpp"
 #include "brokers/kafka/trouble.hpp"
+#include "core/readable_file.hpp"
 #include "core/size_limit.hpp"
 
 namespace maestro::messaging::kafka {
@@ -100,12 +102,15 @@ void note_undelivered(rd_kafka_t*, const rd_kafka_message_t* report, void* troub
 
 // librdkafka does not say which of the files it cannot read.
 void check_files(const Options& options) {
-  for (const auto* name : {"ssl_ca_location", "ssl_certificate_location", "ssl_key_location"}) {
-    const auto path = options.text_if(name);
-    if (path && ::access(path->c_str(), R_OK) != 0)
-      throw MessagingError(errc::tls_failed, fmt::format("{}: \"{}\" cannot be read: {}", name, *path,
-                                                         std::generic_category().message(errno)));
-  }
+  const auto check = [](const std::string& name, const std::string& path) {
+    if ((name.ends_with("ca_location") || name.ends_with("ca.location")) && std::filesystem::is_directory(path)) return;  // of certificates
+    if (const auto why = why_unreadable(path); !why.empty())
+      throw MessagingError(errc::tls_failed, fmt::format("{}: \"{}\" cannot be read: {}", name, path, why));
+  };
+  for (const auto* name : {"ssl_ca_location", "ssl_certificate_location", "ssl_key_location"})
+    if (const auto path = options.text_if(name)) check(name, *path);
+  for (const auto* name : {"ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"})
+    if (const auto found = options.raw().find(name); found != options.raw().end()) check("raw." + found->first, found->second);
 }
 
 // librdkafka's default for the mechanism is Kerberos, which complains about a keytab, and it names its own properties.

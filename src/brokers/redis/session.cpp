@@ -5,6 +5,8 @@
 #include <maestro/messaging/log.hpp>
 #include <map>
 
+#include "core/readable_file.hpp"
+
 namespace maestro::messaging::redis {
 
 namespace asio = boost::asio;
@@ -21,6 +23,8 @@ std::unique_ptr<asio::ssl::context> make_tls(const Address& address, const Optio
   if (!address.tls) return nullptr;
   auto context = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_client);
   const auto use = [](std::string_view option, const std::string& file, auto load) {
+    if (const auto why = why_unreadable(file); !why.empty())
+      throw MessagingError(errc::invalid_option, fmt::format("{}: \"{}\" cannot be read: {}", option, file, why));
     boost::system::error_code error;
     load(error);
     if (error) throw MessagingError(errc::invalid_option, fmt::format("{}: \"{}\": {}", option, file, error.message()));
