@@ -42,9 +42,13 @@ void show(const Message& message, const std::string& format) {
     std::fputc('\n', stdout);
     return;
   }
-  print_line(fmt::format("{}  {}[{}]{}  {}", iso_time(message.timestamp()), printable(message.topic()),
+  std::string headers;
+  for (const auto [name, value] : message.headers())
+    headers += fmt::format("{}{}={}", headers.empty() ? "" : ", ", printable(name), printable(value));
+  if (!headers.empty()) headers = "  {" + headers + "}";
+  print_line(fmt::format("{}  {}[{}]{}{}  {}", iso_time(message.timestamp()), printable(message.topic()),
                          message.position().to_string(), message.key() ? "  key=" + printable(*message.key()) : "",
-                         printable(message.body())));
+                         headers, printable(message.body())));
 }
 
 /// Why a group may hand out nothing although there is something.
@@ -148,8 +152,8 @@ void add_subscribe(CLI::App& app, const Settings& settings, Action& action) {
                    "Share the work of this group, and acknowledge what was printed; without it, a private reader");
   verb->add_option("--max", arguments->max, "End after so many messages")->check(whole_number(1, any_count));
   verb->add_option("--format", arguments->format,
-                   "text: one line each, without headers; value: the payload alone; json: all of it, a header that is "
-                   "repeated as a list")
+                   "text: one line each, with time, topic, position, key, headers, payload; value: the payload alone; "
+                   "json: all of it, a header that is repeated as a list")
       ->check(CLI::IsMember({"text", "value", "json"}))
       ->capture_default_str();
   verb->add_option("--from", arguments->from,

@@ -34,6 +34,7 @@ began=$SECONDS
 
 maestro publish "$topic.headers" --value 1 --header a=b --header a=c --header d=e >/dev/null
 expect '"headers":{"a":["b","c"],"d":"e"}' maestro subscribe "$topic.headers" --max 1 --format json
+expect ']  {a=b, a=c, d=e}  1' maestro subscribe "$topic.headers" --max 1
 maestro publish "$topic.bytes" --value 1 --key $'\xff\xfe' --header h=$'\xfa' >/dev/null
 expect '"key":{"base64":"//4="}' maestro subscribe "$topic.bytes" --max 1 --format json
 expect '"headers":{"h":{"base64":"+g=="}}' maestro subscribe "$topic.bytes" --max 1 --format json
