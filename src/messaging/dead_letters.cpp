@@ -16,7 +16,6 @@
 #include "core/option_range.hpp"
 #include "core/stable_hash.hpp"
 #include "messaging/broker_state.hpp"
-#include "messaging/subscription_state.hpp"
 #include "runtime/notifier.hpp"
 
 namespace maestro::messaging {
@@ -185,14 +184,6 @@ awaitable<std::optional<DeadLetter>> DeadLetters::show(std::string position) {
   co_return co_await show(place->partition, place->offset);
 }
 
-awaitable<void> DeadLetters::settle(Subscription& subscription, const Message& message) {
-  if (!subscription.state_->transport_subscription().holds(message.tag()))
-    throw MessagingError(errc::not_owned,
-                         fmt::format("a partition of \"{}\" was lost before its place could be committed", topic_));
-  subscription.acknowledge(message);
-  co_await subscription.commit();
-}
-
 awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
   check(options.filter);
   const auto made = options.so_far ? options.so_far : std::make_shared<ReplayReport>();
@@ -335,7 +326,8 @@ awaitable<ReplayReport> DeadLetters::replay(ReplayOptions options) {
     if (!options.dry_run) {
       unsettled.emplace(partition, offset);
       try {
-        co_await settle(subscription, *message);
+        subscription.acknowledge(*message);
+        co_await subscription.commit();
         unsettled.erase({partition, offset});
         held_up.reset();
       } catch (const MessagingError& failure) {

@@ -84,9 +84,6 @@ class DeadLetters {
   awaitable<std::int64_t> purge();
 
  private:
-  /// Completes when the broker has it. Throws `not_owned` when it comes again.
-  awaitable<void> settle(Subscription& subscription, const Message& message);
-
   MessageBroker broker_;
   std::string topic_;
 };

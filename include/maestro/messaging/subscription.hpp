@@ -79,7 +79,6 @@ class Subscription {
   awaitable<void> close();
 
  private:
-  friend class DeadLetters;
   friend class Transaction;
   std::shared_ptr<State> state_;
 };

@@ -55,11 +55,6 @@ class TransportSubscription {
   /// Accepts settled deliveries; sent to the broker in batches. Deliveries that are not this member's any more are ignored.
   /// With `Acknowledgement::cumulative` a tag stands for all in its lane up to it.
   virtual void acknowledge(std::span<const DeliveryTag> tags) = 0;
-  /// Whether the delivery is still this member's to settle, as far as it has heard.
-  [[nodiscard]] virtual bool holds(DeliveryTag tag) const {
-    static_cast<void>(tag);
-    return true;
-  }
   /// Gives deliveries back, to be handed out again (to any member) after `delay`.
   virtual void release(std::span<const DeliveryTag> tags, Duration delay) = 0;
   /// Grows when deliveries that were handed out and not settled are another member's from now on, which gets them

@@ -12,9 +12,9 @@
 namespace maestro::messaging::kafka {
 namespace {
 
-constexpr std::size_t lot = 1024;
-constexpr std::size_t lot_bytes = 524'288;
-constexpr int most_lots = 8;  // more than that wait in vain: the other threads are all in use
+constexpr std::size_t lot = 4096;
+constexpr std::size_t lot_bytes = 2'097'152;
+constexpr int most_lots = 2;  // more than that wait in vain: the other threads are all in use
 
 void free_all(std::span<rd_kafka_message_t* const> messages) {
   for (auto* each : messages) rd_kafka_message_destroy(each);
@@ -92,6 +92,19 @@ void Client::give_back(std::span<rd_kafka_message_t* const> messages, std::size_
     free_all(whole);
     --self->lots_being_freed_;
   });
+}
+
+void Client::free_given_back() {
+  std::vector<rd_kafka_message_t*> whole;
+  {
+    const std::lock_guard lock(giving_back_);
+    whole.swap(given_back_);
+    given_back_bytes_ = 0;
+  }
+  free_all(whole);
+  whole.clear();
+  const std::lock_guard lock(giving_back_);
+  if (given_back_.empty()) given_back_.swap(whole);  // its room
 }
 
 std::shared_ptr<EventWatch> EventWatch::start(const boost::asio::any_io_executor& executor, std::shared_ptr<Client> client,

@@ -38,9 +38,11 @@ class Client : public std::enable_shared_from_this<Client> {
   [[nodiscard]] std::atomic<std::size_t>& handed_out() const { return handed_out_; }
   /// The next messages that are there, each to be destroyed; may be errors of their partitions.
   [[nodiscard]] std::span<rd_kafka_message_t*> consume(std::span<rd_kafka_message_t*> into) const;
-  /// Nobody needs these messages any more, of so many bytes. To free one costs about what to handle a small one does: they
-  /// are gathered, and a lot of them is freed on another thread. From any thread.
+  /// Nobody needs these messages any more, of so many bytes. To free one costs about what to handle a small one does, and less when many
+  /// are freed together: they are gathered for `free_given_back`, and where that does not come in time on another thread. From any thread.
   void give_back(std::span<rd_kafka_message_t* const> messages, std::size_t bytes);
+  /// Frees what was given back; for when there is nothing else to do.
+  void free_given_back();
 
  private:
   friend class EventWatch;

@@ -339,6 +339,7 @@ awaitable<void> Consumer::wait() {
     require_open();
     serve();
     if (std::exchange(resumed_, false) || has_ready()) co_return;
+    client_->free_given_back();
     const auto due = due_.empty() || paused_ ? TimePoint::max() : due_.begin()->first;
     co_await ready_.wait_until(due);
   }

@@ -17,7 +17,6 @@ class KafkaSubscription final : public TransportSubscription {
   std::size_t take(std::vector<Message>& into, std::size_t at_most) override { return consumer_->take(into, at_most); }
   awaitable<void> wait() override { return consumer_->wait(); }
   void acknowledge(std::span<const DeliveryTag> tags) override { consumer_->acknowledge(tags); }
-  [[nodiscard]] bool holds(DeliveryTag tag) const override { return consumer_->settlement_of(tag).has_value(); }
   void release(std::span<const DeliveryTag> tags, Duration delay) override { consumer_->release(tags, delay); }
   [[nodiscard]] std::uint64_t losses() const noexcept override { return consumer_->losses(); }
   [[nodiscard]] bool is_lost(DeliveryTag tag) const override { return consumer_->is_lost(tag); }
