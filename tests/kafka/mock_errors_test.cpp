@@ -221,6 +221,30 @@ TEST_F(KafkaMockErrors, WhatIsTakenForADuplicateIsNotSaidToBeStored) {
   });
 }
 
+// What was not published in time is surely not committed: another try loses and doubles nothing.
+TEST_F(KafkaMockErrors, ATransactionThatIsNotPublishedInTimeIsAborted) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    auto made = config();
+    made.producer_config.insert_or_assign("publish_timeout", 4000);
+    MessageBroker broker(context.get_executor(), std::move(made));
+    const auto publish = [&] {
+      return broker.transaction([](Transaction& transaction) -> awaitable<void> {
+        transaction.publish("orders", Value(1), "k");
+        transaction.publish("payments", Value(1), "k");
+        co_return;
+      });
+    };
+    co_await publish();
+    const std::vector<rd_kafka_resp_err_t> errors(1000, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
+    rd_kafka_mock_push_request_errors_array(cluster_, produce_request, errors.size(), errors.data());
+    const auto failure = co_await failure_of(publish());
+    EXPECT_EQ(failure.reason(), errc::transaction_aborted) << failure.what();
+    rd_kafka_mock_clear_request_errors(cluster_, produce_request);
+    co_await publish();
+    co_await broker.disconnect();
+  });
+}
+
 // A partition that has taken nothing yet gets one message alone; that it does not take it is no matter of the others.
 TEST_F(KafkaMockErrors, APartitionThatTakesNothingHoldsUpNoOther) {
   constexpr std::int32_t partitions = 3;
@@ -302,6 +326,7 @@ TEST_F(KafkaMockErrors, ACommitThatFailsIsSaidAgain) {
     MessageBroker broker(context.get_executor(), config());
     for (int i = 0; i < 10; ++i) co_await broker.publish("orders", Value(i));
     auto first = co_await broker.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    while (place_of("g", "orders") < 0) co_await sleep_for(*Clock::real(), 50ms);  // where it begins
     for (int i = 0; i < 10; ++i) first.acknowledge(*co_await first.next());
     next(commit_request, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
          RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
@@ -312,6 +337,22 @@ TEST_F(KafkaMockErrors, ACommitThatFailsIsSaidAgain) {
       EXPECT_EQ(failure.code(), errc::not_owned);
       EXPECT_EQ(place_of("g", "orders"), RD_KAFKA_OFFSET_INVALID);
     }
+    co_await first.close();
+    co_await broker.disconnect();
+  });
+}
+
+// The first place, which is committed by itself, is refused, and may be tried again behind the later one.
+TEST_F(KafkaMockErrors, APlaceThatIsCommittedLateStaysNoGroupsPlace) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config());
+    for (int i = 0; i < 10; ++i) co_await broker.publish("orders", Value(i));
+    auto first = co_await broker.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    next(commit_request, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
+    for (int i = 0; i < 10; ++i) first.acknowledge(*co_await first.next());
+    co_await first.commit();
+    co_await sleep_for(*Clock::real(), 3s);  // it is tried again within one
+    EXPECT_EQ(place_of("g", "orders"), 10);
     co_await first.close();
     co_await broker.disconnect();
   });

@@ -98,8 +98,10 @@ class MessageBroker {
   /// Runs the body; then everything that it put into the transaction takes effect at once. When the body throws,
   /// nothing does. Throws `unsupported` on a broker without transactions; `transaction_aborted` with the reason, when another
   /// try may help, else the cause's own code, such as `message_too_large` or `invalid_argument`; `not_owned` when a delivery is no longer
-  /// this member's: leave what was read with it and read on; and `closed` when another program has taken over this one's
-  /// `transactional_id`.
+  /// this member's: leave what was read with it and read on; `outcome_unknown` when the answer to the commit did not come within
+  /// `publish_timeout`: close the subscription and subscribe again, which goes on where the group stands; and `closed` when another
+  /// program has taken over this one's `transactional_id`. Whoever reads on after any other of these, and settles what comes later,
+  /// has settled what was in the transaction too: try again, or subscribe anew.
   awaitable<void> transaction(std::function<awaitable<void>(Transaction&)> body);
 
   /// A round trip to the broker; false when it fails, or when a subscription no longer makes progress. Never throws but for cancellation.

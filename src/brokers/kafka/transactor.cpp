@@ -52,7 +52,7 @@ class Work {
     static_cast<void>(client_->troubles().take_undelivered());
     const bool done = (!is_new || initialize()) &&
                       step("beginning a transaction", [&] { return rd_kafka_begin_transaction(client_->get()); }) &&
-                      produce(messages) && send(places) && commit();
+                      produce(messages) && flush() && send(places) && commit();
     while (client_->poll()) continue;  // errors that were told above already
     if (!done && begun_and_open_) abort();
     outcome_.fenced = !done && is_fenced();
@@ -75,6 +75,7 @@ class Work {
         return true;
       }
       if (rd_kafka_error_is_retriable(error.get()) && clock_->now() < deadline_) continue;
+      is_to_be_aborted_ = rd_kafka_error_txn_requires_abort(error.get()) != 0;
       outcome_.client_is_lost |= rd_kafka_error_is_fatal(error.get()) != 0 || !begun_and_open_;
       if (outcome_.client_is_lost) begun_and_open_ = false;
       const auto code = rd_kafka_error_code(error.get());
@@ -155,10 +156,17 @@ class Work {
     return true;
   }
 
+  // Before it flushes, so that who runs out of time here knows that nothing is committed.
+  bool flush() {
+    const auto error = rd_kafka_flush(client_->get(), left());
+    if (error) failed(error, describe(error, "publishing what is in the transaction"));
+    return !error;
+  }
+
   bool commit() {
     const bool done = step("committing", [&] { return rd_kafka_commit_transaction(client_->get(), left()); });
     // Out of time in the middle: the coordinator may have it. A new client with this id finds out, or fences it.
-    if (!done && clock_->now() >= deadline_) {
+    if (!done && !is_to_be_aborted_ && clock_->now() >= deadline_) {
       outcome_.code = errc::outcome_unknown;
       outcome_.client_is_lost = true;
       begun_and_open_ = false;
@@ -194,6 +202,7 @@ class Work {
   Bytes waiting_;  // that may go in one batch
   bool creates_topics_;
   bool begun_and_open_ = false;
+  bool is_to_be_aborted_ = false;  // so that it is surely not committed
   Outcome outcome_;
 };
 
@@ -228,9 +237,9 @@ awaitable<void> Transactor::close(TimePoint deadline) {
 
 MessagingError Transactor::fenced() const {
   return {errc::closed,
-          fmt::format("another program with the transactional_id \"{}\" has taken over, or this one stood still for "
-                      "longer than a transaction may last; it makes no more of them until it is started again. "
-                      "Programs that run at the same time need different ids",
+          fmt::format("another program with the transactional_id \"{}\" has taken over, or this one or the broker stood "
+                      "still for longer than a transaction may last, which is twice publish_timeout; it makes no more "
+                      "of them until it is started again. Programs that run at the same time need different ids",
                       transactional_id_)};
 }
 
