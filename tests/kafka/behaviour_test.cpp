@@ -515,6 +515,71 @@ TEST_F(KafkaBehaviour, AStaticMemberComesBackToItsPartitions) {
   });
 }
 
+TEST_F(KafkaBehaviour, AStaticProgramMayReadSeveralTopics) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config({{"group_instance_id", "one"}, {"session_timeout", 6000}}));
+    const auto clock = Clock::real();
+    EventConsumer consumer(broker, {.group_id = unique("g")});
+    std::multiset<std::string> handled;
+    std::vector<std::string> topics;
+    for (const auto* name : {"first", "second", "third"}) {
+      const auto topic = topics.emplace_back(unique(name));
+      for (int i = 0; i < 10; ++i) co_await broker.publish(topic, Value(i));
+      consumer.subscribe(topic, [&handled, topic](const Event&) -> awaitable<void> {
+        handled.insert(topic);
+        co_return;
+      });
+    }
+    std::exception_ptr error;
+    bool ended = false;
+    boost::asio::co_spawn(context, consumer.start(), [&](std::exception_ptr why) {
+      error = why;
+      ended = true;
+    });
+    // Whoever is fenced hears of it with its next heartbeat, a second later at the latest.
+    const auto until = clock->now() + 40s;
+    while (!ended && handled.size() < 30 && clock->now() < until) co_await sleep_for(*clock, 50ms);
+    co_await sleep_for(*clock, 3s);
+    EXPECT_FALSE(ended);
+    for (const auto& topic : topics) co_await broker.publish(topic, Value(10));
+    while (!ended && handled.size() < 33 && clock->now() < until) co_await sleep_for(*clock, 50ms);
+    for (const auto& topic : topics) EXPECT_EQ(handled.count(topic), 11U);
+    consumer.stop();
+    while (!ended) co_await sleep_for(*clock, 10ms);
+    EXPECT_FALSE(error);
+    co_await broker.disconnect();
+  });
+}
+
+TEST_F(KafkaBehaviour, PlacesAreCommittedByCountToo) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    MessageBroker broker(context.get_executor(), config({{"commit_interval", 3'600'000}, {"commit_messages", 100}}));
+    const auto clock = Clock::real();
+    const auto topic = unique("counted");
+    const auto group = unique("g");
+    co_await broker.administration().create_topic(topic, {.partitions = 1});
+    for (int i = 0; i < 250; ++i) co_await broker.publish(topic, Value(i), {.confirm = false});
+    co_await broker.flush();
+    auto reader = co_await broker.subscribe(topic, {.group_id = group, .enable_auto_commit = false});
+    const auto lag = [&]() -> awaitable<std::int64_t> {
+      for (const auto& each : (co_await broker.administration().describe_topic(topic)).groups)
+        if (each.group == group) co_return each.lag;
+      co_return 250;
+    };
+    const auto settle = [&](int count) -> awaitable<void> {
+      for (int i = 0; i < count; ++i) reader.acknowledge(*co_await reader.next());
+    };
+    co_await settle(99);
+    co_await sleep_for(*clock, 1s);
+    EXPECT_EQ(co_await lag(), 250);
+    co_await settle(151);
+    const auto until = clock->now() + 10s;
+    while (co_await lag() > 100 && clock->now() < until) co_await sleep_for(*clock, 50ms);
+    EXPECT_LE(co_await lag(), 100);
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, AStaticMemberWhoseNameIsTakenOverSaysSo) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto settings = config({{"group_instance_id", "one"}, {"session_timeout", 6000}});

@@ -139,14 +139,14 @@ TEST(KafkaProperties, RefuseWhatTheLibraryCannotDoWithout) {
       {"delivery.report.only.error", "true"}};
   for (const auto& [name, value] : refused) {
     try {
-      static_cast<void>(consumer_properties(given(name, value), "g", false, false));
+      static_cast<void>(consumer_properties(given(name, value), "g", {.topic = "t", .group = "g"}));
       ADD_FAILURE() << name << " was taken";
     } catch (const MessagingError& failure) {
       EXPECT_EQ(failure.reason(), errc::invalid_option);
       EXPECT_THAT(failure.what(), HasSubstr(std::string("raw.") + name));
     }
   }
-  EXPECT_NO_THROW(static_cast<void>(consumer_properties(given("partition.assignment.strategy", "cooperative-sticky"), "g", false, false)));
+  EXPECT_NO_THROW(static_cast<void>(consumer_properties(given("partition.assignment.strategy", "cooperative-sticky"), "g", {.topic = "t", .group = "g"})));
 }
 
 TEST(KafkaProperties, RefuseALoginThatCannotBeMadeByItsOption) {

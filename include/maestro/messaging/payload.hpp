@@ -12,6 +12,8 @@ namespace maestro::messaging {
 /// Copying shares the bytes; they are never copied or changed.
 class Payload {
  public:
+  /// None at all, which is another than an empty one where the broker knows the difference: a tombstone on Kafka, that has a compacted
+  /// topic forget the key.
   Payload() = default;
 
   /// Takes over the text.

@@ -41,7 +41,9 @@ Consumer::Consumer(std::shared_ptr<Session> session, SubscribeRequest request, s
       most_at_once_(static_cast<std::size_t>(session_->options.integer("fetch_buffer_bytes")) / 16),
       ready_(*session_->clock, session_->executor),
       changed_(session_->clock, session_->executor),
-      ticker_(session_->clock->make_timer(session_->executor)) {}
+      ticker_(session_->clock->make_timer(session_->executor)),
+      commit_interval_(session_->options.duration("commit_interval")),
+      commit_messages_(session_->options.integer("commit_messages")) {}
 
 Consumer::~Consumer() { abandon(); }
 
@@ -52,7 +54,7 @@ awaitable<void> Consumer::open(Duration limit) {
   const auto group = request_.group.value_or(fmt::format("maestro-private-{}", static_cast<const void*>(this)));
   client_ = std::make_shared<Client>(
       RD_KAFKA_CONSUMER,
-      consumer_properties(*session_, group, is_private(), request_.auto_offset_reset == OffsetReset::latest));
+      consumer_properties(*session_, group, request_));
   watch_ = EventWatch::start(session_->executor, client_, [weak = weak_from_this()] {
     if (const auto consumer = weak.lock()) consumer->serve();
   });
@@ -103,7 +105,7 @@ void Consumer::tick() {
   serve();
   if (client_->troubles().any()) face_troubles();
   mind_doubts();
-  store_places();
+  store_places_in_time(tick_period);
   mind_what_was_given_out();
   if (is_private() && assigned_ && now >= discover_due_ && !discovering_)
     asio::co_spawn(session_->executor, discover(shared_from_this()), asio::detached);
@@ -179,7 +181,7 @@ void Consumer::on_partition_error(const rd_kafka_message_t& message) {
     if (lane->log == Lane::Log::doubted) trust(*lane);  // a compaction took the last message away
     if (lane->log == Lane::Log::known) lane->offsets.reached_end(message.offset);
     const auto is_at_end = [](const auto& each) { return each.second->offsets.is_at_end(); };
-    if (!session_->is_whole && std::ranges::all_of(lanes_, is_at_end)) session_->whole();
+    if (!session_->trouble.empty() && std::ranges::all_of(lanes_, is_at_end)) session_->whole();
     return;
   }
   if (is_of_topic(message.err) || message.err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) doubt_topic(rd_kafka_topic_name(message.rkt));
@@ -353,7 +355,7 @@ void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
     if (found == lanes_.end()) continue;
     auto& lane = *found->second;
     const auto offset = static_cast<std::int64_t>(tag.sequence);
-    lane.offsets.acknowledge(offset);
+    settled_ += lane.offsets.acknowledge(offset);
     for (; !lane.handed_out.empty() && lane.handed_out.front().last.offset <= offset; lane.forget_first())
       lane.landmark = lane.handed_out.front().last;
     if (!lane.redeliveries.empty()) lane.redeliveries.erase(lane.redeliveries.begin(), lane.redeliveries.upper_bound(offset));
@@ -361,7 +363,7 @@ void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
   }
   if (settled) changed_.ring();
   if (std::exchange(held_back_, false)) ready_.notify();
-  store_places();
+  store_places_in_time({});
 }
 
 void Consumer::release(std::span<const DeliveryTag> tags, Duration delay) {

@@ -140,6 +140,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   [[nodiscard]] bool wants_end() const noexcept { return request_.auto_offset_reset == OffsetReset::latest; }
   awaitable<void> find_places(rd_kafka_topic_partition_list_t* partitions, std::vector<Beginning>& begin);
   void store_places();
+  /// When as much is settled, or as long ago, as the options say.
+  void store_places_in_time(Duration until_next_look);
   void send_commit();
   [[nodiscard]] PartitionsHandle unsaid_places() const;
   [[nodiscard]] PartitionsHandle parting_places(std::span<Lane* const> leaving);
@@ -175,6 +177,10 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   };
   std::multimap<TimePoint, GivenBack> due_;
 
+  Duration commit_interval_;
+  std::int64_t commit_messages_;
+  std::int64_t settled_ = 0;  // since places were stored
+  TimePoint stored_at_{};
   bool committing_ = false;
   unsigned times_unsaid_ = 0;  // that partitions were lost before their places were committed
   std::string last_commit_error_;

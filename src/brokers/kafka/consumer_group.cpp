@@ -316,6 +316,8 @@ PartitionsHandle Consumer::parting_places(std::span<Lane* const> leaving) {
 // generation then would cost this member all of its partitions. Before 2.2 it leaves the landmark out.
 void Consumer::store_places() {
   if (is_private() || closed_ || fatal_) return;
+  settled_ = 0;
+  stored_at_ = session_->clock->now();
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_) {
     const auto place = lane->offsets.place();
@@ -325,6 +327,10 @@ void Consumer::store_places() {
     add_place(*places, lane->topic, lane->partition, place, lane->landmark);
   }
   if (places->cnt > 0) rd_kafka_offsets_store(client_->get(), places.get());
+}
+
+void Consumer::store_places_in_time(Duration until_next_look) {
+  if (settled_ >= commit_messages_ || session_->clock->now() + until_next_look >= stored_at_ + commit_interval_) store_places();
 }
 
 // One at a time, so that places arrive in order.

@@ -118,7 +118,8 @@ Failure describe(rd_kafka_resp_err_t error, std::string_view what, std::string_v
       advice = "; the limits are the option max_message_bytes and the topic's max.message.bytes";
       break;
     case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
-      advice = "; another member with its group_instance_id has taken over: those that run at the same time need different ones";
+      advice = "; another member with its group_instance_id has taken over: programs that run at the same time, and subscriptions "
+               "of one to the same topic, need different ones";
       break;
     case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
       advice = "; allowed is a time after 1970-01-01T00:00:00Z, within what the topic's settings take";

@@ -28,7 +28,7 @@ class KafkaTransport final : public Transport, public Custody, public Administra
         producer_(std::make_shared<kafka::Producer>(session_, topics_)) {
     // Built once to be checked: a bad value is an error here, and not at the first publish.
     acknowledged_ = kafka::acknowledged(*session_);
-    static_cast<void>(kafka::consumer_properties(*session_, "check", false, false));
+    static_cast<void>(kafka::consumer_properties(*session_, "check", {.topic = "check", .group = "check"}));
     if (!acknowledged_.in_order) log(LogLevel::warning, "an acknowledged publish is " + acknowledged_.means, {{"broker", "kafka"}});
   }
 

@@ -829,8 +829,10 @@ awaitable<void> Producer::look_for_hindrance(std::shared_ptr<Producer> self, std
 
 Hindrance Producer::hindrance_of(std::string_view topic) const {
   const auto known = hindrances_.find(topic);
-  if (known == hindrances_.end() || session_->clock->now() - known->second.at > looked_lately) return {};
-  return known->second.found;
+  if (known != hindrances_.end() && session_->clock->now() - known->second.at <= looked_lately && !known->second.found.text.empty())
+    return known->second.found;
+  if (session_->trouble.empty()) return {};
+  return {fmt::format("what was heard last of a connection: {}", session_->trouble)};
 }
 
 void Producer::expire(const std::function<bool(const Batch&)>& is_late) {

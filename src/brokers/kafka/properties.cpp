@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <maestro/messaging/error.hpp>
 #include <maestro/messaging/log.hpp>
+#include <maestro/messaging/topic.hpp>
 #include <system_error>
 #include <utility>
 
@@ -19,9 +20,13 @@
 #include "brokers/kafka/trouble.hpp"
 #include "core/readable_file.hpp"
 #include "core/size_limit.hpp"
+#include "core/stable_hash.hpp"
 
 namespace maestro::messaging::kafka {
 namespace {
+
+// How soon librdkafka commits what is stored; what has nothing stored sends nothing.
+constexpr Duration until_committed = std::chrono::milliseconds(50);
 
 class Properties {
  public:
@@ -353,19 +358,27 @@ ConfHandle transactional_properties(const Session& session, const std::string& t
   return made.take();
 }
 
-ConfHandle consumer_properties(const Session& session, const std::string& group, bool is_private, bool from_end) {
+std::string member_name(const std::string& group_instance_id, const std::string& topic) {
+  constexpr std::size_t longest = 249;  // of a topic's characters
+  if (!is_pattern(topic) && group_instance_id.size() + 1 + topic.size() <= longest) return group_instance_id + '.' + topic;
+  return fmt::format("{}.{:016x}", group_instance_id, stable_hash(topic));
+}
+
+ConfHandle consumer_properties(const Session& session, const std::string& group, const SubscribeRequest& request) {
   const auto& options = session.options;
+  const bool is_private = !request.group;
   auto made = common(session);
   made.set("group.id", group, "group_id");
   made.set("enable.auto.commit", is_private ? "false" : "true");  // of what is stored, and only acknowledged places are
-  made.set("auto.commit.interval.ms", milliseconds(options.duration("commit_interval")));
+  made.set("auto.commit.interval.ms", milliseconds(std::min(options.duration("commit_interval"), until_committed)));
   made.set("enable.auto.offset.store", "false");
-  made.set("auto.offset.reset", from_end ? "latest" : "earliest");
+  made.set("auto.offset.reset", request.auto_offset_reset == OffsetReset::latest ? "latest" : "earliest");
   made.set("allow.auto.create.topics", "false");
   made.set("isolation.level", options.text("isolation_level"), "isolation_level");
   made.set("enable.partition.eof", "true");
   made.set("partition.assignment.strategy", "cooperative-sticky");
-  if (!is_private) made.option(options, "group_instance_id", "group.instance.id");
+  if (const auto name = options.text_if("group_instance_id"); name && !is_private)
+    made.set("group.instance.id", member_name(*name, request.topic), "group_instance_id");
   const auto session_timeout = milliseconds(options.duration("session_timeout"));
   made.set("session.timeout.ms", session_timeout);
   made.set("heartbeat.interval.ms", std::clamp(session_timeout / 10, 100, 1000));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <maestro/messaging/transport.hpp>
 #include <string>
 
 #include "brokers/kafka/handles.hpp"
@@ -34,7 +35,9 @@ void limit_batches(rd_kafka_conf_t& properties, std::int64_t limit);
 /// Whether the answer to a publish says where the message is: not where the broker does not answer (acks=0).
 [[nodiscard]] bool tells_places(const rd_kafka_conf_t& properties);
 [[nodiscard]] ConfHandle transactional_properties(const Session& session, const std::string& transactional_id);
+/// The name of a static member: of one program each subscription has one of its own, the same whenever it starts.
+[[nodiscard]] std::string member_name(const std::string& group_instance_id, const std::string& topic);
 /// `group` is the group's name, or one of its own for a private reader.
-[[nodiscard]] ConfHandle consumer_properties(const Session& session, const std::string& group, bool is_private, bool from_end);
+[[nodiscard]] ConfHandle consumer_properties(const Session& session, const std::string& group, const SubscribeRequest& request);
 
 }  // namespace maestro::messaging::kafka

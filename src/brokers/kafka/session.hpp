@@ -19,12 +19,12 @@ struct Session {
   std::string servers;
   TransportReports reports = {};
   bool connection_lost = false;
-  bool is_whole = true;
+  std::string trouble;  // why a connection was lost, or none could be made; empty once whoever is needed answers
 
   /// A connection to a broker broke, or none could be made.
   void lost(const std::string& why) {
     connection_lost = true;
-    is_whole = false;
+    trouble = why;
     reports.lost(why);
   }
   /// A broker answered.
@@ -34,7 +34,7 @@ struct Session {
 
   /// Whoever is needed answers.
   void whole() {
-    if (!std::exchange(is_whole, true)) reports.whole();
+    if (!std::exchange(trouble, {}).empty()) reports.whole();
   }
 
   template <class Result>
