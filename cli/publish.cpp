@@ -1,12 +1,15 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/error.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <maestro/messaging/broker.hpp>
 #include <maestro/messaging/topic.hpp>
 #include <memory>
+#include <utility>
 
+#include "line_numbers.hpp"
 #include "line_reader.hpp"
 #include "output.hpp"
 #include "progress.hpp"
@@ -56,9 +59,10 @@ OutgoingMessage make_message(const PublishArguments& arguments, const Headers& h
         throw InputError(fmt::format("line {} has no text, number or boolean in '{}'. Choose another --key-field",
                                      number, *arguments.key_field));
       if (field->is_double())  // 1.5, 1.50 and 15e-1 are one number, and would be one key here alone
-        throw InputError(fmt::format("line {} has a number in '{}' that is not whole, or too large, which is written in many "
-                                     "ways; a key is text, a whole number or a boolean",
-                                     number, *arguments.key_field));
+        throw InputError(
+            fmt::format("line {} has a number in '{}' that is not whole, or too large, which is written in many "
+                        "ways; a key is text, a whole number or a boolean",
+                        number, *arguments.key_field));
       message.key = field->is_string() ? std::string(field->as_string()) : boost::json::serialize(*field);
     }
   }
@@ -69,28 +73,66 @@ OutgoingMessage make_message(const PublishArguments& arguments, const Headers& h
 struct Outcome {
   std::size_t published = 0;
   std::size_t skipped = 0;  ///< Empty lines between JSON lines.
-  std::size_t failed = 0;   ///< Surely not published.
-  std::size_t unknown = 0;  ///< Nobody can tell.
+  LineNumbers refused;      ///< Surely not published, for a reason of their own.
+  std::string first_refusal;
+  LineNumbers failed;  ///< Surely not published; others would fare no better.
   std::string first_error;
+  LineNumbers unknown;  ///< Nobody can tell.
   std::string first_doubt;
+  std::size_t last_tried = 0;
+  std::size_t last_published = 0;
+
+  [[nodiscard]] std::size_t count() const { return published + refused.count() + failed.count() + unknown.count(); }
+  /// Whether nothing more may be published: it would be in front of what failed.
+  [[nodiscard]] bool is_over() const { return !failed.empty() || !unknown.empty(); }
+  void refuse(std::size_t line, const std::string& why) {
+    if (refused.empty() || line < refused.first()) first_refusal = why;
+    refused.add(line);
+  }
 };
 
-awaitable<void> send(MessageBroker broker, std::vector<OutgoingMessage>& batch, Outcome& outcome) {
-  auto taken = std::move(batch);
-  batch.clear();
-  const auto count = taken.size();
-  outcome.unknown += count;  // should it be interrupted
-  const auto results = co_await broker.publish_many(std::move(taken));
-  outcome.unknown -= count;
-  for (const auto& result : results) {
+struct Batch {
+  std::vector<OutgoingMessage> messages;
+  std::vector<std::size_t> lines;
+  std::size_t bytes = 0;
+};
+
+/// An error that says something about the message alone.
+bool is_its_own(const boost::system::error_code& error) {
+  return error == errc::message_too_large || error == errc::invalid_argument;
+}
+
+awaitable<void> send(MessageBroker broker, Batch& given, Outcome& outcome) {
+  auto batch = std::exchange(given, {});
+  std::vector<PublishResult> results;
+  outcome.last_tried = batch.lines.back();
+  try {
+    results = co_await broker.publish_many(std::move(batch.messages));
+  } catch (const MessagingError& refusal) {  // of all of them
+    if (outcome.count() == 0) throw;
+    PublishResult failure;
+    failure.error = refusal.code();
+    failure.detail = refusal.detail();
+    results.assign(batch.lines.size(), failure);
+  } catch (const boost::system::system_error&) {  // interrupted
+    for (const auto line : batch.lines) outcome.unknown.add(line);
+    throw;
+  }
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const auto& result = results[i];
+    const auto line = batch.lines[i];
     if (result.ok()) {
       ++outcome.published;
-      continue;
+      outcome.last_published = line;
+    } else if (is_its_own(result.error)) {
+      outcome.refuse(line, fmt::format("line {}: {}: {}", line, result.detail, result.error.message()));
+    } else if (result.error == errc::outcome_unknown) {
+      if (outcome.unknown.empty()) outcome.first_doubt = result.detail;
+      outcome.unknown.add(line);
+    } else {
+      if (outcome.failed.empty()) outcome.first_error = result.detail + ": " + result.error.message();
+      outcome.failed.add(line);
     }
-    const bool doubtful = result.error == errc::outcome_unknown;
-    auto& first = doubtful ? outcome.first_doubt : outcome.first_error;
-    if (first.empty()) first = doubtful ? result.detail : result.detail + ": " + result.error.message();
-    ++(doubtful ? outcome.unknown : outcome.failed);
   }
 }
 
@@ -118,52 +160,82 @@ awaitable<int> publish_one(MessageBroker broker, const Settings& settings, const
   co_return exit_ok;
 }
 
-/// Publishes line by line until the input ends, or until a line is no message; returns what was wrong with that.
+/// Publishes line by line until the input ends, a line is no message or the broker fails; returns what was wrong with
+/// that line.
 awaitable<std::string> send_lines(MessageBroker broker, const PublishArguments& arguments, LineReader& input,
                                   Outcome& outcome) {
   constexpr std::size_t batch_size = 500;
   constexpr std::size_t batch_bytes = 16U * 1024 * 1024;
   const auto headers = parse_headers(arguments.headers);
   std::string stopped;
-  std::vector<OutgoingMessage> batch;
+  Batch batch;
   Progress progress("publishing", 0);
   std::string line;
   std::size_t number = 0;
-  std::size_t bytes = 0;  // in the batch
   do {
     while (stopped.empty() && input.take(line)) {
       ++number;
       if (input.was_too_long()) {
-        ++outcome.failed;
-        if (outcome.first_error.empty())
-          outcome.first_error =
-              fmt::format("line {} is longer than the {} bytes that a message may have (max_message_bytes)", number,
-                          thousands(broker.options().integer("max_message_bytes")));
+        outcome.refuse(number,
+                       fmt::format("line {} is longer than the {} bytes that a message may have (max_message_bytes)",
+                                   number, thousands(broker.options().integer("max_message_bytes"))));
         continue;
       }
       if (line.empty() && (arguments.json_lines || arguments.key_field)) {
         ++outcome.skipped;
         continue;
       }
-      bytes += line.size();
+      batch.bytes += line.size();
       try {
-        batch.push_back(make_message(arguments, headers, std::move(line), number));
+        batch.messages.push_back(make_message(arguments, headers, std::move(line), number));
+        batch.lines.push_back(number);
       } catch (const InputError& error) {
         stopped = error.what();
       }
-      if (batch.size() < batch_size && bytes < batch_bytes) continue;
+      if (batch.lines.size() < batch_size && batch.bytes < batch_bytes) continue;
       co_await send(broker, batch, outcome);
-      bytes = 0;
+      if (outcome.is_over()) co_return stopped;
       progress.update(outcome.published);
     }
     // What is typed is sent line by line; what is piped, in batches.
-    if (!batch.empty() && (!stopped.empty() || !input.more_is_here())) {
-      co_await send(broker, batch, outcome);
-      bytes = 0;
-    }
-  } while (stopped.empty() && co_await input.fill());
-  if (!batch.empty()) co_await send(broker, batch, outcome);
+    if (!batch.lines.empty() && (!stopped.empty() || !input.more_is_here())) co_await send(broker, batch, outcome);
+  } while (stopped.empty() && !outcome.is_over() && co_await input.fill());
+  if (!batch.lines.empty() && !outcome.is_over()) co_await send(broker, batch, outcome);
   co_return stopped;
+}
+
+/// Where to go on after an early end.
+std::string how_to_go_on(const Outcome& outcome) {
+  if (!outcome.is_over()) return fmt::format("Go on with `tail -n +{}`", outcome.last_tried + 1);
+  const auto first = outcome.failed.empty()    ? outcome.unknown.first()
+                     : outcome.unknown.empty() ? outcome.failed.first()
+                                               : std::min(outcome.failed.first(), outcome.unknown.first());
+  if (outcome.last_published > first)
+    return fmt::format("Publish the lines named here, then go on with `tail -n +{}`", outcome.last_tried + 1);
+  return fmt::format("Go on with `tail -n +{}`{}", first,
+                     outcome.unknown.empty() ? "" : ", which publishes a second time what the broker has of those");
+}
+
+/// What was not published, and why.
+void tell_failures(const Outcome& outcome, bool interrupted) {
+  if (!outcome.refused.empty())
+    print_error(fmt::format("{} of {} messages were not published, each for a reason of its own: {}",
+                            outcome.refused.count(), outcome.count(), outcome.first_refusal));
+  if (!outcome.failed.empty())
+    print_error(fmt::format("{} of {} messages were not published, {}: {}. `maestro status` says how the broker is",
+                            outcome.failed.count(), outcome.count(), outcome.failed.text(), outcome.first_error));
+  if (!outcome.unknown.empty())
+    print_error(
+        fmt::format("the broker may or may not have {} of {} messages, {}{}. Find out before you publish them again",
+                    outcome.unknown.count(), outcome.count(), outcome.unknown.text(),
+                    outcome.first_doubt.empty() ? "" : ": " + outcome.first_doubt));
+  if (!interrupted && !outcome.is_over()) return;
+  const auto* what = interrupted ? "interrupted before the input ended" : "publishing stopped there";
+  if (outcome.last_tried == 0)
+    print_error(fmt::format("{}, and no line was tried", what));
+  else
+    print_error(
+        fmt::format("{}, and nothing behind line {} was tried. {}", what, outcome.last_tried, how_to_go_on(outcome)));
 }
 
 awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, const PublishArguments& arguments) {
@@ -175,7 +247,7 @@ awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, con
   try {
     stopped = co_await send_lines(broker, arguments, input, outcome);
   } catch (const InputError& error) {
-    if (outcome.published + outcome.failed + outcome.unknown == 0) throw;
+    if (outcome.count() == 0) throw;
     stopped = error.what();
   } catch (const boost::system::system_error& error) {
     if (error.code() != boost::asio::error::operation_aborted) throw;
@@ -184,28 +256,21 @@ awaitable<int> publish_lines(MessageBroker broker, const Settings& settings, con
   if (settings.json)
     print_json(boost::json::object{{"topic", arguments.topic},
                                    {"published", outcome.published},
-                                   {"failed", outcome.failed},
-                                   {"unknown", outcome.unknown},
-                                   {"skipped", outcome.skipped}});
+                                   {"failed", outcome.refused.count() + outcome.failed.count()},
+                                   {"unknown", outcome.unknown.count()},
+                                   {"skipped", outcome.skipped},
+                                   {"ended_early", interrupted || outcome.is_over() || !stopped.empty()},
+                                   {"last_line_tried", outcome.last_tried},
+                                   {"refused_lines", outcome.refused.json()},
+                                   {"failed_lines", outcome.failed.json()},
+                                   {"unknown_lines", outcome.unknown.json()}});
   else
-    print_line(
-        fmt::format("published {} to {}{}", thousands(static_cast<std::int64_t>(outcome.published)), arguments.topic,
-                    outcome.skipped == 0 ? "" : fmt::format(" ({} empty lines skipped)", outcome.skipped)));
+    print_line(fmt::format("published {} to {}{}", thousands(static_cast<std::int64_t>(outcome.published)),
+                           arguments.topic,
+                           outcome.skipped == 0 ? "" : fmt::format(" ({} empty lines skipped)", outcome.skipped)));
+  tell_failures(outcome, interrupted);
   if (!stopped.empty()) throw InputError(stopped + fmt::format(" ({} before it were published)", outcome.published));
-  if (outcome.failed != 0)
-    print_error(fmt::format("{} of {} messages were not published: {}. `maestro status` says how the broker is",
-                            outcome.failed, outcome.failed + outcome.unknown + outcome.published, outcome.first_error));
-  if (interrupted)
-    print_error(outcome.unknown == 0
-                    ? "interrupted before the input ended"
-                    : fmt::format("interrupted before the input ended; the broker may or may not have {} "
-                                  "messages more",
-                                  outcome.unknown));
-  else if (outcome.unknown != 0)
-    print_error(
-        fmt::format("the broker may or may not have {} of {} messages: {}. Find out before you publish them again",
-                    outcome.unknown, outcome.failed + outcome.unknown + outcome.published, outcome.first_doubt));
-  co_return interrupted || outcome.failed + outcome.unknown != 0 ? exit_failed : exit_ok;
+  co_return interrupted || outcome.published != outcome.count() ? exit_failed : exit_ok;
 }
 
 awaitable<int> publish(MessageBroker broker, const Settings& settings, const PublishArguments& arguments) {
@@ -219,13 +284,17 @@ awaitable<int> publish(MessageBroker broker, const Settings& settings, const Pub
 }  // namespace
 
 void add_publish(CLI::App& app, const Settings& settings, Action& action) {
-  auto* verb = app.add_subcommand("publish", "Publish lines of standard input, of a file, or one value");
+  auto* verb = app.add_subcommand(
+      "publish",
+      "Publish lines of standard input, of a file, or one value. What the broker does not take ends it there, "
+      "with the numbers of those lines");
   auto arguments = std::make_shared<PublishArguments>();
   verb->fallthrough();
   verb->add_option("TOPIC", arguments->topic, "Where to")->required();
   auto* value = verb->add_option("--value", arguments->value, "This one payload, instead of lines");
   verb->add_option("--file", arguments->file, "Lines of this file; - is standard input")->excludes(value);
-  verb->add_flag("--jsonl", arguments->json_lines, "Each line has to be JSON; stops at the first that is not. Empty lines are skipped");
+  verb->add_flag("--jsonl", arguments->json_lines,
+                 "Each line has to be JSON; stops at the first that is not. Empty lines are skipped");
   auto* key = verb->add_option("--key", arguments->key, "The key of every message");
   verb->add_option("--key-field", arguments->key_field, "The key is this field of each JSON line")->excludes(key);
   verb->add_option("--header", arguments->headers, "A header, as name=value; may be repeated")

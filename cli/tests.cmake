@@ -50,6 +50,18 @@ maestro_command_test(publish_broken_value 1 "publish|orders|--jsonl|--value|nope
 maestro_command_test(publish_bad_header 2 "publish|orders|--header|nope" INPUT "{}" ERRORS "--header takes name=value")
 maestro_command_test(publish_directory 1 "publish|orders|--file|/usr" ERRORS "cannot read '/usr': Is a directory")
 maestro_command_test(publish_last_line 0 "publish|orders|--json" INPUT "one\ntwo" OUTPUT "\"published\":2,\"failed\":0")
+string(REPEAT "{}\n" 1200 lines)
+maestro_command_test(publish_stops 1 "publish|orders|--json|-o|fault_publish_failure=1|-o|fault_seed=1|-o|publish_timeout=20" INPUT "${lines}"
+  OUTPUT "\"published\":0,\"failed\":500,\"unknown\":0,.*\"ended_early\":true,\"last_line_tried\":500,.*\"failed_lines\":.*1,500"
+  ERRORS "500 of 500 messages were not published, lines 1-500: .*nothing behind line 500 was tried. Go on with `tail -n .1`\n$")
+# Of one line nobody knows, and what was given together with it was published.
+maestro_command_test(publish_stops_in_doubt 1 "publish|orders|-o|fault_publish_unknown=0.001|-o|fault_seed=3" INPUT "${lines}"
+  OUTPUT "^published [1-9]*[49]99 to orders\n$"
+  ERRORS "may or may not have 1 of (500|1000) messages, line [0-9]+: .*behind line (500|1000) was tried. Publish the lines named here, then go on with `tail -n .(5|10)01`\n$")
+string(REPEAT x 1024 line)
+maestro_command_test(publish_goes_on 1 "publish|orders|--json|--key|k|-o|max_message_bytes=1024" INPUT "one\n${line}\n${line}x\ntwo\n"
+  OUTPUT "\"published\":2,\"failed\":2,.*\"ended_early\":false,\"last_line_tried\":4,\"refused_lines\":.*2,3.*\"failed_lines\":..,"
+  ERRORS "^maestro: 2 of 4 messages were not published, each for a reason of its own: line 2: [^\n]*\n$")
 maestro_command_test(publish_pattern 2 "publish|orders.*|--value|1" ERRORS "pattern cannot be published to")
 maestro_command_test(subscribe_no_time 2 "subscribe|orders|--timeout|nan" ERRORS "Value nan not in range 0.001 to")
 maestro_command_test(subscribe_group_option 2 "subscribe|orders|-o|group_id=x" ERRORS "group_id: subscribe takes its group from --group")
