@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <functional>
@@ -14,11 +13,8 @@ namespace maestro::cli {
 /// Does something, once, when nothing has come for a while. Use it on the broker's executor.
 class IdleGuard {
  public:
-  /// Before the first has come, not later than `at_most` either.
-  IdleGuard(const messaging::MessageBroker& broker, messaging::Duration limit, std::function<void()> on_idle,
-            messaging::TimePoint at_most = messaging::TimePoint::max())
+  IdleGuard(const messaging::MessageBroker& broker, messaging::Duration limit, std::function<void()> on_idle)
       : state_(std::make_shared<State>(broker, limit, std::move(on_idle))) {
-    state_->due = std::min(state_->due, at_most);
     State::arm(state_);
   }
   ~IdleGuard() {

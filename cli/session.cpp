@@ -4,6 +4,7 @@
 
 #include <boost/asio/cancellation_state.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cctype>
@@ -94,6 +95,11 @@ std::string describe(const MessagingError& error) {
   return error.detail() + (error.detail().ends_with('?') ? " " : ". ") + advice;
 }
 
+awaitable<bool> disconnected(MessageBroker broker) {
+  co_await broker.disconnect();
+  co_return true;
+}
+
 awaitable<void> session(const Settings& settings, const BrokerTask& task, int& code) {
   std::exception_ptr failure;
   std::optional<MessageBroker> broker;
@@ -105,14 +111,20 @@ awaitable<void> session(const Settings& settings, const BrokerTask& task, int& c
   }
   // An interrupted command still leaves its groups in good order.
   co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+  bool hangs = false;
   if (broker) {
     try {
-      co_await broker->disconnect();
+      hangs = !co_await within(*broker, longest_goodbye, disconnected(*broker));
+      if (hangs) print_hint(fmt::format("the broker did not hear of the end within {}", seconds_of(longest_goodbye)));
     } catch (...) {
       if (!failure) failure = std::current_exception();
     }
   }
   if (failure) code = report_failure(failure);
+  // The library may still wait for answers that nobody needs any more.
+  const auto executor = co_await asio::this_coro::executor;
+  if (auto* here = executor.target<asio::io_context::executor_type>(); here && (hangs || code == exit_unreachable))
+    here->context().stop();
 }
 
 }  // namespace
@@ -199,6 +211,10 @@ int with_broker(const Settings& settings, BrokerTask task) {
   int code = exit_failed;
   if (run(session(settings, task, code)) != EXIT_SUCCESS) return exit_failed;
   return code;
+}
+
+std::string seconds_of(Duration duration) {
+  return fmt::format("{} s", std::chrono::duration_cast<std::chrono::seconds>(duration).count());
 }
 
 awaitable<void> wait_for(MessageBroker broker, Duration duration) {

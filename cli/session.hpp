@@ -47,6 +47,9 @@ void apply_options(messaging::MessagingConfig& config, const Settings& settings)
 
 using BrokerTask = std::function<messaging::awaitable<int>(messaging::MessageBroker)>;
 
+/// How long a command waits, once it has ended or was interrupted, for a broker that is to hear of it.
+constexpr messaging::Duration longest_goodbye = std::chrono::seconds(3);
+
 /// Opens the broker, runs the task to its end or until SIGINT or SIGTERM cancels it, disconnects, and returns the exit
 /// code. What the task throws is printed.
 int with_broker(const Settings& settings, BrokerTask task);
@@ -63,6 +66,9 @@ void refuse_options(const messaging::MessagingConfig& config, std::initializer_l
 
 /// Prints what was thrown; returns the exit code for it.
 int report_failure(const std::exception_ptr& failure);
+
+/// `4 s`.
+[[nodiscard]] std::string seconds_of(messaging::Duration duration);
 
 /// Waits on the broker's clock.
 messaging::awaitable<void> wait_for(messaging::MessageBroker broker, messaging::Duration duration);
