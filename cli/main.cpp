@@ -35,7 +35,10 @@ constexpr auto* exit_codes =
     "\n"
     "The broker is --broker, else the one whose address is in the environment (KAFKA_BOOTSTRAP_SERVERS,\n"
     "REDIS_URL, RABBITMQ_URL, NATS_URL; MESSAGING_BROKER decides between several), else memory://maestro,\n"
-    "which lives and dies inside this one process.";
+    "which lives and dies inside this one process.\n"
+    "\n"
+    "What is on the command line, everybody on this machine can see. A password may be in the environment instead:\n"
+    "KAFKA_SASL_PASSWORD, KAFKA_SSL_KEY_PASSWORD, REDIS_PASSWORD.";
 
 /// The verb that was understood last, or the command itself.
 const CLI::App& last_verb(const CLI::App& app) {

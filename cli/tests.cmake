@@ -83,6 +83,9 @@ if(TARGET maestro_kafka)
     maestro_command_test(no_${option} 3 "status|--broker|kafka://127.0.0.1:1|-o|security_protocol=SSL|-o|${option}=/no/such"
       ERRORS "^maestro: ${option}: ./no/such. cannot be read: No such file or directory")
   endforeach()
+  # It may be another cluster's.
+  maestro_command_test(password_of_environment 3 "status|--broker|kafka://127.0.0.1:1" ERRORS "127.0.0.1:1")
+  set_tests_properties(command_password_of_environment PROPERTIES ENVIRONMENT KAFKA_SASL_PASSWORD=hunter2)
   maestro_command_test(ssl_key_folder 3 "status|--broker|kafka://127.0.0.1:1|-o|security_protocol=SSL|-o|ssl_key_location=/tmp"
     ERRORS "^maestro: ssl_key_location: ./tmp. cannot be read: Is a directory")
   maestro_command_test(ssl_key_text 3
@@ -101,6 +104,10 @@ maestro_command_test(config_in_force 0 "config|kafka|--json|-o|sasl_password=hun
   OUTPUT "\"name\":\"sasl_password\"[^\n]*\"value\":\"...\",\"origin\":\"config\".*\"name\":\"linger\"[^\n]*\"value\":\"7\",\"origin\":\"config\"")
 maestro_command_test(config_from_environment 0 "config|--json" OUTPUT "\"name\":\"max_retry_attempts\"[^\n]*\"value\":\"9\",\"origin\":\"environment\"")
 set_tests_properties(command_config_from_environment PROPERTIES ENVIRONMENT MESSAGING_MAX_RETRY_ATTEMPTS=9)
+maestro_command_test(config_password_from_environment 0 "config|kafka|--json"
+  OUTPUT "\"name\":\"sasl_password\"[^\n]*\"value\":\"...\",\"origin\":\"environment\"")
+set_tests_properties(command_config_password_from_environment PROPERTIES ENVIRONMENT KAFKA_SASL_PASSWORD=hunter2)
+maestro_command_test(help_names_passwords 0 "--help" OUTPUT "KAFKA_SASL_PASSWORD, KAFKA_SSL_KEY_PASSWORD, REDIS_PASSWORD")
 maestro_command_test(config_bogus 2 "config|-o|bogus=7" ERRORS "\"bogus\" in connection_config")
 maestro_command_test(config_unknown_broker 2 "config|kafak" ERRORS "kafka")
 maestro_command_test(unknown_option 2 "status|-o|prefetsch=3" ERRORS "did you mean .prefetch.")

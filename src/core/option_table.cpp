@@ -49,12 +49,12 @@ std::span<const OptionSpec> option_table() {
       {"sasl_mechanism", connection, text, "", "", kafka_only, {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, 0, 0, "",
        "How the client proves who it is, where security_protocol is SASL_PLAINTEXT or SASL_SSL; else a login is refused as a contradiction. With Kafka 3.7.2, 3.8.1, 3.9 and newer SCRAM takes librdkafka 2.6.1 or newer (Debian 12 has 2.0.2)."},
       {"sasl_username", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's name."},
-      {"sasl_password", connection, text, "", "", kafka_only, {}, 0, 0, "", "The user's password. librdkafka takes none that begins with white space.", true},
+      {"sasl_password", connection, text, "", "", kafka_only, {}, 0, 0, "KAFKA_SASL_PASSWORD", "The user's password. librdkafka takes none that begins with white space.", true},
       {"ssl_ca_location", connection, text, "", "", with_tls, {}, 0, 0, "",
        "The file with the certificates of the authorities that are trusted; absent: the system's."},
       {"ssl_certificate_location", connection, text, "", "", with_tls, {}, 0, 0, "", "The file with the client's certificate."},
       {"ssl_key_location", connection, text, "", "", with_tls, {}, 0, 0, "", "The file with the client's private key."},
-      {"ssl_key_password", connection, text, "", "", with_tls, {}, 0, 0, "", "The password of the private key.", true},
+      {"ssl_key_password", connection, text, "", "", with_tls, {}, 0, 0, "KAFKA_SSL_KEY_PASSWORD", "The password of the private key.", true},
       {"ssl_insecure_skip_verification", connection, boolean, "false", "", with_tls, {}, 0, 0, "",
        "Takes any certificate for any host name: for trials only."},
       {"auto_create_topics", connection, boolean, "true", "", kafka_only, {}, 0, 0, "",
@@ -64,7 +64,7 @@ std::span<const OptionSpec> option_table() {
       {"database", connection, integer, "0", "", redis_only, {}, 0, 1e9, "REDIS_DB",
        "The number of the database, where the connection string names none."},
       {"username", connection, text, "", "", redis_only, {}, 0, 0, "", "The user's name (ACL), where the connection string has none."},
-      {"password", connection, text, "", "", redis_only, {}, 0, 0, "",
+      {"password", connection, text, "", "", redis_only, {}, 0, 0, "REDIS_PASSWORD",
        "The user's password, where the connection string has none.", true},
       {"pool_size", connection, integer, "4", "connections", redis_only, {}, 1, 1000, "",
        "Connections on which commands are pipelined, at most; blocking reads have others."},
@@ -158,7 +158,8 @@ std::string options_reference() {
       "unit (`\"250ms\"`, `\"30s\"`, `\"5m\"`). `raw.<name>` passes a property of the native client through, where "
       "there is one.\n"
       "`client_id`, `group_id` and `auto_offset_reset` may also stand in `consumer_config`.\n"
-      "A variable `KAFKA_…` speaks to Kafka only; another broker gets the same option from the configuration.\n";
+      "A variable `KAFKA_…` speaks to Kafka only; another broker gets the same option from the configuration.\n"
+      "A password is better there than on the command line of `maestro`, which `ps` shows.\n";
   static constexpr std::pair<OptionGroup, std::string_view> groups[] = {{OptionGroup::connection, "connection_config"},
                                                                         {OptionGroup::consumer, "consumer_config"},
                                                                         {OptionGroup::producer, "producer_config"}};

@@ -123,8 +123,14 @@ void check_login(const Options& options) {
   const auto protocol = options.text("security_protocol");
   if (!protocol.starts_with("SASL")) {
     if (options.raw().contains("security.protocol")) return;
+    const auto is_meant = [shown = options.shown()](std::string_view name) {
+      // A password of the environment may be for another cluster.
+      return std::ranges::any_of(shown, [name](const auto& each) {
+        return each.spec->name == name && (name != "sasl_password" || each.origin != "environment");
+      });
+    };
     for (const auto* option : {"sasl_mechanism", "sasl_username", "sasl_password"})
-      if (options.text_if(option))
+      if (options.text_if(option) && is_meant(option))
         throw MessagingError(errc::invalid_option,
                              fmt::format("{} is given, and security_protocol={} makes no login; allowed with it are "
                                          "SASL_PLAINTEXT and SASL_SSL",
