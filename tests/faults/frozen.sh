@@ -95,6 +95,7 @@ interrupted 1 'nothing behind line [0-9]* was tried'
 exec 3>&-
 
 echo once | maestro publish single >/dev/null
+: >"$folder/said"  # whoever waits for a line in it must not see an old one
 "$program" --broker "$url" subscribe single --group late >"$folder/said" 2>"$folder/errors" &
 running=$!
 until [ -s "$folder/said" ]; do kill -0 "$running" || fail "it ended"; done
