@@ -83,9 +83,11 @@ if(TARGET maestro_kafka)
     maestro_command_test(no_${option} 3 "status|--broker|kafka://127.0.0.1:1|-o|security_protocol=SSL|-o|${option}=/no/such"
       ERRORS "^maestro: ${option}: ./no/such. cannot be read: No such file or directory")
   endforeach()
-  # It may be another cluster's.
-  maestro_command_test(password_of_environment 3 "status|--broker|kafka://127.0.0.1:1" ERRORS "127.0.0.1:1")
-  set_tests_properties(command_password_of_environment PROPERTIES ENVIRONMENT KAFKA_SASL_PASSWORD=hunter2)
+  if(NOT MAESTRO_SANITIZE MATCHES "thread")  # librdkafka is not built for it
+    # It may be another cluster's.
+    maestro_command_test(password_of_environment 3 "status|--broker|kafka://127.0.0.1:1" ERRORS "127.0.0.1:1")
+    set_tests_properties(command_password_of_environment PROPERTIES ENVIRONMENT KAFKA_SASL_PASSWORD=hunter2)
+  endif()
   maestro_command_test(ssl_key_folder 3 "status|--broker|kafka://127.0.0.1:1|-o|security_protocol=SSL|-o|ssl_key_location=/tmp"
     ERRORS "^maestro: ssl_key_location: ./tmp. cannot be read: Is a directory")
   maestro_command_test(ssl_key_text 3
