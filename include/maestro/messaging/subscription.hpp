@@ -64,9 +64,8 @@ class Subscription {
   /// Stops deliveries at once, without losing the place in the group: until `resume()`, `next()` waits. Messages fetched ahead are kept.
   void pause();
   void resume();
-  /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end, which is also where what is beyond it
-  /// goes. Throws
-  /// `invalid_argument` for any other negative offset, and for what the subscription cannot have; `not_owned` for a partition that is
+  /// Goes on from `offset` in one partition of the topic; `beginning` and `end` for either end, which is also where what is
+  /// beyond it goes. Throws `invalid_argument` for any other negative offset, and for what the subscription cannot have; `not_owned` for a partition that is
   /// another member's: on Kafka at once while nothing changes in the group, else when the rebalance is over. There the first message
   /// from the new place comes when the fetch that is under way is over, which waits for half a second where nothing is written.
   awaitable<void> seek(std::string topic, std::int32_t partition, std::int64_t offset);

@@ -309,29 +309,28 @@ void delete_topic(const Client& client, const std::string& topic, Duration limit
   await_absence(client, topic, limit);
 }
 
-std::pair<rd_kafka_resp_err_t, std::int64_t> offset_for(rd_kafka_t* client, const std::string& topic, std::int32_t partition,
-                                                        std::int64_t time, Duration limit) {
-  const auto asked = make_partitions(1);
-  rd_kafka_topic_partition_list_add(asked.get(), topic.c_str(), partition)->offset = time;
-  const auto error = rd_kafka_offsets_for_times(client, asked.get(), milliseconds(limit));
-  return {error ? error : asked->elems[0].err, asked->elems[0].offset};
-}
-
 namespace {
 
-/// One end of the log of each of these partitions.
-std::vector<std::pair<rd_kafka_resp_err_t, std::int64_t>> ends_of(rd_kafka_t* client, std::span<const PartitionRange* const> partitions,
-                                                                 std::int64_t end, int limit) {
+/// The same as `offset_for`, of each of these partitions.
+std::vector<std::pair<rd_kafka_resp_err_t, std::int64_t>> offsets_for(rd_kafka_t* client, std::span<const PartitionRange* const> partitions,
+                                                                      std::int64_t time, int limit) {
   const auto asked = make_partitions(partitions.size());
   for (const auto* each : partitions)
-    rd_kafka_topic_partition_list_add(asked.get(), each->topic.c_str(), each->partition)->offset = end;
+    rd_kafka_topic_partition_list_add(asked.get(), each->topic.c_str(), each->partition)->offset = time;
   const auto error = rd_kafka_offsets_for_times(client, asked.get(), limit);
-  std::vector<std::pair<rd_kafka_resp_err_t, std::int64_t>> ends;
-  for (const auto& each : std::span(asked->elems, partitions.size())) ends.emplace_back(error ? error : each.err, each.offset);
-  return ends;
+  std::vector<std::pair<rd_kafka_resp_err_t, std::int64_t>> offsets;
+  for (const auto& each : std::span(asked->elems, partitions.size())) offsets.emplace_back(error ? error : each.err, each.offset);
+  return offsets;
 }
 
 }  // namespace
+
+std::pair<rd_kafka_resp_err_t, std::int64_t> offset_for(rd_kafka_t* client, const std::string& topic, std::int32_t partition,
+                                                        std::int64_t time, Duration limit) {
+  const PartitionRange one{topic, partition};
+  const PartitionRange* const asked[] = {&one};
+  return offsets_for(client, asked, time, milliseconds(limit)).front();
+}
 
 // A partition may just have got its leader, or another one: what will mend by itself is asked again.
 // rd_kafka_query_watermark_offsets() keeps to no limit where the leader is away (2.0.2: some minutes). Both ends at once, as it
@@ -343,8 +342,8 @@ void find_ranges(rd_kafka_t* client, std::vector<PartitionRange>& partitions, Du
   constexpr int between = 50;
   for (int left = std::max(milliseconds(limit), 1); left > 0; left -= between) {
     const std::vector<const PartitionRange*> asked(open.begin(), open.end());
-    auto ends = std::async(std::launch::async, ends_of, client, std::span(asked), latest, left);
-    const auto first = ends_of(client, asked, earliest, left);
+    auto ends = std::async(std::launch::async, offsets_for, client, std::span(asked), latest, left);
+    const auto first = offsets_for(client, asked, earliest, left);
     const auto next = ends.get();
     for (std::size_t i = 0; i < open.size(); ++i) {
       open[i]->error = first[i].first ? first[i].first : next[i].first;

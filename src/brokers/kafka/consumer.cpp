@@ -349,19 +349,19 @@ awaitable<void> Consumer::wait() {
 
 void Consumer::acknowledge(std::span<const DeliveryTag> tags) {
   if (closed_) return;
-  bool settled = false;
+  bool drained = false;
   for (const auto& tag : tags) {
     const auto found = lanes_.find(tag.lane);
     if (found == lanes_.end()) continue;
     auto& lane = *found->second;
     const auto offset = static_cast<std::int64_t>(tag.sequence);
-    settled_ += lane.offsets.acknowledge(offset);
+    settled_since_stored_ += lane.offsets.acknowledge(offset);
     for (; !lane.handed_out.empty() && lane.handed_out.front().last.offset <= offset; lane.forget_first())
       lane.landmark = lane.handed_out.front().last;
     if (!lane.redeliveries.empty()) lane.redeliveries.erase(lane.redeliveries.begin(), lane.redeliveries.upper_bound(offset));
-    settled |= lane.draining && lane.offsets.all_settled();
+    drained |= lane.draining && lane.offsets.all_settled();
   }
-  if (settled) changed_.ring();
+  if (drained) changed_.ring();
   if (std::exchange(held_back_, false)) ready_.notify();
   store_places_in_time({});
 }

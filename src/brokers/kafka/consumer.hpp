@@ -179,7 +179,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
 
   Duration commit_interval_;
   std::int64_t commit_messages_;
-  std::int64_t settled_ = 0;  // since places were stored
+  std::int64_t settled_since_stored_ = 0;
   TimePoint stored_at_{};
   bool committing_ = false;
   unsigned times_unsaid_ = 0;  // that partitions were lost before their places were committed

@@ -316,7 +316,7 @@ PartitionsHandle Consumer::parting_places(std::span<Lane* const> leaving) {
 // generation then would cost this member all of its partitions. Before 2.2 it leaves the landmark out.
 void Consumer::store_places() {
   if (is_private() || closed_ || fatal_) return;
-  settled_ = 0;
+  settled_since_stored_ = 0;
   stored_at_ = session_->clock->now();
   auto places = make_partitions(lanes_.size());
   for (const auto& [id, lane] : lanes_) {
@@ -330,7 +330,7 @@ void Consumer::store_places() {
 }
 
 void Consumer::store_places_in_time(Duration until_next_look) {
-  if (settled_ >= commit_messages_ || session_->clock->now() + until_next_look >= stored_at_ + commit_interval_) store_places();
+  if (settled_since_stored_ >= commit_messages_ || session_->clock->now() + until_next_look >= stored_at_ + commit_interval_) store_places();
 }
 
 // One at a time, so that places arrive in order.
