@@ -1,10 +1,12 @@
 // A consumer in a process of its own, for tests that kill it.
 //   fault_child member URL TOPIC GROUP   handles messages, and prints "KEY NUMBER" for each
 //   fault_child reader URL TOPIC GROUP   reads by hand and commits now and then; prints each payload, and "lost" when a
-//   commit says so fault_child relay URL FROM TO GROUP  copies messages in transactions fault_child stuck URL TOPIC
-//   GROUP    handlers that never return fault_child blocked URL TOPIC GROUP  a handler that never returns, nor lets
-//   anything else of its thread go on fault_child stuck_one URL TOPIC GROUP  the handler of one key, "stuck", never
-//   returns; prints a line for each other message
+//   commit says so
+//   fault_child relay URL FROM TO GROUP  copies messages in transactions
+//   fault_child stuck URL TOPIC GROUP    handlers that never return
+//   fault_child blocked URL TOPIC GROUP  a handler that never returns, nor lets anything else of its thread go on
+//   fault_child stuck_one URL TOPIC GROUP  the handler of one key, "stuck", never returns; prints a line for each other
+//   message
 // Options follow as consumer:NAME=VALUE or producer:NAME=VALUE.
 #include <unistd.h>
 
