@@ -1,19 +1,10 @@
 #!/usr/bin/env bash
 # With two of three brokers dead `maestro subscribe --timeout` ends in time and says why nothing came. Usage: cluster.sh MAESTRO BROKERS
 set -euo pipefail
-program=$1
-brokers=$2
-folder=$(mktemp -d)
-cleanup() {
-  "$brokers" stop kafka --variant cluster --dir "$folder/run" 2>/dev/null || true
-  rm -rf "$folder"
-}
-trap cleanup EXIT
-url=$("$brokers" start kafka --variant cluster --dir "$folder/run" 2>/dev/null | tail -n 1)
-maestro() { timeout 60 "$program" --broker "$url" "$@"; }
+variant=cluster
+. "$(dirname "$0")/with_kafka.sh"
 seconds=5
 at_most=$((seconds + 12))  # to open: 5 s more; librdkafka, to end while its brokers are away: 5 s; and the machine may be busy
-fail() { echo "$*" >&2; cat "$folder/said" "$folder/errors" >&2; exit 1; }
 listen() { # STATUS ARGUMENT…: and how long it took
   local wanted=$1 began=$SECONDS status=0
   shift
@@ -31,7 +22,7 @@ maestro topics create nothing --partitions 6 >/dev/null
 listen 4 nothing
 listen 4 nothing --group first
 [ "$(cat "$folder/errors")" = "maestro: no message came from 'nothing'" ] || fail "all brokers are there, and it says otherwise"
-for node in 2 3; do "$brokers" kill kafka --variant cluster --dir "$folder/run" --node $node 2>/dev/null; done
+for node in 2 3; do broker kill --node $node; done
 listen 0 things  # the partitions that have a leader
 lines=$(wc -l <"$folder/said")
 [ "$lines" -gt 0 ] && [ "$lines" -lt 600 ] || fail "$lines lines"

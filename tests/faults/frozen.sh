@@ -1,21 +1,7 @@
 #!/usr/bin/env bash
 # What the command says and leaves behind when its broker hangs. Usage: frozen.sh MAESTRO BROKERS
 set -euo pipefail
-program=$1
-brokers=$2
-folder=$(mktemp -d)
-running=
-cleanup() {
-  [ -z "$running" ] || kill -9 "$running" 2>/dev/null || true
-  "$brokers" stop kafka --dir "$folder/run" 2>/dev/null || true
-  rm -rf "$folder"
-}
-trap cleanup EXIT
-url=$("$brokers" start kafka --dir "$folder/run" 2>/dev/null | tail -n 1)
-maestro() { timeout 60 "$program" --broker "$url" "$@"; }
-broker() { "$brokers" "$1" kafka --dir "$folder/run" 2>/dev/null; }
-fail() { echo "$*" >&2; cat "$folder/said" "$folder/errors" >&2; exit 1; }
-kept() { maestro topics describe "$1" --json 2>/dev/null | sed -n 's/.*"messages":\([0-9]*\).*/\1/p'; }
+. "$(dirname "$0")/with_kafka.sh"
 await_kept() { # TOPIC COUNT
   local deadline=$((SECONDS + 60))
   until [ "$(kept "$1")" = "$2" ]; do [ "$SECONDS" -lt "$deadline" ] || fail "$1 has no $2 messages"; done

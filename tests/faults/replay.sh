@@ -2,26 +2,13 @@
 # A replay of dead letters goes on by itself when its broker is killed and started again, and ends with a report when it stays away.
 # Usage: replay.sh MAESTRO BROKERS
 set -euo pipefail
-program=$1
-brokers=$2
-folder=$(mktemp -d)
-replay=
-cleanup() {
-  [ -z "$replay" ] || kill -9 "$replay" 2>/dev/null || true
-  "$brokers" stop kafka --dir "$folder/run" 2>/dev/null || true
-  rm -rf "$folder"
-}
-trap cleanup EXIT
-url=$("$brokers" start kafka --dir "$folder/run" 2>/dev/null | tail -n 1)
-maestro() { timeout 120 "$program" --broker "$url" "$@"; }
-broker() { "$brokers" "$1" kafka --dir "$folder/run" 2>/dev/null; }
-fail() { echo "$*" >&2; cat "$folder/said" "$folder/errors" >&2; exit 1; }
-kept() { maestro topics describe "$1" --json 2>/dev/null | sed -n 's/.*"messages":\([0-9]*\).*/\1/p'; }
+longest=120
+. "$(dirname "$0")/with_kafka.sh"
 await_copies() { # COUNT: until there are so many more than now, of a broker that may be away
   local want=$(($(kept orders) + $1)) deadline=$((SECONDS + 120)) now
   while now=$(kept orders); [ "${now:-0}" -lt "$want" ]; do
     [ "$SECONDS" -lt "$deadline" ] || fail "only ${now:-none} of $want copies came"
-    kill -0 "$replay" 2>/dev/null || fail "the replay ended before there were $want copies"
+    kill -0 "$running" 2>/dev/null || fail "the replay ended before there were $want copies"
   done
 }
 
@@ -34,15 +21,15 @@ leave() { sed 's/.*/{"n":&,"key":"k&"}/' | maestro publish "$letters" --jsonl --
 seq 1 $count | leave
 
 "$program" --broker "$url" dlq replay "$letters" --rate 200 --json -o publish_timeout=120s >"$folder/said" 2>"$folder/errors" &
-replay=$!
+running=$!
 for _ in 1 2 3; do
   await_copies 200
   broker kill
   broker revive
 done
 status=0
-wait "$replay" || status=$?
-replay=
+wait "$running" || status=$?
+running=
 [ "$status" -eq 0 ] || fail "the replay ended with $status"
 grep -q "\"ended_early\":false,\"seen\":$count,\"replayed\":$count," "$folder/said" || fail "the replay said something else"
 copies=$(kept orders)
@@ -56,13 +43,13 @@ echo "$count dead letters, the broker killed 3 times: $missing missing, $((copie
 # One that stays away.
 seq 1 1000 | leave
 "$program" --broker "$url" dlq replay "$letters" --rate 50 -o publish_timeout=4000 >"$folder/said" 2>"$folder/errors" &
-replay=$!
+running=$!
 await_copies 20
 broker kill
 began=$SECONDS
 status=0
-wait "$replay" || status=$?
-replay=
+wait "$running" || status=$?
+running=
 [ "$status" -ne 0 ] || fail "a replay without its broker ended well"
 [ $((SECONDS - began)) -lt 40 ] || fail "it was waited for for $((SECONDS - began)) s"
 grep -q 'replayed [0-9]* of [0-9]* dead letters before it ended early' "$folder/said" || fail "it did not say what was done"
