@@ -300,7 +300,8 @@ void Consumer::mind_marks() {
       pause_fetching();
       break;
     case FetchMarks::Change::resume:
-      resume_fetching();
+      resume_fetching(staying_lanes());
+      if (fetch_paused_at_ <= session_->clock->now() - long_pause) doubt_all(staying_lanes());
       break;
     case FetchMarks::Change::none:
       break;
@@ -320,12 +321,10 @@ void Consumer::pause_fetching() {
   if (which->cnt > 0) rd_kafka_pause_partitions(client_->get(), which.get());
 }
 
-void Consumer::resume_fetching() {
-  const auto lanes = staying_lanes();
+void Consumer::resume_fetching(const std::vector<Lane*>& lanes) {
   if (lanes.empty()) return;
   const auto which = partitions_of(lanes);
   rd_kafka_resume_partitions(client_->get(), which.get());
-  if (fetch_paused_at_ <= session_->clock->now() - long_pause) doubt_all();
   // Only a request wakes the thread of a leader whose fetcher sleeps; any will do.
   run_blocking([client = client_, topic = lanes.front()->topic, partition = lanes.front()->partition] {
     ask::offset_for(client->get(), topic, partition, ask::latest, std::chrono::seconds(1));

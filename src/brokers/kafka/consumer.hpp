@@ -100,7 +100,9 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void mind_marks();
   [[nodiscard]] std::vector<Lane*> staying_lanes() const;
   void pause_fetching();
-  void resume_fetching();
+  void resume_fetching(const std::vector<Lane*>& lanes);
+  /// After a rebalance. Lanes from `first_new` on came with it.
+  void fetch_again(std::uint64_t first_new);
   void schedule_tick();
   void tick();
   void drop_ready(Lane& lane);
@@ -109,7 +111,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   void face_troubles();
   [[nodiscard]] bool is_doubted(const rd_kafka_message_t& message);
   void doubt(Lane& lane);
-  void doubt_all();
+  void doubt_all(const std::vector<Lane*>& lanes);
   void doubt_topic(std::string_view topic);
   /// It is new when it comes back.
   void forget_what_was_there(std::string_view topic);

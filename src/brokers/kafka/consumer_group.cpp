@@ -176,6 +176,7 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
     const ErrorHandle ignored(rd_kafka_incremental_assign(self->client_->get(), partitions.get()));
     co_return;
   }
+  const auto first_new = self->next_lane_;
   for (std::size_t i = 0; i < count; ++i) {
     const auto& [offsets, landmark] = begin[i];
     auto& lane = self->add_lane(partitions->elems[i].topic, partitions->elems[i].partition, offsets);
@@ -188,8 +189,7 @@ awaitable<void> Consumer::assign(std::shared_ptr<Consumer> self, PartitionsHandl
   if (error)
     log(LogLevel::warning, "an assignment was out of date",
         {{"broker", "kafka"}, {"topic", self->request_.topic}, {"error", rd_kafka_error_string(error.get())}});
-  if (self->marks_.paused()) self->pause_fetching();
-  self->doubt_all();  // nothing was fetched while the rebalance waited for this
+  self->fetch_again(first_new);
   self->store_places();
   if (self->lanes_.empty()) self->session_->whole();
   self->assigned_ = true;
@@ -250,9 +250,21 @@ awaitable<void> Consumer::revoke(std::shared_ptr<Consumer> self, PartitionsHandl
   for (int i = 0; i < partitions->cnt; ++i) self->remove_lane(partitions->elems[i].topic, partitions->elems[i].partition);
   const ErrorHandle error(rd_kafka_incremental_unassign(self->client_->get(), partitions.get()));
   if (self->closed_) co_return;
-  self->mind_marks();
-  self->doubt_all();
+  self->fetch_again(self->next_lane_);
   self->changed_.ring();
+}
+
+// Nothing was fetched while the rebalance waited for us. It began with a pause of librdkafka's own, and what was asked of a partition
+// at that moment, to go elsewhere, to pause or to go on, librdkafka took for out of date and dropped: all is said again.
+void Consumer::fetch_again(std::uint64_t first_new) {
+  mind_marks();
+  if (marks_.paused()) pause_fetching();
+  auto lanes = staying_lanes();
+  std::erase_if(lanes, [first_new](const Lane* lane) { return lane->id >= first_new; });
+  if (!marks_.paused()) resume_fetching(lanes);
+  doubt_all(lanes);
+  for (const auto* lane : lanes)
+    if (!lane->last().known() && lane->offsets.position() >= 0) move_to(*lane, lane->offsets.position());
 }
 
 // A group's leader gives out the partitions that it sees. Of a topic that is gone just then, and made again a moment later, those

@@ -77,13 +77,13 @@ void Consumer::trust(Lane& lane) {
 
 // Nobody hears of a topic that is deleted and made again while nothing is fetched of it, and what was written meanwhile may be
 // more than there was.
-void Consumer::doubt_all() {
+void Consumer::doubt_all(const std::vector<Lane*>& lanes) {
   if (marks_.paused()) {
     fetch_paused_at_ = TimePoint::min();  // when it goes on
     return;
   }
-  for (auto* lane : staying_lanes())
-    if (lane->log == Lane::Log::known && lane->last().known()) doubt(*lane);
+  for (auto* lane : lanes)
+    if (lane->last().known()) doubt(*lane);
 }
 
 void Consumer::begin_again(Lane& lane, Cause cause) {
