@@ -335,7 +335,7 @@ TEST_F(KafkaMockErrors, ACommitThatFailsIsSaidAgain) {
       EXPECT_EQ(place_of("g", "orders"), 10);
     } catch (const MessagingError& failure) {  // a machine that is busy for long enough costs the member its partition
       EXPECT_EQ(failure.code(), errc::not_owned);
-      EXPECT_EQ(place_of("g", "orders"), RD_KAFKA_OFFSET_INVALID);
+      EXPECT_EQ(place_of("g", "orders"), 0);
     }
     co_await first.close();
     co_await broker.disconnect();
@@ -363,10 +363,11 @@ TEST_F(KafkaMockErrors, ACommitOfAMemberThatWasDroppedSaysSo) {
     MessageBroker broker(context.get_executor(), config());
     co_await broker.publish("orders", Value(1));
     auto first = co_await broker.subscribe("orders", {.group_id = "g", .enable_auto_commit = false});
+    while (place_of("g", "orders") < 0) co_await sleep_for(*Clock::real(), 50ms);  // where it begins
     first.acknowledge(*co_await first.next());
     next(commit_request, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID);
     EXPECT_EQ((co_await failure_of(first.commit())).code(), errc::not_owned);
-    EXPECT_EQ(place_of("g", "orders"), RD_KAFKA_OFFSET_INVALID);
+    EXPECT_EQ(place_of("g", "orders"), 0);
     EXPECT_EQ((co_await first.next())->value().as_int64(), 1) << "it comes again";
     co_await first.commit();
     EXPECT_EQ(place_of("g", "orders"), 1);
