@@ -8,7 +8,8 @@ namespace {
 /// Each awaitable is cancelled after 0, 1, 2, … turns of the loop and of the clock: it ends, and loses nothing.
 class Cancellation : public Contract {
  protected:
-  static constexpr int most_steps = 40;
+  /// As many at least; on a machine that is busy so many more that something is done in time.
+  static constexpr int usual_steps = 40;
 
   /// All that the topic holds, read by a private reader until `last` comes, which is published for that.
   awaitable<std::multiset<std::string>> contents(MessageBroker client, std::string topic) {
@@ -38,17 +39,17 @@ TEST_P(Cancellation, Publish) {
     auto quiet = broker();
     const auto topic = unique();
     std::set<std::string> confirmed;
-    for (int steps = 0; steps < most_steps; ++steps)
-      for (int i = 0; i < 4; ++i) {
+    unsigned steps = 0;
+    for (; steps < usual_steps || confirmed.size() <= 10; ++steps)
+      for (unsigned i = 0; i < 4; ++i) {
         const auto body = std::to_string(steps * 10 + i);
         OutgoingMessage message;
         message.topic = topic;
         message.key = "k";
         message.payload = Payload(std::string(body));
-        if (co_await cancelled_after(steps, ignore(client.publish(std::move(message))))) confirmed.insert(body);
+        if (co_await cancelled_after(static_cast<int>(steps), ignore(client.publish(std::move(message))))) confirmed.insert(body);
       }
-    EXPECT_GT(confirmed.size(), 10U);
-    EXPECT_LT(confirmed.size(), 4U * most_steps) << "none was cancelled on its way: the test shows nothing";
+    EXPECT_LT(confirmed.size(), 4 * steps) << "none was cancelled on its way: the test shows nothing";
     expect_kept(co_await contents(quiet, topic), confirmed);
   });
 }
@@ -60,7 +61,8 @@ TEST_P(Cancellation, PublishMany) {
     const auto topic = unique();
     std::set<std::string> confirmed;
     int done = 0;
-    for (int steps = 0; steps < most_steps; ++steps) {
+    int steps = 0;
+    for (; steps < usual_steps || done == 0; ++steps) {
       std::vector<OutgoingMessage> batch(5);
       for (std::size_t i = 0; i < batch.size(); ++i) {
         batch[i].topic = topic;
@@ -73,8 +75,7 @@ TEST_P(Cancellation, PublishMany) {
       for (std::size_t i = 0; i < results.size(); ++i)
         if (results[i].ok()) confirmed.insert(std::to_string(steps * 10 + static_cast<int>(i)));
     }
-    EXPECT_GT(done, 0);
-    EXPECT_LT(done, most_steps);
+    EXPECT_LT(done, steps);
     expect_kept(co_await contents(quiet, topic), confirmed);
   });
 }
@@ -86,7 +87,7 @@ TEST_P(Cancellation, FlushAndBufferedPublish) {
     const auto topic = unique();
     std::size_t accepted = 0;
     std::size_t confirmed = 0;
-    for (int steps = 0; steps < most_steps; ++steps) {
+    for (int steps = 0; steps < usual_steps; ++steps) {
       const auto publish = [&]() -> awaitable<void> {
         for (int i = 0; i < 6; ++i) {
           co_await client.publish(topic, Payload(std::to_string(steps * 10 + i)), {.key = "k", .confirm = false});
@@ -112,7 +113,7 @@ TEST_P(Cancellation, NextNextBatchAndCommit) {
     const auto topic = unique();
     auto reader = co_await client.subscribe(topic, {.group_id = group("g"), .enable_auto_commit = false});
     std::multiset<std::int64_t> seen;
-    for (int steps = 0; steps < most_steps; ++steps) {
+    for (int steps = 0; steps < usual_steps; ++steps) {
       const auto publish_later = [&]() -> awaitable<void> {
         for (int i = 0; i < 20; ++i) co_await asio::post(*context_, asio::use_awaitable);
         for (int i = 0; i < 3; ++i) co_await client.publish(topic, Value(steps * 10 + i), {.key = "k"});
@@ -128,7 +129,7 @@ TEST_P(Cancellation, NextNextBatchAndCommit) {
       co_await cancelled_after(steps, reader.commit());
       co_await until([&] { return published; });
     }
-    while (seen.size() < 3U * most_steps) seen.insert((co_await reader.next())->value().as_int64());
+    while (seen.size() < 3U * usual_steps) seen.insert((co_await reader.next())->value().as_int64());
     for (const auto each : seen) EXPECT_EQ(seen.count(each), 1U) << each;
     co_await reader.commit();
     EXPECT_EQ((co_await client.administration().describe_topic(topic)).groups.at(0).lag, 0);
@@ -149,7 +150,7 @@ TEST_P(Cancellation, Start) {
     };
     // Joining and leaving a real group takes a while.
     const int stride = GetParam().is_real ? 8 : 1;
-    for (int steps = 0; steps < most_steps; steps += stride) {
+    for (int steps = 0; steps < usual_steps; steps += stride) {
       EventConsumer consumer(client, {.group_id = group("g"), .concurrency = 3});
       consumer.subscribe(topic, handler);
       EXPECT_FALSE(co_await cancelled_after(steps, consumer.start()));
@@ -170,7 +171,8 @@ TEST_P(Cancellation, TransactionIsAllOrNothing) {
     const auto first = unique("first");
     const auto second = unique("second");
     std::set<std::string> done;
-    for (int steps = 0; steps < most_steps; ++steps) {
+    int steps = 0;
+    for (; steps < usual_steps || done.empty(); ++steps) {
       const auto body = [&](Transaction& transaction) -> awaitable<void> {
         transaction.publish(first, Value(steps), "k");
         co_await sleep(3ms);
@@ -178,8 +180,7 @@ TEST_P(Cancellation, TransactionIsAllOrNothing) {
       };
       if (co_await cancelled_after(steps, client.transaction(body))) done.insert(std::to_string(steps));
     }
-    EXPECT_FALSE(done.empty());
-    EXPECT_LT(done.size(), static_cast<std::size_t>(most_steps));
+    EXPECT_LT(done.size(), static_cast<std::size_t>(steps));
     // A commit on its way when it was cancelled may have been done; but then in both topics.
     const auto contents_of = [&](const std::string& topic) -> awaitable<std::set<std::string>> {
       const auto all = co_await contents(client, topic);
@@ -212,12 +213,12 @@ TEST_P(Cancellation, DeadLettersListAndReplay) {
       co_await client.publish(make_dead_letter(Message({.topic = topic, .key = "k", .payload = body}), dlq, "g", {}));
     }
     int lists = 0;
-    for (int steps = 0; steps < 2 * most_steps; steps += 2) {
+    int steps = 0;
+    for (; steps < 2 * usual_steps || lists == 0; steps += 2) {
       lists += co_await cancelled_after(steps, ignore(console.list()));
       co_await cancelled_after(steps / 4, ignore(console.replay()));
     }
-    EXPECT_GT(lists, 0);
-    EXPECT_LT(lists, most_steps);
+    EXPECT_LT(lists, steps / 2);
     co_await console.replay();
     const auto all = co_await contents(client, topic);
     for (int i = 0; i < 30; ++i) EXPECT_TRUE(all.contains(std::to_string(i))) << i << " was not replayed";
