@@ -1054,6 +1054,39 @@ TEST_F(KafkaBehaviour, EveryPartitionOfATopicThatWasGoneForSecondsIsReadFromItsB
   });
 }
 
+// One answer says that some partitions do not have the old place, and brings what the others have behind it.
+TEST_F(KafkaBehaviour, EveryPartitionOfATopicThatIsFilledAnewUnevenlyIsReadFromItsBeginning) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker broker(context.get_executor(), config());
+    constexpr int partitions = 6;
+    constexpr std::size_t each = 300;
+    const auto topic = unique("filled");
+    const auto create = [&] { return broker.administration().create_topic(topic, {.partitions = partitions}); };
+    const auto publish = [&](int end, int from) -> awaitable<void> {
+      for (int partition = 0; partition < end; ++partition)
+        co_await publish_numbers(broker, topic, from + partition * static_cast<int>(each), each, 0, partition);
+    };
+    co_await create();
+    co_await publish(partitions, 0);
+    auto alone = co_await broker.subscribe(topic);
+    auto member = co_await broker.subscribe(topic, {.group_id = unique("g")});
+    EXPECT_EQ((co_await read_numbers(context, alone, 0, partitions * each)).size(), partitions * each);
+    EXPECT_EQ((co_await read_numbers(context, member, 0, partitions * each)).size(), partitions * each);
+    co_await broker.administration().delete_topic(topic);
+    co_await sleep_for(*clock, 700ms);
+    co_await create();
+    co_await publish(3, 10'000);
+    co_await publish(3, 20'000);
+    co_await sleep_for(*clock, 3s);
+    co_await publish(partitions, 30'000);
+    constexpr std::size_t count = (3 + 3 + partitions) * each;
+    EXPECT_EQ((co_await read_numbers(context, alone, 10'000, count)).size(), count) << "without a group";
+    EXPECT_EQ((co_await read_numbers(context, member, 10'000, count)).size(), count) << "in a group";
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainWhileNothingWasFetchedIsReadFromItsBeginning) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto clock = Clock::real();

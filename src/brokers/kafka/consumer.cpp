@@ -146,13 +146,12 @@ void Consumer::serve_messages() {
   for (;;) {
     const auto batch = client_->consume(room);
     if (batch.empty()) return;
+    ++batches_;
     session_->answered();
-    // What was fetched after a trouble comes after it was noted; what is in hand may be from before or after, and is
-    // read again.
-    const bool troubled = client_->troubles().any();
-    if (troubled) face_troubles();
+    // What was fetched after a trouble comes after it was noted.
+    if (client_->troubles().any()) face_troubles();
     for (auto* message : batch)
-      if ((troubled && is_doubted(*message)) || !on_message(message)) rd_kafka_message_destroy(message);
+      if (!on_message(message)) rd_kafka_message_destroy(message);
     mind_marks();
   }
 }
@@ -164,6 +163,8 @@ bool Consumer::on_message(Fetched message) {
   }
   auto* lane = lane_of(*message);
   if (!lane || lane->draining) return false;
+  // What was in hand then may be of either log, and is read again.
+  if (lane->doubted_in == batches_) return false;
   if (lane->log != Lane::Log::known && !is_of_its_log(*lane, *message)) return false;
   if (!lane->offsets.accept(message->offset)) return false;
   lane->ready.push_back(message);

@@ -109,7 +109,6 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
 
   enum class Cause { out_of_range, other_message, nothing_known };
   void face_troubles();
-  [[nodiscard]] bool is_doubted(const rd_kafka_message_t& message);
   void doubt(Lane& lane);
   void doubt_all(const std::vector<Lane*>& lanes);
   void doubt_topic(std::string_view topic);
@@ -170,6 +169,7 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   std::pair<Handle, Lane*> last_handle_;  // messages come in runs
   std::uint64_t next_lane_ = 1;
   std::set<std::uint64_t> lost_lanes_;  // that went to another member before all that was handed out was settled
+  std::uint64_t batches_ = 0;    // of messages that were taken from librdkafka
   std::uint64_t last_turn_ = 0;  // the lane that was taken from last
   bool held_back_ = false;       // a lane has more, but enough of it is unsettled
   struct GivenBack {

@@ -106,6 +106,7 @@ struct Lane {
   enum class Log : char { known, doubted, other };
   Log log = Log::known;
   TimePoint doubted_until{};
+  std::uint64_t doubted_in = 0;  // the batch of messages that was in hand
   bool goes_back = false;                                // its place is before the one that the group has committed
   std::int64_t stored = -1;                              // the place that librdkafka will commit
   bool in_transactions = false;                          // its places are committed by transactions alone

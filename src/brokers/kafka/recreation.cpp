@@ -40,11 +40,6 @@ void Consumer::doubt_topic(std::string_view topic) {
     if (lane->topic == topic) doubt(*lane);
 }
 
-bool Consumer::is_doubted(const rd_kafka_message_t& message) {
-  const auto* lane = lane_of(message);
-  return lane && lane->log != Lane::Log::known;
-}
-
 // The last message is read once more: where it is another one, so is the log.
 void Consumer::doubt(Lane& lane) {
   if (lane.log == Lane::Log::other) return;
@@ -54,6 +49,7 @@ void Consumer::doubt(Lane& lane) {
   }
   lane.log = Lane::Log::doubted;
   lane.doubted_until = session_->clock->now() + look_limit;
+  lane.doubted_in = batches_;
   forget_stored(lane);
   if (!lane.draining) move_to(lane, lane.last().offset);
 }
