@@ -84,10 +84,13 @@ bool is_its_own(errc reason) {
          reason == errc::topic_not_found;
 }
 
-/// Throws where it came from a topic that cannot be published to, as far as its name tells.
+/// Throws where it came from a topic that it cannot be brought back to, as far as its name tells.
 void check_origin(const Transport& transport, const DeadLetter& letter) {
   validate_topic(letter.topic);
   transport.check_topic(letter.topic);
+  if (letter.topic == letter.message.topic())
+    throw MessagingError(errc::invalid_topic, fmt::format("its dlq-topic names \"{}\", the topic of dead letters itself; there it would be "
+                                                          "none any more", letter.topic));
   if (transport.is_internal(letter.topic))
     throw MessagingError(errc::invalid_topic, fmt::format("\"{}\" is the broker's own; nothing is replayed into it",
                                                           letter.topic));
