@@ -180,6 +180,8 @@ struct TopicSettings {
   std::map<std::string, std::string> configuration = {};
 };
 
+/// What changes something throws `outcome_unknown` where the answer does not come in time, or the change is not seen everywhere: it may
+/// be made nevertheless.
 class Administration {
  public:
   virtual ~Administration() = default;

@@ -8,6 +8,7 @@
 #include <maestro/messaging/log.hpp>
 #include <maestro/messaging/topic.hpp>
 #include <map>
+#include <set>
 
 #include "brokers/kafka/failure.hpp"
 #include "brokers/kafka/pattern.hpp"
@@ -23,32 +24,42 @@ MetadataHandle metadata(const Client& client, rd_kafka_topic_t* only, Duration l
   return MetadataHandle(found);
 }
 
+[[noreturn]] void fail_unknown(rd_kafka_resp_err_t error, std::string_view what, std::string_view text = {}) {
+  throw MessagingError(errc::outcome_unknown, describe(error, what, text).detail);
+}
+
 /// An admin request and its answer.
 class Request {
  public:
   Request(const Client& client, rd_kafka_admin_op_t operation, Duration limit)
       : limit_(milliseconds(limit)),
+        changes_(operation == RD_KAFKA_ADMIN_OP_CREATETOPICS || operation == RD_KAFKA_ADMIN_OP_DELETETOPICS ||
+                 operation == RD_KAFKA_ADMIN_OP_DELETERECORDS),
         options_(rd_kafka_AdminOptions_new(client.get(), operation)),
         queue_(rd_kafka_queue_new(client.get())) {
     char text[256];
     rd_kafka_AdminOptions_set_request_timeout(options_.get(), limit_, text, sizeof text);
-    if (operation == RD_KAFKA_ADMIN_OP_CREATETOPICS || operation == RD_KAFKA_ADMIN_OP_DELETETOPICS ||
-        operation == RD_KAFKA_ADMIN_OP_DELETERECORDS)
-      rd_kafka_AdminOptions_set_operation_timeout(options_.get(), limit_, text, sizeof text);
+    if (changes_) rd_kafka_AdminOptions_set_operation_timeout(options_.get(), limit_, text, sizeof text);
   }
 
   [[nodiscard]] const rd_kafka_AdminOptions_t* options() const { return options_.get(); }
   [[nodiscard]] rd_kafka_queue_t* queue() const { return queue_.get(); }
 
+  /// Throws `outcome_unknown` of a change that was sent, and whose answer did not come.
   EventHandle answer(std::string_view what) {
     EventHandle event(rd_kafka_queue_poll(queue_.get(), limit_ + 1000));
-    if (!event) fail(RD_KAFKA_RESP_ERR__TIMED_OUT, what);
-    if (const auto error = rd_kafka_event_error(event.get())) fail(error, what, rd_kafka_event_error_string(event.get()));
-    return event;
+    const auto error = event ? rd_kafka_event_error(event.get()) : RD_KAFKA_RESP_ERR__TIMED_OUT;
+    if (!error) return event;
+    const std::string_view text = event ? rd_kafka_event_error_string(event.get()) : "";
+    // So librdkafka tells how far it came, from 1.0 to 2.15 at least.
+    const bool is_sent = !event || text.find("waiting for response") != std::string_view::npos;
+    if (changes_ && is_sent) fail_unknown(error, what, text);
+    fail(error, what, text);
   }
 
  private:
   int limit_;
+  bool changes_;
   AdminOptionsHandle options_;
   QueueHandle queue_;
 };
@@ -56,6 +67,7 @@ class Request {
 void check_topic_result(const rd_kafka_topic_result_t* result, std::string_view what) {
   if (const auto error = rd_kafka_topic_result_error(result)) {
     const auto* text = rd_kafka_topic_result_error_string(result);
+    if (error == RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT) fail_unknown(error, what, text ? text : "");
     fail(error, what, text ? text : "");
   }
 }
@@ -98,8 +110,8 @@ std::vector<GroupInfo> groups_of(const Client& client, const TopicInfo& topic, D
   std::size_t count = 0;
   const auto* found = rd_kafka_ListConsumerGroups_result_valid(rd_kafka_event_ListConsumerGroups_result(listed.get()), &count);
   std::vector<GroupInfo> groups;
-  std::vector<std::string> names;
-  for (std::size_t i = 0; i < count; ++i) names.emplace_back(rd_kafka_ConsumerGroupListing_group_id(found[i]));
+  std::set<std::string> names;  // a broker may list one twice, and two of them the same
+  for (std::size_t i = 0; i < count; ++i) names.emplace(rd_kafka_ConsumerGroupListing_group_id(found[i]));
   for (const auto& name : names) {
     Request request(client, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, limit);
     auto partitions = make_partitions(topic.partitions.size());
@@ -436,6 +448,10 @@ awaitable<void> Topics::ensure(std::shared_ptr<Client> client, std::string topic
         try {
           made |= ask::create_topic(*client, topic, partitions, configuration, left);
         } catch (const MessagingError& failure) {
+          if (failure.outcome_unknown())
+            throw MessagingError(errc::timed_out,
+                                 fmt::format("what needs the topic \"{}\" did not begin, and it is not known whether the topic was made: {}",
+                                             topic, failure.detail()));
           // Who may not create topics may still use those that others made.
           if (failure.reason() != errc::authentication_failed) throw;
         }

@@ -130,10 +130,15 @@ class KafkaTransport final : public Transport, public Custody, public Administra
     std::function<bool()> make = [client = co_await connected(), topic, partitions, configuration = std::move(settings.configuration)] {
       if (!ask::create_topic(*client, topic, partitions, configuration, ask_limit))
         throw MessagingError(errc::already_exists, fmt::format("the topic \"{}\" exists", topic));
-      ask::await_leaders(*client, topic, ask_limit, ask_limit);
+      try {
+        ask::await_leaders(*client, topic, ask_limit, ask_limit);
+      } catch (const MessagingError& failure) {
+        throw MessagingError(errc::outcome_unknown,
+                             fmt::format("the topic \"{}\" was made, but did not come into use: {}", topic, failure.detail()));
+      }
       return true;
     };
-    co_await asked(fmt::format("creating the topic \"{}\"", topic), std::move(make));
+    co_await asked(fmt::format("creating the topic \"{}\"", topic), std::move(make), errc::outcome_unknown);
   }
 
   awaitable<void> delete_topic(std::string topic) override {
@@ -142,14 +147,14 @@ class KafkaTransport final : public Transport, public Custody, public Administra
       ask::delete_topic(*client, topic, ask_limit);
       return true;
     };
-    co_await asked(fmt::format("deleting the topic \"{}\"", topic), std::move(remove));
+    co_await asked(fmt::format("deleting the topic \"{}\"", topic), std::move(remove), errc::outcome_unknown);
     producer_->forget(topic);
   }
 
   awaitable<std::int64_t> purge_topic(std::string topic) override {
     kafka::check_is_not_kafkas(topic);
     std::function<std::int64_t()> purge = [client = co_await connected(), topic] { return ask::purge_topic(*client, topic, ask_limit); };
-    co_return co_await asked(fmt::format("purging the topic \"{}\"", topic), std::move(purge));
+    co_return co_await asked(fmt::format("purging the topic \"{}\"", topic), std::move(purge), errc::outcome_unknown);
   }
 
   awaitable<void> commit_transaction(std::span<OutgoingMessage> messages,
@@ -186,14 +191,14 @@ class KafkaTransport final : public Transport, public Custody, public Administra
   /// Of many questions, each of which has a limit of its own, all have one together: librdkafka 2.0.2 does not keep to that of
   /// a question to a leader that is away.
   template <class Result>
-  awaitable<Result> asked(std::string what, std::function<Result()> work) {
+  awaitable<Result> asked(std::string what, std::function<Result()> work, errc unanswered = errc::timed_out) {
     constexpr auto all_of_them = std::chrono::duration_cast<std::chrono::seconds>(ask_limit + ask_limit / 2);
     const auto deadline = session_->clock->now() + all_of_them;
     try {
       co_return co_await session_->blocking(std::move(work), deadline);
     } catch (const MessagingError& failure) {
       if (failure.reason() != errc::timed_out || session_->clock->now() < deadline) throw;
-      throw MessagingError(errc::timed_out,
+      throw MessagingError(unanswered,
                            fmt::format("{}: no answer within {} s; is the leader of each partition there, and the controller?", what,
                                        all_of_them.count()));
     }
