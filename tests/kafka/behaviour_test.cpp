@@ -1087,6 +1087,47 @@ TEST_F(KafkaBehaviour, EveryPartitionOfATopicThatIsFilledAnewUnevenlyIsReadFromI
   });
 }
 
+// What is asked while the group waits for its members to join is answered by the next generation, to which it says nothing.
+TEST_F(KafkaBehaviour, ACommitWhileMembersJoinCostsNoPartition) {
+  run_real([&](boost::asio::io_context& context) -> awaitable<void> {
+    const auto clock = Clock::real();
+    MessageBroker broker(context.get_executor(), config());
+    const auto topic = unique("joined");
+    constexpr int partitions = 6;
+    constexpr std::size_t each = 300;
+    co_await broker.administration().create_topic(topic, {.partitions = partitions});
+    for (int partition = 0; partition < partitions; ++partition)
+      co_await publish_numbers(broker, topic, partition * static_cast<int>(each), each, 0, partition);
+    const SubscribeOptions options{.group_id = unique("g"), .enable_auto_commit = false};
+    std::multiset<int> seen;
+    int members = 0;
+    const auto member = [&]() -> awaitable<void> {
+      ++members;
+      auto reader = co_await broker.subscribe(topic, options);
+      const auto end = [&]() -> awaitable<void> {
+        while (seen.size() < partitions * each) co_await sleep_for(*clock, 20ms);
+        co_await reader.close();
+      };
+      boost::asio::co_spawn(context, end(), boost::asio::detached);
+      while (const auto message = co_await reader.next()) {
+        seen.insert(number_in(*message));
+        co_await sleep_for(*clock, 5ms);
+        co_await reader.commit();
+      }
+      --members;
+    };
+    for (int i = 0; i < 4; ++i) {
+      boost::asio::co_spawn(context, member(), [](std::exception_ptr error) {
+        if (error) std::rethrow_exception(error);
+      });
+      co_await sleep_for(*clock, 700ms);
+    }
+    while (members > 0) co_await sleep_for(*clock, 20ms);
+    EXPECT_EQ(seen.size(), partitions * each) << "some came twice";
+    co_await broker.disconnect();
+  });
+}
+
 TEST_F(KafkaBehaviour, ATopicThatWasMadeAgainWhileNothingWasFetchedIsReadFromItsBeginning) {
   run_real([&](boost::asio::io_context& context) -> awaitable<void> {
     const auto clock = Clock::real();

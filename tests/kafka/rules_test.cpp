@@ -499,6 +499,15 @@ TEST(KafkaTroubles, TheLogTellsHowManyPartitionsALeaderGaveOut) {
   EXPECT_FALSE(troubles.take_given_out());
 }
 
+TEST(KafkaTroubles, TheLogTellsWhetherAMemberWaitsToJoin) {
+  EXPECT_EQ(joining("CGRPJOINSTATE", "[thrd:main]: Group \"g\" changed join state init -> wait-join (state up)"), true);
+  EXPECT_EQ(joining("CGRPJOINSTATE", "Group \"a -> init (b\" changed join state steady -> init (state up)"), true);
+  EXPECT_EQ(joining("CGRPJOINSTATE", "Group \"g\" changed join state wait-sync -> wait-assign-call (state up)"), false);
+  EXPECT_EQ(joining("CGRPJOINSTATE", "Group \"g\" changed join state wait-assign-call -> steady (state up)"), false);
+  EXPECT_EQ(joining("CGRPJOINSTATE", "Group \"g\" is as it was"), std::nullopt);
+  EXPECT_EQ(joining("CGRPSTATE", "Group \"g\" changed state query-coord -> init (join-state init)"), std::nullopt);
+}
+
 TEST(KafkaTroubles, AreReadFromTheLog) {
   const auto lost = trouble_of(
       "OFFSET",

@@ -561,6 +561,9 @@ std::optional<Consumer::Settlement> Consumer::settlement_of(DeliveryTag tag) con
 // what the transaction settled would come again.
 awaitable<void> Consumer::enter_transactions(DeliveryTag tag) {
   const auto self = shared_from_this();
+  constexpr Duration look = std::chrono::milliseconds(100);
+  const auto deadline = session_->clock->now() + session_->options.duration("publish_timeout");
+  while (!may_commit() && !closed_ && session_->clock->now() < deadline) co_await changed_.wait_until(session_->clock->now() + look);
   const auto found = lanes_.find(tag.lane);
   if (found == lanes_.end() || found->second->in_transactions) co_return;
   auto& lane = *found->second;

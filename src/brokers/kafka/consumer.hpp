@@ -144,6 +144,8 @@ class Consumer : public std::enable_shared_from_this<Consumer> {
   /// When as much is settled, or as long ago, as the options say.
   void store_places_in_time(Duration until_next_look);
   void send_commit();
+  /// A commit that is answered by another generation of the group costs the member all of its partitions.
+  [[nodiscard]] bool may_commit() const { return !client_->troubles().is_joining(); }
   [[nodiscard]] PartitionsHandle unsaid_places() const;
   [[nodiscard]] PartitionsHandle parting_places(std::span<Lane* const> leaving);
   [[nodiscard]] std::function<bool()> farewell();

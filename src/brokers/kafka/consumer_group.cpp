@@ -397,11 +397,13 @@ awaitable<void> Consumer::commit() {
       if (!dirty()) co_return;
       if (tried && !last_commit_error_.empty())
         co_await changed_.wait_until(std::min(deadline, session_->clock->now() + commit_pause));
-      send_commit();
+      if (may_commit()) send_commit();
     }
     const auto look = std::min(deadline, session_->clock->now() + commit_pause);
     if (!co_await changed_.wait_until(look) && session_->clock->now() >= deadline)
-      throw MessagingError(errc::timed_out, last_commit_error_.empty() ? "the broker did not answer a commit" : last_commit_error_);
+      throw MessagingError(errc::timed_out, !last_commit_error_.empty() ? last_commit_error_
+                                            : may_commit() ? "the broker did not answer a commit"
+                                                           : "the group was sharing its partitions anew all the while");
   }
 }
 

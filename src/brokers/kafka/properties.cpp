@@ -73,6 +73,8 @@ void log_line(const rd_kafka_t* client, int level, const char* facility, const c
     static_cast<Troubles*>(rd_kafka_opaque(client))->note(*std::move(trouble));
   if (const auto partitions = client ? given_out(facility, text) : std::nullopt)
     static_cast<Troubles*>(rd_kafka_opaque(client))->note_given_out(*partitions);
+  if (const auto waits = client ? joining(facility, text) : std::nullopt)
+    static_cast<Troubles*>(rd_kafka_opaque(client))->note_joining(*waits);
   if (client && std::string_view(facility) == "APIVERSION")
     static_cast<Troubles*>(rd_kafka_opaque(client))->note_offer(text);
   constexpr int critical = 2;

@@ -66,6 +66,15 @@ std::optional<std::int32_t> given_out(std::string_view facility, std::string_vie
   return error == std::errc() ? std::optional(partitions) : std::nullopt;
 }
 
+// "Group "GROUP" changed join state STATE -> STATE (state STATE)", alike from 1.6 to 2.15.
+std::optional<bool> joining(std::string_view facility, std::string_view text) {
+  constexpr std::string_view arrow = " -> ";
+  const auto at = facility == "CGRPJOINSTATE" ? text.rfind(arrow) : std::string_view::npos;
+  if (at == std::string_view::npos) return std::nullopt;
+  const auto state = text.substr(at + arrow.size());
+  return state.starts_with("init ") || state.starts_with("wait-metadata ") || state.starts_with("wait-join ");
+}
+
 // "NAME: Broker API support:", then "NAME:   ApiKey Produce (0) Versions 0..8" for each, then "NAME:  Feature …", alike
 // from 1.9 to 2.15. Every Kafka with ZooKeeper names LeaderAndIsr (4), which nothing else does, and DescribeCluster
 // (60) is there since 2.8. So other servers that speak the protocol are not judged by what they leave out.

@@ -30,6 +30,9 @@ struct Trouble {
 /// How many partitions this member has given out as the leader of its group, where a line of the log tells.
 [[nodiscard]] std::optional<std::int32_t> given_out(std::string_view facility, std::string_view text);
 
+/// Whether this member waits to join its group, where a line of the log tells that this has changed.
+[[nodiscard]] std::optional<bool> joining(std::string_view facility, std::string_view text);
+
 /// What each broker offers when a connection to it is made, gathered from the lines of the log: nothing else tells how
 /// old a broker is.
 class Offers {
@@ -66,6 +69,11 @@ class Troubles {
     return partitions == none ? std::nullopt : std::optional(partitions);
   }
 
+  void note_joining(bool is_joining) { joining_.store(is_joining, std::memory_order_release); }
+  /// A broker answers one request after another, and the one to join when all members have made theirs: what the member asks of its
+  /// coordinator meanwhile is answered after that, by another generation of the group.
+  [[nodiscard]] bool is_joining() const { return joining_.load(std::memory_order_acquire); }
+
   /// A message that was not delivered, of a client whose messages stand and fall together.
   struct Undelivered {
     rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -84,6 +92,7 @@ class Troubles {
   std::atomic<bool> any_ = false;
   static constexpr std::int32_t none = -1;
   std::atomic<std::int32_t> given_out_ = none;
+  std::atomic<bool> joining_ = false;
   std::atomic<int> certificate_ = 0;
   std::mutex mutex_;
   std::vector<Trouble> noted_;
