@@ -251,8 +251,10 @@ awaitable<void> EventConsumer::State::start(std::uint64_t stops) {
       state.running_ = false;
       state.show_circuit();
       // A handler that did not end in time still refers to the one its message came from.
-      if (state.tasks_ > 0) std::ranges::move(state.feeds_, std::back_inserter(state.left_behind_));
-      state.feeds_.clear();
+      for (auto* feeds : {&state.feeds_, &state.opening_}) {
+        if (state.tasks_ > 0) std::ranges::move(*feeds, std::back_inserter(state.left_behind_));
+        feeds->clear();
+      }
     }
   } const finish{*this};
   if (circuit_ && broker_->telemetry) broker_->telemetry->circuit_gauge("consume");
@@ -281,17 +283,21 @@ awaitable<void> EventConsumer::State::open(std::shared_ptr<State> self) {
   const auto& broker = self->broker_;
   co_await broker->await_connection();  // before that, what the server promises is not known
   log(LogLevel::info, self->explain(), {{"broker", broker->capabilities.broker}, {"group", self->group_}});
-  // What was opened is in `feeds_`, and closed by the drain, whenever we are cancelled.
-  for (std::size_t i = 0; i < self->routes_.size(); ++i) {
-    auto feed = std::make_shared<Feed>(*self, self->routes_[i], i);
-    feed->subscription = co_await broker->open({feed->route->topic, self->group_, self->reset_, self->prefetch_, true});
-    if (self->paused_) feed->subscription->pause();
-    broker->attach(feed);
-    self->feeds_.push_back(std::move(feed));
-  }
-  if (self->stopping_) co_return;
-  for (const auto& feed : self->feeds_) self->spawn(run_fetcher(self, feed), feed->cancel);
+  // At once: a group shares its partitions anew for each that joins alone.
+  for (std::size_t i = 0; i < self->routes_.size(); ++i)
+    self->opening_.push_back(std::make_shared<Feed>(*self, self->routes_[i], i));
+  for (const auto& feed : self->opening_) self->spawn(run_feed(self, feed), feed->cancel);
   self->spawn(run_timekeeper(self), self->cancel_timekeeper_);
+}
+
+awaitable<void> EventConsumer::State::run_feed(std::shared_ptr<State> self, std::shared_ptr<Feed> feed) {
+  feed->subscription = co_await self->broker_->open({feed->route->topic, self->group_, self->reset_, self->prefetch_, true});
+  if (self->paused_) feed->subscription->pause();
+  self->broker_->attach(feed);
+  // From here on the drain closes it, whenever we are cancelled.
+  std::erase(self->opening_, feed);
+  self->feeds_.push_back(feed);
+  co_await self->fetch(*feed);
 }
 
 void EventConsumer::State::spawn(awaitable<void> task, asio::cancellation_signal& signal) {
@@ -331,6 +337,7 @@ void EventConsumer::State::fail_for_good(std::exception_ptr error) {
 awaitable<void> EventConsumer::State::drain() {
   stopping_ = true;
   cancel_opening_.emit(asio::cancellation_type::terminal);
+  for (const auto& feed : std::vector(opening_)) feed->cancel.emit(asio::cancellation_type::terminal);
   for (const auto& feed : feeds_) feed->cancel.emit(asio::cancellation_type::terminal);
   cancel_timekeeper_.emit(asio::cancellation_type::terminal);
   const auto all = [](const Item&) { return true; };
@@ -350,7 +357,8 @@ awaitable<void> EventConsumer::State::drain() {
   }
   co_await drop_waiting(all);  // handlers that failed meanwhile left their messages to be tried again
   flush_acknowledgements();
-  for (const auto& feed : feeds_) {
+  for (std::size_t i = 0; i < feeds_.size(); ++i) {  // one that opens late may come to them
+    const auto feed = feeds_[i];
     try {
       co_await feed->subscription->commit();
     } catch (...) {
@@ -393,10 +401,6 @@ awaitable<void> EventConsumer::State::drop_waiting(std::function<bool(const Item
     count_done(item);
     item.feed->acknowledger.settle(item.tag);
   }
-}
-
-awaitable<void> EventConsumer::State::run_fetcher(std::shared_ptr<State> self, std::shared_ptr<Feed> feed) {
-  co_await self->fetch(*feed);
 }
 
 awaitable<void> EventConsumer::State::fetch(Feed& feed) {

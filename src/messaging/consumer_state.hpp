@@ -69,7 +69,8 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
     boost::asio::cancellation_signal cancel;
   };
 
-  static awaitable<void> run_fetcher(std::shared_ptr<State> self, std::shared_ptr<Feed> feed);
+  /// Opens it, and fetches until it is stopped.
+  static awaitable<void> run_feed(std::shared_ptr<State> self, std::shared_ptr<Feed> feed);
   static awaitable<void> run_worker(std::shared_ptr<State> self, std::shared_ptr<Worker> worker);
   static awaitable<void> run_timekeeper(std::shared_ptr<State> self);
   awaitable<void> fetch(Feed& feed);
@@ -152,6 +153,7 @@ class EventConsumer::State final : public std::enable_shared_from_this<EventCons
   Notifier timekeeper_;
   boost::asio::cancellation_signal cancel_opening_;
   boost::asio::cancellation_signal cancel_timekeeper_;
+  std::vector<std::shared_ptr<Feed>> opening_;
   std::vector<std::shared_ptr<Feed>> feeds_;
   std::vector<std::shared_ptr<Feed>> left_behind_;  // of earlier starts
   Lanes lanes_;
