@@ -286,7 +286,7 @@ awaitable<void> EventConsumer::State::open(std::shared_ptr<State> self) {
   // At once: a group shares its partitions anew for each that joins alone.
   for (std::size_t i = 0; i < self->routes_.size(); ++i)
     self->opening_.push_back(std::make_shared<Feed>(*self, self->routes_[i], i));
-  for (const auto& feed : self->opening_) self->spawn(run_feed(self, feed), feed->cancel);
+  for (const auto& feed : std::vector(self->opening_)) self->spawn(run_feed(self, feed), feed->cancel);
   self->spawn(run_timekeeper(self), self->cancel_timekeeper_);
 }
 
