@@ -175,7 +175,7 @@ bool Consumer::on_message(Fetched message) {
 void Consumer::on_partition_error(const rd_kafka_message_t& message) {
   if (message.err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
     auto* lane = lane_of(message);
-    if (!lane || lane->draining) return;  // what came before the end may have been dropped
+    if (!lane || lane->draining || lane->doubted_in == batches_) return;  // what came before the end may have been dropped
     // The last message would be before the end of its log.
     if (lane->log == Lane::Log::doubted && message.offset <= lane->last().offset)
       begin_again(*lane, Cause::other_message);
