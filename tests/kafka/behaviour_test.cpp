@@ -982,6 +982,12 @@ awaitable<void> publish_numbers(MessageBroker& broker, const std::string& topic,
     EXPECT_TRUE(result.ok()) << result.detail;
 }
 
+/// As many to each partition, numbered on from one to the next.
+awaitable<void> publish_to_each(MessageBroker& broker, const std::string& topic, int partitions, int from, std::size_t each) {
+  for (int partition = 0; partition < partitions; ++partition)
+    co_await publish_numbers(broker, topic, from + partition * static_cast<int>(each), each, 0, partition);
+}
+
 int number_in(const Message& message) {
   return std::stoi(std::string(message.body().substr(0, message.body().find(' '))));
 }
@@ -1037,8 +1043,7 @@ TEST_F(KafkaBehaviour, EveryPartitionOfATopicThatWasGoneForSecondsIsReadFromItsB
     const auto topic = unique("gone");
     const auto publish = [&](int from) -> awaitable<void> {
       co_await broker.administration().create_topic(topic, {.partitions = partitions});
-      for (int partition = 0; partition < partitions; ++partition)
-        co_await publish_numbers(broker, topic, from + partition * static_cast<int>(each), each, 0, partition);
+      co_await publish_to_each(broker, topic, partitions, from, each);
     };
     co_await publish(0);
     auto alone = co_await broker.subscribe(topic);
@@ -1063,10 +1068,7 @@ TEST_F(KafkaBehaviour, EveryPartitionOfATopicThatIsFilledAnewUnevenlyIsReadFromI
     constexpr std::size_t each = 300;
     const auto topic = unique("filled");
     const auto create = [&] { return broker.administration().create_topic(topic, {.partitions = partitions}); };
-    const auto publish = [&](int end, int from) -> awaitable<void> {
-      for (int partition = 0; partition < end; ++partition)
-        co_await publish_numbers(broker, topic, from + partition * static_cast<int>(each), each, 0, partition);
-    };
+    const auto publish = [&](int end, int from) { return publish_to_each(broker, topic, end, from, each); };
     co_await create();
     co_await publish(partitions, 0);
     auto alone = co_await broker.subscribe(topic);
@@ -1096,8 +1098,7 @@ TEST_F(KafkaBehaviour, ACommitWhileMembersJoinCostsNoPartition) {
     constexpr int partitions = 6;
     constexpr std::size_t each = 300;
     co_await broker.administration().create_topic(topic, {.partitions = partitions});
-    for (int partition = 0; partition < partitions; ++partition)
-      co_await publish_numbers(broker, topic, partition * static_cast<int>(each), each, 0, partition);
+    co_await publish_to_each(broker, topic, partitions, 0, each);
     const SubscribeOptions options{.group_id = unique("g"), .enable_auto_commit = false};
     std::multiset<int> seen;
     int members = 0;

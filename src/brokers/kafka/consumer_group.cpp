@@ -347,7 +347,7 @@ void Consumer::store_places_in_time(Duration until_next_look) {
 
 // One at a time, so that places arrive in order.
 void Consumer::send_commit() {
-  if (is_private() || committing_ || closed_ || fatal_) return;
+  if (is_private() || committing_ || closed_ || fatal_ || !may_commit()) return;
   const auto places = unsaid_places();
   if (places->cnt == 0) return;
   committing_ = rd_kafka_commit_queue(client_->get(), places.get(), client_->events(), nullptr, this) == RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -397,7 +397,7 @@ awaitable<void> Consumer::commit() {
       if (!dirty()) co_return;
       if (tried && !last_commit_error_.empty())
         co_await changed_.wait_until(std::min(deadline, session_->clock->now() + commit_pause));
-      if (may_commit()) send_commit();
+      send_commit();
     }
     const auto look = std::min(deadline, session_->clock->now() + commit_pause);
     if (!co_await changed_.wait_until(look) && session_->clock->now() >= deadline)

@@ -69,14 +69,13 @@ class Properties {
 
 // What librdkafka logs about connections comes as an error event too, and is told to people from there.
 void log_line(const rd_kafka_t* client, int level, const char* facility, const char* text) {
-  if (auto trouble = client ? trouble_of(facility, text) : std::nullopt)
-    static_cast<Troubles*>(rd_kafka_opaque(client))->note(*std::move(trouble));
-  if (const auto partitions = client ? given_out(facility, text) : std::nullopt)
-    static_cast<Troubles*>(rd_kafka_opaque(client))->note_given_out(*partitions);
-  if (const auto waits = client ? joining(facility, text) : std::nullopt)
-    static_cast<Troubles*>(rd_kafka_opaque(client))->note_joining(*waits);
-  if (client && std::string_view(facility) == "APIVERSION")
-    static_cast<Troubles*>(rd_kafka_opaque(client))->note_offer(text);
+  if (client) {
+    auto& troubles = *static_cast<Troubles*>(rd_kafka_opaque(client));
+    if (auto trouble = trouble_of(facility, text)) troubles.note(*std::move(trouble));
+    if (const auto partitions = given_out(facility, text)) troubles.note_given_out(*partitions);
+    if (const auto waits = joining(facility, text)) troubles.note_joining(*waits);
+    if (std::string_view(facility) == "APIVERSION") troubles.note_offer(text);
+  }
   constexpr int critical = 2;
   const auto ours = level <= critical ? LogLevel::error : LogLevel::debug;
   if (log_enabled(ours)) log(ours, text, {{"broker", "kafka"}, {"librdkafka", facility}});

@@ -181,7 +181,7 @@ void Consumer::mind_doubts() {
     if (lane->log == Lane::Log::doubted && !lane->draining && now >= lane->doubted_until) doubt(*lane);
     if (!lane->goes_back) continue;
     lane->goes_back = lane->offsets.place() < lane->offsets.committed();
-    if (lane->goes_back && steady_ && may_commit()) send_commit();
+    if (lane->goes_back && steady_) send_commit();
   }
 }
 
